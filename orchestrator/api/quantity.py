@@ -1,0 +1,99 @@
+"""Quantities: `500m`, `1Gi`, `2e3`: exact decimals with a suffix, and their canonical form.
+
+Canonical form keeps the format family (binary, decimal, exponent), has no fraction (a smaller suffix is taken instead)
+and the largest suffix that leaves an integer; nothing below one nano is kept (rounded up).
+Errors: QuantityError (a ValueError) with the text and the rule. Source: apimachinery Quantity, "Serialization format".
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
+
+BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+DECIMAL_EXPONENT = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_SYNTAX = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$")
+_RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+_NANO = Decimal(10) ** -9
+
+
+class QuantityError(ValueError):
+    """Text that is no quantity."""
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str | int | float) -> Decimal:
+    """The exact value; numbers are taken as JSON numbers are by Kubernetes."""
+    number, suffix = _split(str(text))
+    if suffix in BINARY:
+        value = number * BINARY[suffix]
+    elif suffix in DECIMAL_EXPONENT:
+        value = number.scaleb(DECIMAL_EXPONENT[suffix])
+    else:
+        value = number.scaleb(int(suffix[1:]))
+    return value if value == value.quantize(_NANO) else value.quantize(_NANO, rounding=ROUND_CEILING)
+
+
+def _split(text: str) -> tuple[Decimal, str]:
+    match = _SYNTAX.match(text)
+    if match is None:
+        raise QuantityError(_RULE)
+    return Decimal(match.group(1)), match.group(2) or ""
+
+
+@lru_cache(maxsize=4096)
+def canonical(text: str | int | float) -> str:
+    """The canonical text of a quantity, e.g. `1024Mi` → `1Gi`, `0.5` → `500m`, `1000` → `1k`."""
+    value = parse(text)
+    _, suffix = _split(str(text))
+    if suffix in BINARY:
+        return format_binary(value)
+    if suffix[:1] in ("e", "E") and len(suffix) > 1:
+        return _format_exponent(value)
+    return format_decimal(value)
+
+
+def format_decimal(value: Decimal | int) -> str:
+    """With decimal suffixes: 1500 → `1500`, 2000 → `2k`, 0.25 → `250m`."""
+    value = Decimal(value)
+    if value == 0:
+        return "0"
+    for suffix, exponent in sorted(DECIMAL_EXPONENT.items(), key=lambda item: -item[1]):
+        scaled = value.scaleb(-exponent)
+        if scaled == scaled.to_integral_value():
+            return f"{int(scaled)}{suffix}"
+    return f"{int(value.scaleb(9).to_integral_value(ROUND_CEILING))}n"
+
+
+def format_binary(value: Decimal | int) -> str:
+    """With binary suffixes: 1073741824 → `1Gi`; a value that is no integer falls back to decimal suffixes."""
+    value = Decimal(value)
+    if value != value.to_integral_value() or -1024 < value < 1024:
+        return format_decimal(value)
+    whole = int(value)
+    for suffix, factor in sorted(BINARY.items(), key=lambda item: -item[1]):
+        if whole % factor == 0:
+            return f"{whole // factor}{suffix}"
+    return str(whole)
+
+
+def _format_exponent(value: Decimal) -> str:
+    if value == 0:
+        return "0"
+    exponent = 0
+    while exponent < 18 and value.scaleb(-exponent - 3) == value.scaleb(-exponent - 3).to_integral_value():
+        exponent += 3
+    while value.scaleb(-exponent) != value.scaleb(-exponent).to_integral_value():
+        exponent -= 3
+    return f"{int(value.scaleb(-exponent))}e{exponent}" if exponent else str(int(value))
+
+
+def ceil(text: str | int | float) -> int:
+    """The value rounded up to an integer: bytes of memory, pods, devices."""
+    return int(parse(text).to_integral_value(ROUND_CEILING))
+
+
+def millis(text: str | int | float) -> int:
+    """Thousandths, rounded up: CPU as the scheduler counts it."""
+    return int((parse(text) * 1000).to_integral_value(ROUND_CEILING))

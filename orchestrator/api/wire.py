@@ -1,0 +1,60 @@
+"""HTTP without a socket: the request and response that API server and client exchange, whatever carries them.
+
+The API server is a function from Request to Response; a network server feeds it bytes, and a client in the same process
+calls it directly, with the same authentication, authorization and admission. A response body is bytes, or a `Stream`
+for a watch or a followed log: an asynchronous iterator of chunks that ends when the answer does.
+Header names are lower case in both directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks: a user name and groups, as authentication found them (authentication.k8s.io UserInfo)."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Request:
+    """`path` is percent-decoded and has no query; `query` keeps order and repeats. `identity` is set by a trusted
+    in-process transport only; on the network it is always found by authentication."""
+
+    method: str
+    path: str
+    query: list[tuple[str, str]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    identity: Identity | None = None
+    peer_certificate: bytes | None = None  # DER, verified against the client CA by TLS
+    remote_address: str = ""
+
+    def param(self, name: str, default: str = "") -> str:
+        """The first value of a query parameter."""
+        return next((value for key, value in self.query if key == name), default)
+
+
+Stream = AsyncIterator[bytes]
+
+
+@dataclass(slots=True)
+class Response:
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | Stream = b""
+
+
+class Transport(Protocol):
+    """Carries a request to an API server. Errors: ConnectionError where it cannot be reached."""
+
+    async def send(self, request: Request) -> Response: ...
+
+    async def close(self) -> None: ...
