@@ -5,8 +5,6 @@ Times on the wire are RFC 3339 in UTC: whole seconds (`Time`) or microseconds (`
 seconds since the epoch as float. Source: API conventions, "Metadata"; meta/v1 ObjectMeta.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
