@@ -14,7 +14,7 @@ from functools import lru_cache
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 DECIMAL_EXPONENT = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _SYNTAX = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$")
-_RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _NANO = Decimal(10) ** -9
 
 
@@ -38,7 +38,7 @@ def parse(text: str | int | float) -> Decimal:
 def _split(text: str) -> tuple[Decimal, str]:
     match = _SYNTAX.match(text)
     if match is None:
-        raise QuantityError(_RULE)
+        raise QuantityError(RULE)
     return Decimal(match.group(1)), match.group(2) or ""
 
 
