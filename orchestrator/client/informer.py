@@ -1,0 +1,210 @@
+"""Informer: a cache of one resource that follows the API server, and handlers that are told of every change.
+
+    start → the whole state, with the revision it is of → watch from that revision → (watch ends) watch on
+                     ^                                             |
+                     +------------- 410 Expired -------------------+
+
+The whole state comes as a watch with `sendInitialEvents` where the server offers it (no list is held in memory twice),
+else as a list. After an error the informer waits, doubling with jitter from 0.2 s to 30 s; the cache stays readable
+meanwhile. Handlers are plain functions `(old, new)`: old is None for an added object, new is None for a deleted one;
+they must not block and are called in the order of revisions. A handler added late is told of what is there.
+`managedFields` are dropped: no component reads them and they are a third of an object; an update without them keeps
+the server's. Source: client-go tools/cache (Reflector, SharedInformer); KEP-3157 watch-list; KEP-956 bookmarks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from random import Random
+
+from orchestrator.api import meta, status
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import Resource
+from orchestrator.client import watch
+from orchestrator.client.cache import Cache, Indexer
+from orchestrator.client.client import Client
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Object | None, Object | None], None]
+
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MAX_S = 30.0
+WATCH_MIN_S, WATCH_MAX_S = 300, 600  # the server ends a watch after a random time of this range
+INITIAL_SILENCE_MAX_S = 10.0  # without an event or the end bookmark, the server does not know sendInitialEvents
+
+
+class Informer:
+    """One resource, optionally selected; made by `Informers`."""
+
+    def __init__(
+        self,
+        client: Client,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
+        random: Random,
+    ) -> None:
+        self.resource = resource
+        self.cache = Cache()
+        self._client = client
+        self._namespace = namespace
+        self._labels = label_selector
+        self._fields = field_selector
+        self._random = random
+        self._handlers: list[Handler] = []
+        self._synced = asyncio.Event()
+        self._revision = ""
+        self._can_stream_list = True
+        self._failures = 0
+
+    @property
+    def synced(self) -> bool:
+        """Whether the cache holds the whole state of some revision."""
+        return self._synced.is_set()
+
+    @property
+    def resource_version(self) -> str:
+        """The revision up to which the cache has followed; "" before it synced."""
+        return self._revision if self.synced else ""
+
+    async def wait_synced(self) -> None:
+        await self._synced.wait()
+
+    def add_handler(self, handler: Handler) -> None:
+        self._handlers.append(handler)
+        for obj in self.cache.list():
+            self._call(handler, None, obj)
+
+    def add_indexers(self, indexers: Mapping[str, Indexer]) -> None:
+        for index, indexer in indexers.items():
+            self.cache.add_index(index, indexer)
+
+    async def run(self) -> None:
+        """Follows the API server until cancelled."""
+        while True:
+            try:
+                if not self._revision:
+                    await self._load()
+                else:
+                    await self._follow()
+            except (status.Expired, status.Gone) as error:
+                log.info("watch too old, listing again", extra=self._about(error))
+                self._revision = ""
+                await self._back_off()
+            except (status.ApiError, ConnectionError) as error:
+                log.warning("list or watch failed", extra=self._about(error))
+                await self._back_off()
+
+    async def _load(self) -> None:
+        """The whole state, streamed or listed."""
+        if self._can_stream_list:
+            try:
+                await self._stream()
+                return
+            except (status.Invalid, status.BadRequest, TimeoutError) as error:
+                log.info("server does not stream lists, listing", extra=self._about(error))
+                self._can_stream_list = False
+        listed = await self._client.list(
+            self.resource, self._namespace, label_selector=self._labels, field_selector=self._fields
+        )
+        self._replace({meta.key(obj): obj for obj in listed.items}, listed.resource_version)
+
+    async def _stream(self) -> None:
+        """The whole state as a watch; goes on as the ordinary watch after the bookmark that ends the initial events."""
+        loop = asyncio.get_running_loop()
+        initial: dict[str, Object] | None = {}
+        async with (
+            asyncio.timeout(INITIAL_SILENCE_MAX_S) as patience,
+            aclosing(self._events(send_initial_events=True)) as events,  # type: ignore[type-var]
+        ):
+            async for event in events:
+                if initial is None:
+                    self._apply(event)
+                elif watch.ends_initial_events(event):
+                    patience.reschedule(None)
+                    self._replace(initial, meta.resource_version(event.object))
+                    initial = None
+                else:
+                    patience.reschedule(loop.time() + INITIAL_SILENCE_MAX_S)
+                    if event.type == watch.DELETED:
+                        initial.pop(meta.key(event.object), None)
+                    elif event.type != watch.BOOKMARK:
+                        initial[meta.key(event.object)] = event.object
+        if initial is not None:
+            raise status.ServiceUnavailable("watch ended before its initial events did")
+
+    async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        began, began_at = self._revision, loop.time()
+        async with aclosing(self._events(send_initial_events=False)) as events:  # type: ignore[type-var]
+            async for event in events:
+                self._apply(event)
+        if self._revision == began and loop.time() - began_at < 1:
+            await self._back_off()  # a server that hangs up at once must not be asked in a tight loop
+
+    def _events(self, *, send_initial_events: bool) -> AsyncIterator[watch.WatchEvent]:
+        return self._client.watch(
+            self.resource,
+            self._namespace,
+            resource_version="" if send_initial_events else self._revision,
+            label_selector=self._labels,
+            field_selector=self._fields,
+            timeout_s=self._random.randint(WATCH_MIN_S, WATCH_MAX_S),
+            bookmarks=True,
+            send_initial_events=send_initial_events,
+        )
+
+    def _apply(self, event: watch.WatchEvent) -> None:
+        obj = event.object
+        self._failures = 0
+        if event.type == watch.DELETED:
+            if self.cache.remove(meta.key(obj)) is not None:
+                self._tell(self._trimmed(obj), None)
+        elif event.type != watch.BOOKMARK:
+            obj = self._trimmed(obj)
+            self._tell(self.cache.put(meta.key(obj), obj), obj)
+        self._revision = meta.resource_version(obj) or self._revision
+
+    def _replace(self, objects: dict[str, Object], revision: str) -> None:
+        """The cache becomes exactly `objects`; handlers hear the difference."""
+        for key in [key for key in self.cache.keys() if key not in objects]:  # noqa: SIM118 (a cache is no mapping)
+            self._tell(self.cache.remove(key), None)
+        for key, obj in objects.items():
+            obj = self._trimmed(obj)
+            old = self.cache.put(key, obj)
+            if old is None or meta.resource_version(old) != meta.resource_version(obj):
+                self._tell(old, obj)
+        self._revision = revision
+        self._failures = 0
+        self._synced.set()
+
+    def _trimmed(self, obj: Object) -> Object:
+        obj.setdefault("apiVersion", self.resource.api_version)
+        obj.setdefault("kind", self.resource.kind)
+        meta.metadata(obj).pop("managedFields", None)
+        return obj
+
+    def _tell(self, old: Object | None, new: Object | None) -> None:
+        for handler in self._handlers:
+            self._call(handler, old, new)
+
+    def _call(self, handler: Handler, old: Object | None, new: Object | None) -> None:
+        """One handler's fault must not keep the others from hearing, nor stop the cache."""
+        try:
+            handler(old, new)
+        except Exception:
+            log.exception("handler failed", extra={"resource": self.resource.group_resource})
+
+    async def _back_off(self) -> None:
+        delay = min(BACKOFF_FIRST_S * 2 ** min(self._failures, 16), BACKOFF_MAX_S)
+        self._failures += 1
+        await asyncio.sleep(delay * self._random.uniform(0.5, 1.5))
+
+    def _about(self, error: Exception) -> dict[str, str]:
+        return {"resource": self.resource.group_resource, "error": str(error)}
