@@ -5,10 +5,10 @@
     ruleset.py      the elements and chains that make it so (pure)
     transaction.py  the difference between two rulesets as one nft transaction (pure)
     nft.py          the kernel, through python-nftables
-    userspace.py    the same decisions carried out by forwarding sockets, where there is no packet filter
     conntrack.py    connections that the kernel remembers to endpoints that are gone
     healthcheck.py  the HTTP port that tells a load balancer whether this node has endpoints
-    main.py         informers in, transactions out
+    proxier.py      what informers say becomes the wish, and the wish becomes transactions
+    main.py         the component
 
 Nothing here allocates addresses: that is the API server's work. It may be absent where the network does this work.
 """

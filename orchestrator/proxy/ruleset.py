@@ -1,8 +1,8 @@
 """Service ports become elements of maps: a packet costs a few hash lookups, however many services there are.
 
 One table, `inet sampan-proxy`. A front (`address . protocol . port`, or `protocol . nodePort` on the node's own
-addresses) is one element of a verdict map and leads to a chain that is shared by all services of the same shape: so many
-endpoints, so long an affinity. That chain draws a number below the count of endpoints, and a second map takes
+addresses) is one element of a verdict map and leads to a chain that is shared by all services of the same shape: so
+many endpoints, so long an affinity. That chain draws a number below the count of endpoints, and a second map takes
 `front . number` to `endpoint address . port`. So there is no chain per service and none per endpoint, and a changed
 endpoint is one element. The number travels in the packet mark, in two ranges:
 

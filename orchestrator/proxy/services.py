@@ -2,7 +2,7 @@
 
 A *service port* is one port of a Service in one family: the unit that gets addresses on its front and endpoints behind.
 Headless Services, ExternalNames and Services of another proxy have no service ports.
-Source: core/v1 ServiceSpec; discovery.k8s.io/v1 EndpointSlice; KEP-752, KEP-1669 (terminating endpoints), KEP-2433 (hints).
+Source: core/v1 ServiceSpec; discovery.k8s.io/v1 EndpointSlice; KEP-752, KEP-1669 (terminating endpoints), KEP-2433.
 """
 
 from __future__ import annotations

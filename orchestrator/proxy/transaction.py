@@ -20,7 +20,8 @@ class Committed:
     """The kernel's state as this proxy made it."""
 
     def __init__(self) -> None:
-        self.rules: dict[str, Rules] = {}
+        self.rules: dict[str, Rules] = {}  # by `service|…`
+        self._names: dict[str, set[str]] = {}
         self._users: Counter[Element] = Counter()
         self._values: dict[Element, str] = {}
         self._chains: Counter[Shape] = Counter()
@@ -32,10 +33,13 @@ class Committed:
         chains_before: dict[Shape, int] = {}
         for name, new in wanted.items():
             self._replace(name, new or Rules(), before, chains_before)
+            names = self._names.setdefault(name.partition("|")[0], set())
             if new is None:
                 self.rules.pop(name, None)
+                names.discard(name)
             else:
                 self.rules[name] = new
+                names.add(name)
         removed, added = [], []
         for element, old in before.items():
             value = self._values.get(element)
@@ -52,6 +56,10 @@ class Committed:
             *_element_commands("add", added),
             *_delete_chains(vanished),
         ]
+
+    def names_of(self, service: str) -> list[str]:
+        """The names under which a Service (namespace/name) has rules."""
+        return sorted(self._names.get(service, ()))
 
     def _replace(
         self, name: str, new: Rules, before: dict[Element, str | None], chains_before: dict[Shape, int]

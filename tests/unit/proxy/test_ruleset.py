@@ -65,7 +65,7 @@ def test_cluster_ip() -> None:
     ("endpoints", "spec", "verdict"),
     [
         pytest.param([], {}, "goto refuse", id="no-endpoint-anywhere-is-refused"),
-        pytest.param([B], {"internalTrafficPolicy": "Local"}, "drop", id="internal-local-without-a-local-one-is-dropped"),
+        pytest.param([B], {"internalTrafficPolicy": "Local"}, "drop", id="internal-local-is-dropped"),
     ],
 )
 def test_refused(endpoints: list[Endpoint], spec: dict[str, Any], verdict: str) -> None:
@@ -77,7 +77,9 @@ def test_affinity_leads_over_slots_that_survive_other_endpoints() -> None:
     alone = rules([B], sessionAffinity="ClientIP").elements
     key = f"10.96.0.7 . tcp . 80 . {slot(B)}"
     assert both["vip-endpoint4", key] == alone["vip-endpoint4", key] == "10.244.2.1 . 8080"
-    assert both["vip-slot4", "10.96.0.7 . tcp . 80 . 1"] == alone["vip-slot4", "10.96.0.7 . tcp . 80 . 0"] == str(slot(B))
+    assert (
+        both["vip-slot4", "10.96.0.7 . tcp . 80 . 1"] == alone["vip-slot4", "10.96.0.7 . tcp . 80 . 0"] == str(slot(B))
+    )
     assert ("vip-endpoint4", "10.96.0.7 . tcp . 80 . 0") not in both, "a client's number must never be taken for a slot"
 
 
