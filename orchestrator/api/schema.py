@@ -6,7 +6,8 @@ pays for the kinds it sees (a Pod: 3 ms and 1 MiB, once; all kinds: 10 ms and 3 
 
 The Go names that kube-apiserver's messages show and the schemas lack are in `go_types.json`: per definition `go`
 (field → Go type), `embedded` (field → the Go struct inlined around it), `zero` (fields whose "", 0 or false is not
-written back). Source: OpenAPI of Kubernetes v1.36; API conventions, "Merge strategies" (list and map types).
+written back), `always` (structs, numbers and truth values that are written even when empty).
+Source: OpenAPI of Kubernetes v1.36; API conventions, "Merge strategies" (list and map types).
 """
 
 from __future__ import annotations
@@ -52,7 +53,17 @@ class Type:
     """One type. `name` is its Go name as messages show it. `fields` of a struct are compiled when first read."""
 
     __slots__ = (
-        "_definition", "_fields", "item", "kind", "list_keys", "list_type", "map_type", "name", "plain", "zero",
+        "_definition",
+        "_fields",
+        "always",
+        "item",
+        "kind",
+        "list_keys",
+        "list_type",
+        "map_type",
+        "name",
+        "plain",
+        "zero",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +75,8 @@ class Type:
         self.list_type = ""  # atomic, set or map; "" is atomic
         self.list_keys: tuple[str, ...] = ()
         self.map_type = ""  # atomic or granular; "" is granular
-        self.zero: frozenset[str] = frozenset()
+        self.zero: frozenset[str] = frozenset()  # fields not written back when "", 0 or false
+        self.always: tuple[str, ...] = ()  # fields written even when empty: {}, 0, false
         self.plain = {STRING: str, BOOL: bool}.get(kind)  # the Python class that needs no further look
         self._definition = definition
         self._fields: dict[str, Field] | None = None
@@ -170,7 +182,8 @@ def named_type(name: str) -> Type:
         return Type(STRUCT if _json_type(definition) == "object" else ANY, go_name, definition={})
     made = Type(STRUCT, go_name, definition={**definition, "definition": name})
     made.map_type = definition.get("x-kubernetes-map-type", "")
-    made.zero = frozenset(definitions().go.get(name, {}).get("zero", ()))
+    facts = definitions().go.get(name, {})
+    made.zero, made.always = frozenset(facts.get("zero", ())), tuple(facts.get("always", ()))
     return made
 
 
@@ -199,7 +212,8 @@ def _compile(schema: Mapping[str, Any], go_name: str = "") -> Type:
         if "x-kubernetes-map-type" not in schema or schema["x-kubernetes-map-type"] == referred.map_type:
             return referred
         made = Type(referred.kind, referred.name, definition=definitions().read(reference.rpartition("/")[2]))
-        made.zero, made.map_type = referred.zero, schema["x-kubernetes-map-type"]
+        made.zero, made.always = referred.zero, referred.always
+        made.map_type = schema["x-kubernetes-map-type"]
         return made
     match _json_type(schema):
         case "array":

@@ -101,7 +101,11 @@ def test_strict_validation_names_unknown_and_duplicate_fields_in_document_order(
 def test_warn_returns_the_same_faults_and_prunes() -> None:
     obj = orjson.loads(FAULTY)
     assert decoding.check(obj, PODS, "Warn", FAULTY) == FAULTS
-    assert obj == {"metadata": {"name": "b"}, "spec": {"containers": [{"name": "c", "image": "j"}]}}
+    assert obj == {
+        "metadata": {"name": "b"},
+        "spec": {"containers": [{"name": "c", "image": "j", "resources": {}}]},
+        "status": {},
+    }
     assert decoding.check(orjson.loads(FAULTY), PODS, "Ignore", FAULTY) == []
 
 

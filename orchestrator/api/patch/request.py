@@ -1,0 +1,92 @@
+"""A PATCH body of the three client-side types, from bytes to the object that is to be admitted and stored.
+
+The order is kube-apiserver's: parse the patch, patch the JSON of the current object, decode the result as its kind.
+Errors: BadRequest for a body that is no patch, RequestEntityTooLarge for too many operations, Invalid (422) for a patch
+that cannot be carried out or whose result does not decode, InternalError for contradicting strategic directives.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from orchestrator.api import decoding, schema
+from orchestrator.api.meta import Object
+from orchestrator.api.patch import json_patch, merge_patch, strategic
+from orchestrator.api.resources import Resource
+from orchestrator.api.status import BadRequest, Cause, Invalid, RequestEntityTooLarge, UnsupportedMediaType, invalid
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+
+def patched(
+    current: Object, body: bytes, media_type: str, resource: Resource, field_validation: str = "Warn"
+) -> tuple[Object, list[str]]:
+    """(the decoded result, warnings). `current` is not changed. Defaults, admission and validation come after."""
+    kind = schema.type_of(resource)
+    if media_type == STRATEGIC_PATCH and kind is not None:
+        patch = _parse(body, dict, "map[string]interface {}")
+        result = strategic.merge(current, patch, kind)
+        try:
+            strategic.check_shape(result, kind)
+        except strategic.NotRestorable as error:
+            raise _invalid(strategic.go_text(patch), str(error)) from error
+        return result, _decode(result, resource, field_validation, strategic.go_text(patch))
+    if media_type == MERGE_PATCH:
+        result = merge_patch.merge(current, _parse(body, dict, "map[string]interface {}"))
+    elif media_type == JSON_PATCH:
+        result = _json_patched(current, _parse(body, list, "[]handlers.jsonPatchOp"))
+    else:
+        raise UnsupportedMediaType("415: Unsupported Media Type")
+    # Parts of `current` are shared by the result; decoding changes in place, so it works on a copy.
+    text = orjson.dumps(result)
+    result = orjson.loads(text)
+    return result, _decode(result, resource, field_validation, text.decode())
+
+
+def _parse(body: bytes, wanted: type[Any], go_type: str) -> Any:
+    try:
+        patch = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"error decoding patch: {error}") from error
+    if not isinstance(patch, wanted):
+        shown = {str: "string", bool: "bool", list: "array", dict: "object"}.get(type(patch), "number")
+        raise BadRequest(f"error decoding patch: json: cannot unmarshal {shown} into Go value of type {go_type}")
+    return patch
+
+
+def _json_patched(current: Object, operations: list[Any]) -> Any:
+    limit = json_patch.OPERATIONS_MAX
+    if len(operations) > limit:
+        raise RequestEntityTooLarge(f"The allowed maximum operations in a JSON patch is {limit}, got {len(operations)}")
+    try:
+        result = json_patch.apply(current, operations)
+    except json_patch.JsonPatchError as error:
+        raise Invalid("the server rejected our request due to an error in our request") from error
+    if not isinstance(result, dict):
+        raise Invalid("the server rejected our request due to an error in our request")
+    return result
+
+
+def _decode(result: Object, resource: Resource, field_validation: str, shown: str) -> list[str]:
+    kind = schema.type_of(resource)
+    if kind is None:
+        return []
+    try:
+        unknown = decoding.decode(result, kind)
+    except decoding.DecodeError as error:
+        raise _invalid(shown, str(error)) from error
+    faults = [f'unknown field "{path}"' for path in unknown] if field_validation != "Ignore" else []
+    if faults and field_validation == "Strict":
+        raise _invalid(shown, f"strict decoding error: {', '.join(faults)}")
+    return faults
+
+
+def _invalid(shown: str, why: str) -> Invalid:
+    """kube-apiserver names neither kind nor object here, and shows the whole patched document (or strategic patch)."""
+    return invalid("", "", "", [Cause("patch", "FieldValueInvalid", f"Invalid value: {json.dumps(shown)}: {why}")])

@@ -1,0 +1,271 @@
+"""Strategic merge patch: a merge patch that knows which lists are maps, from the schema's merge keys.
+
+Directives, all of them: `$patch: replace|delete|merge` in an object or a list item, `$deleteFromPrimitiveList/<list>`,
+`$setElementOrder/<list>`, `$retainKeys`. A list without a merge strategy is replaced.
+Order of a merged list: items that the patch names, in the order of `$setElementOrder` (or of the patch), with items
+that only the server has put in where the old list had them.
+Errors: StrategicPatchError in the words of kube-apiserver, which answers it as an internal error.
+Source: sig-cli, "Strategic Merge Patch" and "Preserve order in strategic merge patch".
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from orchestrator.api.schema import ANY_TYPE, LIST, STRUCT, Field, Type
+from orchestrator.api.status import InternalError
+
+DIRECTIVE = "$patch"
+RETAIN_KEYS = "$retainKeys"
+DELETE_PREFIX = "$deleteFromPrimitiveList/"
+ORDER_PREFIX = "$setElementOrder/"
+
+Json = dict[str, Any]
+
+
+class StrategicPatchError(InternalError):
+    """A patch whose directives contradict each other or its list items."""
+
+    reason = ""
+
+
+class NotRestorable(ValueError):
+    """A patch value of the wrong shape for its field, e.g. `cannot restore slice from string`."""
+
+
+def merge(original: Json, patch: Json, kind: Type) -> Json:
+    """The patched copy of `original`; nulls delete, directives are carried out and gone."""
+    return _merge_map(copy.deepcopy(original), copy.deepcopy(patch), kind)
+
+
+def _merge_map(original: Json, patch: Json, kind: Type) -> Json:
+    if DIRECTIVE in patch:
+        return _whole_map(patch)
+    _retain_keys(original, patch)
+    ordered = {key[len(ORDER_PREFIX) :]: patch.pop(key) for key in list(patch) if key.startswith(ORDER_PREFIX)}
+    for key, order in ordered.items():
+        _merge_ordered_list(original, patch, key, order, _field(kind, key))
+    for key, value in patch.items():
+        if key.startswith(DELETE_PREFIX):
+            name = key[len(DELETE_PREFIX) :]
+            if isinstance(original.get(name), list) and isinstance(value, list):
+                original[name] = [item for item in original[name] if item not in value]
+        elif value is None:
+            original.pop(key, None)
+        elif type(original.get(key)) is not type(value) or not isinstance(value, (dict, list)):
+            _set(original, key, value)
+        else:
+            original[key] = _merge_value(original[key], value, _field(kind, key))
+    return original
+
+
+def _whole_map(patch: Json) -> Json:
+    match patch.pop(DIRECTIVE):
+        case "replace":
+            return patch
+        case "delete":
+            return {}
+        case other:
+            raise _bad_directive(other, patch)
+
+
+def _bad_directive(directive: Any, patch: Json) -> StrategicPatchError:
+    return StrategicPatchError(f"unknown patch type: {directive} in map: {go_text({DIRECTIVE: directive, **patch})}")
+
+
+def _field(kind: Type, name: str) -> Field | None:
+    if kind.kind == STRUCT:
+        return kind.fields.get(name)
+    return Field(name, kind.item or ANY_TYPE, name, False, (), "")
+
+
+def _retain_keys(original: Json, patch: Json) -> None:
+    if RETAIN_KEYS not in patch:
+        return
+    keys = patch.pop(RETAIN_KEYS)
+    named = [key for key, value in patch.items() if value is not None and not key.startswith("$")]
+    if not isinstance(keys, list) or any(key not in keys for key in named):
+        raise StrategicPatchError("invalid patch format of retainKeys")
+    for key in [key for key in original if key not in keys]:
+        del original[key]
+
+
+def _set(original: Json, key: str, value: Any) -> None:
+    kept, value = _without_directives(value)
+    if kept:
+        original[key] = value
+    else:
+        original.pop(key, None)
+
+
+def _without_directives(value: Any) -> tuple[bool, Any]:
+    """(whether the value stays at all, the value without directives and nulls in objects)."""
+    if isinstance(value, dict):
+        if DIRECTIVE in value:
+            return False, None
+        parts = {key: _without_directives(item) for key, item in value.items() if item is not None}
+        return True, {key: item for key, (kept, item) in parts.items() if kept}
+    if isinstance(value, list):
+        return True, [item for kept, item in map(_without_directives, value) if kept]
+    return True, value
+
+
+def _merge_value(original: Any, patch: Any, field: Field | None) -> Any:
+    strategies = field.strategies if field else ()
+    kind = field.type if field else ANY_TYPE
+    if isinstance(patch, dict):
+        return patch if "replace" in strategies else _merge_map(original, patch, kind)
+    if "merge" not in strategies:
+        return patch
+    return _merge_list(original, patch, patch, field.merge_key if field else "", kind)
+
+
+# -- lists -------------------------------------------------------------------------------------------------------------
+
+
+def _merge_ordered_list(original: Json, patch: Json, name: str, order: Any, field: Field | None) -> None:
+    """A list that comes with `$setElementOrder`: merges it, then sorts by that order."""
+    items = patch.pop(name, None)
+    if not isinstance(order, list) or not isinstance(items, (list, type(None))):
+        raise StrategicPatchError("invalid patch format of setElementOrder list")
+    merge_key = field.merge_key if field else ""
+    _check_order(items or [], order, merge_key)
+    old = original.get(name)
+    if old is None and items is None:
+        return
+    if items is None:
+        merged = list(old or [])
+    elif old is None:
+        _, merged = _without_directives(items)
+    else:
+        merged = _merge_value(old, items, field)
+    original[name] = _ordered(merged, order, old or [], merge_key)
+
+
+def _check_order(items: list[Any], order: list[Any], merge_key: str) -> None:
+    """The patch's items must occur in `order`, in that order (items to delete need not)."""
+    if not order:
+        return
+    position = 0
+    for item in items:
+        if isinstance(item, dict) and DIRECTIVE in item:
+            continue
+        key = _key(item, merge_key)
+        while position < len(order) and _key(order[position], merge_key) != key:
+            position += 1
+        if position == len(order):
+            raise StrategicPatchError(
+                f"The order in patch list:\n{go_text(items)}\n doesn't match $setElementOrder list:\n{go_text(order)}\n"
+            )
+        position += 1
+
+
+def _key(item: Any, merge_key: str) -> Any:
+    if not merge_key:
+        return item
+    if not isinstance(item, dict):
+        raise StrategicPatchError(f"expected a map, but received a {_go_kind(item)}")
+    if merge_key not in item:
+        raise StrategicPatchError(f"map: {go_text(item)} does not contain declared merge key: {merge_key}")
+    return item[merge_key]
+
+
+def _merge_list(original: list[Any], patch: list[Any], order: list[Any], merge_key: str, kind: Type) -> list[Any]:
+    if not any(isinstance(item, dict) for item in (*original, *patch)):
+        merged = original + [item for item in patch if item not in original]
+        return _ordered(list(dict.fromkeys(merged)), order, original, "")
+    if not merge_key:
+        raise StrategicPatchError(f"cannot merge lists without merge key for {kind.name}")
+    old = list(original)
+    kept, items = _list_directives(old, patch, merge_key)
+    item_kind = kind.item or ANY_TYPE
+    for item in items:
+        key = _key(item, merge_key)
+        found = next((index for index, held in enumerate(kept) if held.get(merge_key) == key), None)
+        if found is None:
+            kept.append(_without_directives(item)[1])
+        else:
+            kept[found] = _merge_map(kept[found], dict(item), item_kind)
+    return _ordered(kept, items, old, merge_key)
+
+
+def _list_directives(original: list[Any], patch: list[Any], merge_key: str) -> tuple[list[Any], list[Any]]:
+    """(the old items that stay, the patch's items that are no directive)."""
+    items = [item for item in patch if not (isinstance(item, dict) and DIRECTIVE in item)]
+    kept, replace = list(original), False
+    for item in patch:
+        if not isinstance(item, dict) or DIRECTIVE not in item:
+            continue
+        match item[DIRECTIVE]:
+            case "delete":
+                key = _key(item, merge_key)
+                kept = [held for held in kept if held.get(merge_key) != key]
+            case "replace":
+                replace = True
+            case "merge":
+                raise StrategicPatchError("merging lists cannot yet be specified in the patch")
+            case other:
+                raise _bad_directive(other, {key: value for key, value in item.items() if key != DIRECTIVE})
+    return ([] if replace else kept), items
+
+
+def _ordered(merged: list[Any], order: list[Any], old: list[Any], merge_key: str) -> list[Any]:
+    """`merged` with the items of `order` first in that order, others merged in by their place in `old`."""
+    rank = _ranks(order, merge_key)
+    place = _ranks(old, merge_key)
+    named = sorted((item for item in merged if _key(item, merge_key) in rank), key=lambda i: rank[_key(i, merge_key)])
+    others = [item for item in merged if _key(item, merge_key) not in rank]
+    others.sort(key=lambda item: place.get(_key(item, merge_key), len(place)))
+    result: list[Any] = []
+    while others and named:
+        ours, theirs = place.get(_key(others[0], merge_key)), place.get(_key(named[0], merge_key))
+        before = ours is not None and theirs is not None and ours < theirs
+        result.append(others.pop(0) if before else named.pop(0))
+    return result + others + named
+
+
+def _ranks(items: list[Any], merge_key: str) -> dict[Any, int]:
+    ranks: dict[Any, int] = {}
+    for index, item in enumerate(items):
+        ranks.setdefault(_key(item, merge_key), index)
+    return ranks
+
+
+# -- what Go would say -------------------------------------------------------------------------------------------------
+
+
+def check_shape(value: Any, kind: Type) -> None:
+    """NotRestorable where a container of the schema was given another thing, as kube-apiserver says it."""
+    if value is None:
+        return
+    if kind.kind == LIST and not isinstance(value, list):
+        raise NotRestorable(f"cannot restore slice from {_go_kind(value)}")
+    if kind.kind == "map" and not isinstance(value, dict):
+        raise NotRestorable(f"cannot restore map from {_go_kind(value)}")
+    if kind.kind == STRUCT and not isinstance(value, dict):
+        raise NotRestorable(f"cannot restore struct from: {_go_kind(value)}")
+    if kind.kind == STRUCT:
+        for key, item in value.items():
+            if field := kind.fields.get(key):
+                check_shape(item, field.type)
+    elif kind.kind in (LIST, "map"):
+        for item in value if isinstance(value, list) else value.values():
+            check_shape(item, kind.item or ANY_TYPE)
+
+
+def _go_kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    return {str: "string", int: "int64", float: "float64", list: "slice", dict: "map"}.get(type(value), "nil")
+
+
+def go_text(value: Any) -> str:
+    """A JSON value as Go prints it: `map[a:1 b:[x y]]`."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{go_text(item)}' for key, item in sorted(value.items()))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(go_text, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "<nil>" if value is None else str(value)
