@@ -22,7 +22,8 @@ def test_a_rolling_update_drops_no_request_and_can_be_undone(
     kubectl("rollout", "status", "deployment/web", "--timeout=90s")
     ready(kubectl, "client")
     eventually(lambda: kubectl("exec", "client", "--", "wget", "-qO-", "http://web/") == "one\n", "version one")
-    loop = f"i=0; while [ $i -lt {REQUESTS} ]; do timeout 5 wget -qO- http://web/ || echo FAILED; i=$((i+1)); usleep 20000; done"
+    ask = "timeout 5 wget -qO- http://web/ || echo FAILED; usleep 20000"
+    loop = f"i=0; while [ $i -lt {REQUESTS} ]; do {ask}; i=$((i+1)); done"
     requests = subprocess.Popen(
         lab.command("-n", namespace, "exec", "client", "--", "sh", "-c", loop), stdout=subprocess.PIPE, text=True
     )
