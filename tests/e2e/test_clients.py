@@ -59,7 +59,6 @@ def test_the_kubernetes_client(lab: Lab, namespace: str) -> None:
         if len(running) == 2:
             watch.stop()
     assert len(running) == 2
-    name = sorted(running)[0]
     said = kubernetes.stream.stream(
         core.connect_get_namespaced_pod_exec,
         sorted(running)[0],
