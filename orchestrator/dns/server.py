@@ -1,0 +1,119 @@
+"""The sockets: UDP and TCP on each of the node's addresses, so that a response leaves from the address that was asked.
+
+Over UDP what the zone knows is answered in the receive callback itself, with no task; only upstream queries become
+tasks, `UPSTREAM_TASKS_MAX` at most (more are answered SERVFAIL). Over TCP a connection may ask many questions and is
+closed after `IDLE_S` of silence. Errors: OSError where an address cannot be bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack
+from typing import Any
+
+from orchestrator.dns import message
+from orchestrator.dns.resolver import Resolver
+
+UPSTREAM_TASKS_MAX = 1_000
+CONNECTIONS_MAX = 256
+IDLE_S = 10.0
+RECEIVE_BUFFER_BYTES = 1 << 20
+
+
+class _Udp(asyncio.DatagramProtocol):
+    def __init__(self, resolver: Resolver, tasks: set[asyncio.Task[None]]) -> None:
+        self._resolver = resolver
+        self._hits = resolver.packed.hits
+        self._tasks = tasks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        hit = self._hits.get(data[2:])
+        if hit is not None:
+            self._transport.sendto(data[:2] + next(hit), address)
+            return
+        response = self._resolver.resolve_now(data)
+        if response is None:
+            self._ask_upstream(data, address)
+        elif response:
+            self._transport.sendto(response, address)
+
+    def _ask_upstream(self, data: bytes, address: Any) -> None:
+        if len(self._tasks) >= UPSTREAM_TASKS_MAX:
+            refusal = message.write_error(data, message.SERVFAIL)
+            if refusal:
+                self._transport.sendto(refusal, address)
+            return
+        task = asyncio.create_task(self._relay(data, address))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _relay(self, data: bytes, address: Any) -> None:
+        response = await self._resolver.resolve(data)
+        if not self._transport.is_closing():
+            self._transport.sendto(response, address)
+
+
+class Server:
+    """Both transports on every address; `async with` serves."""
+
+    def __init__(self, udp: Resolver, tcp: Resolver, addresses: tuple[str, ...], port: int) -> None:
+        self._udp = udp
+        self._tcp = tcp
+        self._addresses = addresses
+        self._port = port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Server:
+        loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as stack:
+            for address in self._addresses:
+                transport, _ = await loop.create_datagram_endpoint(
+                    lambda: _Udp(self._udp, self._tasks), local_addr=(address, self._port)
+                )
+                stack.callback(transport.close)
+                endpoint = transport.get_extra_info("socket")
+                endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+                server = await asyncio.start_server(self._serve, address, self._port)
+                stack.callback(server.close)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+        tasks = [*self._tasks, *self._connections]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._connections) < CONNECTIONS_MAX:
+            self._connections.add(task)
+            try:
+                await self._converse(reader, writer)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                pass  # the client went away or fell silent
+            finally:
+                self._connections.discard(task)
+        writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            async with asyncio.timeout(IDLE_S):
+                size = int.from_bytes(await reader.readexactly(2), "big")
+                data = await reader.readexactly(size)
+            response = self._tcp.resolve_now(data)
+            if response is None:
+                response = await self._tcp.resolve(data)
+            if not response:
+                return
+            writer.write(len(response).to_bytes(2, "big") + response)
+            await writer.drain()
