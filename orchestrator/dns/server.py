@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, cast
 
 from orchestrator.dns import message
 from orchestrator.dns.resolver import Resolver
@@ -28,8 +28,7 @@ class _Udp(asyncio.DatagramProtocol):
         self._tasks = tasks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # loops do not subclass it
 
     def datagram_received(self, data: bytes, address: Any) -> None:
         hit = self._hits.get(data[2:])
