@@ -1,0 +1,136 @@
+"""Object metadata: what every kind shares, on creation and on update.
+
+`prepare_create` and `carry_over` mend what clients may leave out; `create` and `update` return the faults.
+Source: meta/v1 ObjectMeta; API conventions, "Metadata".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.api.kinds import faults, formats
+from orchestrator.api.meta import Object
+from orchestrator.api.status import Cause
+
+ANNOTATIONS_BYTES_MAX = 256 * 1024
+_SYSTEM_FIELDS = ("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "selfLink", "uid")
+_IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+
+
+def wipe_system_fields(obj: Object) -> None:
+    """What a client may not bring to a new object; the server sets uid, creation time and resource version next."""
+    metadata = obj.setdefault("metadata", {})
+    for name in (*_SYSTEM_FIELDS, "resourceVersion", "generation"):
+        metadata.pop(name, None)
+
+
+def carry_over(new: Object, old: Object) -> None:
+    """System fields that an update left out come from the stored object; a deletion cannot be taken back."""
+    metadata, kept = new.setdefault("metadata", {}), old.get("metadata") or {}
+    for name in (*_SYSTEM_FIELDS, "generation"):
+        if kept.get(name) is not None and (name == "generation" or metadata.get(name) in (None, "")):
+            metadata[name] = kept[name]
+        elif name == "generation":
+            metadata.pop(name, None)
+
+
+def create(obj: Object, *, namespaced: bool, name_format: formats.NameFormat) -> list[Cause]:
+    metadata = obj.get("metadata") or {}
+    causes: list[Cause] = []
+    prefix, name = metadata.get("generateName") or "", metadata.get("name") or ""
+    if prefix:
+        causes += faults.each("metadata.generateName", prefix, name_format(prefix, True))
+    if name:
+        causes += faults.each("metadata.name", name, name_format(name, False))
+    else:
+        causes.append(faults.required("metadata.name", "name or generateName is required"))
+    namespace = metadata.get("namespace") or ""
+    if namespaced and not namespace:
+        causes.append(faults.required("metadata.namespace"))
+    elif namespaced:
+        causes += faults.each("metadata.namespace", namespace, formats.dns_label(namespace))
+    elif namespace:
+        causes.append(faults.forbidden("metadata.namespace", "not allowed on this type"))
+    return causes + _either_way(metadata) + _finalizers(metadata.get("finalizers") or [])
+
+
+def update(new: Object, old: Object) -> list[Cause]:
+    metadata, before = new.get("metadata") or {}, old.get("metadata") or {}
+    causes: list[Cause] = []
+    if before.get("deletionTimestamp"):
+        added = sorted(set(metadata.get("finalizers") or ()) - set(before.get("finalizers") or ()))
+        if added:
+            shown = ", ".join(faults.shown(name) for name in added)
+            rule = "no new finalizers can be added if the object is being deleted"
+            detail = f"{rule}, found new finalizers []string{{{shown}}}"
+            causes.append(faults.forbidden("metadata.finalizers", detail))
+    for name in _IMMUTABLE:
+        if metadata.get(name) != before.get(name):
+            causes.append(faults.invalid(f"metadata.{name}", metadata.get(name), faults.IMMUTABLE))
+    return causes + _either_way(metadata) + _finalizers(metadata.get("finalizers") or [])
+
+
+def _either_way(metadata: Mapping[str, Any]) -> list[Cause]:
+    return [
+        *check_labels(metadata.get("labels"), "metadata.labels"),
+        *check_annotations(metadata.get("annotations"), "metadata.annotations"),
+        *_owner_references(metadata.get("ownerReferences") or []),
+    ]
+
+
+def check_labels(found: Mapping[str, str] | None, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    for key, value in sorted((found or {}).items()):
+        causes += faults.each(path, key, formats.qualified_name(key))
+        causes += faults.each(path, value, formats.label_value(value))
+    return causes
+
+
+def check_annotations(found: Mapping[str, str] | None, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    size = 0
+    for key, value in (found or {}).items():
+        causes += faults.each(path, key, formats.qualified_name(key.lower()))
+        size += len(key.encode()) + len(value.encode())
+    if size > ANNOTATIONS_BYTES_MAX:
+        causes.append(faults.too_long(path, ANNOTATIONS_BYTES_MAX))
+    return causes
+
+
+def _owner_references(references: list[dict[str, Any]]) -> list[Cause]:
+    path = "metadata.ownerReferences"
+    causes: list[Cause] = []
+    controller = ""
+    for reference in references:
+        for name, detail in (
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ):
+            if not reference.get(name):
+                causes.append(faults.invalid(f"{path}.{name}", reference.get(name) or "", detail))
+        if reference.get("apiVersion") == "v1" and reference.get("kind") == "Event":
+            causes.append(faults.invalid(path, reference, "/v1, Kind=Event is disallowed from being an owner"))
+        if reference.get("controller"):
+            current = f"{reference.get('kind')}/{reference.get('name')}"
+            if controller:
+                detail = (
+                    'Only one reference can have Controller set to true. Found "true" in references for '
+                    f"{controller} and {current}"
+                )
+                causes.append(faults.invalid(path, references, detail))
+            controller = controller or current
+    return causes
+
+
+def _finalizers(names: list[str]) -> list[Cause]:
+    path = "metadata.finalizers"
+    causes: list[Cause] = []
+    for name in names:
+        causes += faults.each(path, name, formats.qualified_name(name))
+    if {"orphan", "foregroundDeletion"} <= set(names):
+        detail = "finalizer orphan and foregroundDeletion cannot be both set"
+        causes.append(faults.invalid(path, names, detail))
+    return causes

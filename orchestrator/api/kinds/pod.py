@@ -1,0 +1,53 @@
+"""Pod and PodTemplate: defaults and preparation; what is valid is in `pod_faults`, the table in `pod_table`.
+
+A new Pod is Pending with its QoS class; a Pod with scheduling gates says so in its PodScheduled condition.
+Source: core/v1 API reference, Pod.
+"""
+
+from __future__ import annotations
+
+from orchestrator.api import meta
+from orchestrator.api.kinds import podspec, table
+from orchestrator.api.kinds.pod_table import COLUMNS, cells
+from orchestrator.api.kinds.qos import qos_class
+from orchestrator.api.kinds.rules import KindRules
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import PODS, PODTEMPLATES
+
+
+def on_create(pod: Object) -> None:
+    spec = pod.get("spec") or {}
+    pod["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+    if spec.get("schedulingGates"):
+        pod["status"]["conditions"] = [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }
+        ]
+
+
+def _template_cells(obj: Object, now: float) -> table.Cells:
+    template = obj.get("template") or {}
+    names, images = table.images(template.get("spec") or {})
+    return [meta.name(obj), names, images, table.label_text(meta.labels(template))]
+
+
+RULES = (
+    KindRules(
+        resource=PODS,
+        has_generation=True,
+        default=podspec.default_pod,
+        on_create=on_create,
+        columns=COLUMNS,
+        cells=cells,
+    ),
+    KindRules(
+        resource=PODTEMPLATES,
+        default=podspec.default_template,
+        columns=(table.NAME, *table.texts("Containers", "Images", "Pod Labels")),
+        cells=_template_cells,
+    ),
+)

@@ -1,0 +1,24 @@
+"""Which rules a resource has: one lookup over all kind families, with generic rules for a kind of no family."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from orchestrator.api.kinds import pod
+from orchestrator.api.kinds.rules import KindRules
+from orchestrator.api.resources import Resource
+
+FAMILIES = (pod.RULES,)
+
+_BY_KIND = {
+    (rules.resource.group, rules.resource.version, rules.resource.plural): rules
+    for family in FAMILIES
+    for rules in family
+}
+
+
+@lru_cache(maxsize=512)
+def rules(resource: Resource) -> KindRules:
+    """The rules of a built-in or custom resource."""
+    found = _BY_KIND.get((resource.group, resource.version, resource.plural))
+    return found or KindRules(resource=resource)

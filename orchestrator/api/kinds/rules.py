@@ -1,0 +1,122 @@
+"""The rules of one kind, as the API server applies them to a write, in this order:
+
+    create   decode → default → prepare_create → (admission) → validate_create
+    update   decode → default → prepare_update → (admission) → validate_update
+
+`default` and `prepare_…` change the object in place; `validate_…` return Causes for `status.invalid`.
+`subresource` is "" for the object itself, or "status", "scale", "binding", …: a status update keeps everything but the
+status from the stored object, a main update keeps the stored status. An update that changes the desired state moves
+`metadata.generation` by one; a status update never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.api.kinds import formats, metadata
+from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age
+from orchestrator.api.meta import Object, name
+from orchestrator.api.resources import Resource
+from orchestrator.api.status import Cause
+
+
+def _nothing(obj: Object) -> None:
+    pass
+
+
+def _nothing_about_both(new: Object, old: Object) -> None:
+    pass
+
+
+def _no_faults(obj: Object) -> list[Cause]:
+    return []
+
+
+def _no_faults_in_both(new: Object, old: Object) -> list[Cause]:
+    return []
+
+
+def _no_warnings(obj: Object) -> list[str]:
+    return []
+
+
+def _name_and_age(obj: Object, now: float) -> Cells:
+    return [name(obj), age(obj, now)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindRules:
+    """A kind is a resource plus these functions. Validators see objects with defaults; metadata is checked for all."""
+
+    resource: Resource
+    name_format: formats.NameFormat = formats.dns_subdomain
+    has_generation: bool = False
+    keeps_labels: bool = False  # a status update cannot change labels
+    default: Callable[[Object], None] = _nothing
+    on_create: Callable[[Object], None] = _nothing  # e.g. a Pod becomes Pending
+    on_update: Callable[[Object, Object], None] = _nothing_about_both
+    faults: Callable[[Object], list[Cause]] = _no_faults
+    update_faults: Callable[[Object, Object], list[Cause]] = _no_faults_in_both
+    status_faults: Callable[[Object, Object], list[Cause]] = _no_faults_in_both
+    warnings: Callable[[Object], list[str]] = _no_warnings
+    columns: tuple[Column, ...] = (NAME, AGE)
+    cells: Callable[[Object, float], Cells] = _name_and_age
+
+    @property
+    def has_status(self) -> bool:
+        return self.resource.subresource("status") is not None
+
+    def prepare_create(self, obj: Object) -> None:
+        """Drops what the server decides: system metadata and, where /status is its own resource, the status."""
+        metadata.wipe_system_fields(obj)
+        if self.has_status and "status" in obj:
+            obj["status"] = {}
+        if self.has_generation:
+            obj["metadata"]["generation"] = 1
+        self.on_create(obj)
+
+    def validate_create(self, obj: Object) -> list[Cause]:
+        found = metadata.create(obj, namespaced=self.resource.namespaced, name_format=self.name_format)
+        return _each_once(found + self.faults(obj))
+
+    def prepare_update(self, new: Object, old: Object, subresource: str = "") -> None:
+        """Keeps from `old` what this subresource may not change, and counts the generation."""
+        metadata.carry_over(new, old)
+        if subresource == "status":
+            self._keep_all_but_status(new, old)
+            return
+        if self.has_status:
+            _keep(new, old, "status")
+        if not subresource:
+            self.on_update(new, old)
+        if self.has_generation and _desired_state(new) != _desired_state(old):
+            new["metadata"]["generation"] = (old.get("metadata") or {}).get("generation", 0) + 1
+
+    def _keep_all_but_status(self, new: Object, old: Object) -> None:
+        for key in {*new, *old} - {"apiVersion", "kind", "metadata", "status"}:
+            _keep(new, old, key)
+        if self.keeps_labels:
+            _keep(new["metadata"], old.get("metadata") or {}, "labels")
+        _keep(new["metadata"], old.get("metadata") or {}, "ownerReferences")
+
+    def validate_update(self, new: Object, old: Object, subresource: str = "") -> list[Cause]:
+        found = metadata.update(new, old)
+        if subresource == "status":
+            return _each_once(found + self.status_faults(new, old))
+        return _each_once(found + self.update_faults(new, old))
+
+
+def _keep(new: Object, old: Object, key: str) -> None:
+    if key in old:
+        new[key] = old[key]
+    else:
+        new.pop(key, None)
+
+
+def _desired_state(obj: Object) -> Object:
+    return {key: value for key, value in obj.items() if key not in ("apiVersion", "kind", "metadata", "status")}
+
+
+def _each_once(causes: list[Cause]) -> list[Cause]:
+    return list(dict.fromkeys(causes))
