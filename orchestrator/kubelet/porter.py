@@ -1,0 +1,194 @@
+"""Client of the porter, the node's one privileged daemon: what a pod needs that its user may not do.
+
+One JSON object a line each way over a unix socket, one connection a request (requests of different pods run side by
+side, and one that hangs hangs alone). The porter checks every argument against the pods of this node.
+Errors: PorterFailure with the porter's words; it is also raised where the porter cannot be reached, for a worker tries
+again in both cases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from orchestrator.kubelet.runtime.interface import Limits
+
+ANSWER_MAX_BYTES = 2**20
+TIMEOUT_S = 60.0
+
+
+class PorterFailure(Exception):
+    """The porter refused, failed or did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodKey:
+    """Which pod a request is about."""
+
+    uid: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    host_port: int
+    container_port: int
+    protocol: str = "TCP"
+    host_ip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    cgroup_version: int
+    enforces: tuple[str, ...]  # of "cpu", "memory", "pids"
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupStat:
+    cpu_usage_ns: int = 0
+    memory_bytes: int = 0
+    working_set_bytes: int = 0
+    oom_kills: int = 0
+    pids: int = 0
+
+
+class Porter(Protocol):
+    async def node_info(self) -> NodeInfo: ...
+
+    async def attach(self, pod: PodKey, pid: int, ports: tuple[HostPort, ...]) -> tuple[str, ...]:
+        """Gives the network namespace of a process its addresses: one of each family, the first is the pod's."""
+        ...
+
+    async def detach(self, pod: PodKey) -> None: ...
+
+    async def mount(
+        self, pod: PodKey, name: str, kind: str, source: str, size_bytes: int, options: tuple[str, ...]
+    ) -> str:
+        """Where the volume is mounted on the node."""
+        ...
+
+    async def unmount(self, pod: PodKey, name: str) -> None: ...
+
+    async def own(
+        self, pod: PodKey, path: Path, *, user_id: int | None, group_id: int | None, mode: int | None, recursive: bool
+    ) -> None:
+        """Gives a path to ids as containers see them."""
+        ...
+
+    async def ensure_path(self, pod: PodKey, path: str, kind: str) -> None:
+        """Checks, or for `…OrCreate` makes, a path of the node that a hostPath volume names."""
+        ...
+
+    async def purge(self, pod: PodKey) -> None:
+        """Removes what is left of a pod's folders, whoever owns it."""
+        ...
+
+    async def enter_cgroup(self, pod: PodKey, container: str, pid: int, limits: Limits) -> None:
+        """Moves a process that has not begun into a new control group with these limits."""
+        ...
+
+    async def cgroup_stat(self, pod: PodKey, container: str) -> CgroupStat: ...
+
+    async def remove_cgroup(self, pod: PodKey, container: str) -> None: ...
+
+
+class SocketPorter:
+    """The porter behind its socket."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    async def call(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                line = await self._exchange(orjson.dumps({"verb": verb, **arguments}) + b"\n")
+            answer = orjson.loads(line)
+        except TimeoutError as error:
+            raise PorterFailure(f"porter did not answer {verb} within {TIMEOUT_S:.0f} s") from error
+        except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+            raise PorterFailure(f"porter cannot be asked for {verb}: {error}") from error
+        if not answer.get("ok"):
+            raise PorterFailure(str(answer.get("error") or "refused"))
+        found: dict[str, Any] = answer.get("result") or {}
+        return found
+
+    async def _exchange(self, request: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(str(self._socket), limit=ANSWER_MAX_BYTES)
+        try:
+            writer.write(request)
+            await writer.drain()
+            return await reader.readuntil(b"\n")
+        finally:
+            writer.close()
+
+    async def node_info(self) -> NodeInfo:
+        found = await self.call("node.info", {})
+        return NodeInfo(int(found.get("cgroup_version") or 0), tuple(found.get("enforces") or ()))
+
+    async def attach(self, pod: PodKey, pid: int, ports: tuple[HostPort, ...]) -> tuple[str, ...]:
+        listed = [
+            {
+                "hostPort": port.host_port,
+                "containerPort": port.container_port,
+                "protocol": port.protocol,
+                "hostIP": port.host_ip,
+            }
+            for port in ports
+        ]
+        named = {"uid": pod.uid, "namespace": pod.namespace, "name": pod.name}
+        return tuple((await self.call("pod.attach", {**named, "pid": pid, "ports": listed}))["ips"])
+
+    async def detach(self, pod: PodKey) -> None:
+        await self.call("pod.detach", {"uid": pod.uid, "namespace": pod.namespace, "name": pod.name})
+
+    async def mount(
+        self, pod: PodKey, name: str, kind: str, source: str, size_bytes: int, options: tuple[str, ...]
+    ) -> str:
+        wanted = {"name": name, "kind": kind, "source": source, "size_bytes": size_bytes, "options": list(options)}
+        return str((await self.call("volume.mount", _about(pod) | wanted))["path"])
+
+    async def unmount(self, pod: PodKey, name: str) -> None:
+        await self.call("volume.unmount", _about(pod) | {"name": name})
+
+    async def own(
+        self, pod: PodKey, path: Path, *, user_id: int | None, group_id: int | None, mode: int | None, recursive: bool
+    ) -> None:
+        wanted = {"path": str(path), "user_id": user_id, "group_id": group_id, "mode": mode, "recursive": recursive}
+        given = {field: value for field, value in wanted.items() if value is not None}
+        await self.call("volume.own", _about(pod) | given)
+
+    async def ensure_path(self, pod: PodKey, path: str, kind: str) -> None:
+        await self.call("path.ensure", _about(pod) | {"path": path, "type": kind})
+
+    async def purge(self, pod: PodKey) -> None:
+        await self.call("pod.purge", _about(pod))
+
+    async def enter_cgroup(self, pod: PodKey, container: str, pid: int, limits: Limits) -> None:
+        set_limits = {
+            "memory_bytes": limits.memory_bytes,
+            "cpu_quota_us": limits.cpu_quota_us,
+            "cpu_period_us": limits.cpu_period_us,
+            "cpu_shares": limits.cpu_shares,
+            "pids": limits.pids,
+        }
+        named = _about(pod) | {"container": container}
+        given = {field: value for field, value in set_limits.items() if value}
+        await self.call("cgroup.create", named | {"limits": given})
+        await self.call("cgroup.enter", named | {"pid": pid})
+
+    async def cgroup_stat(self, pod: PodKey, container: str) -> CgroupStat:
+        found = await self.call("cgroup.stat", _about(pod) | {"container": container})
+        return CgroupStat(**{field: int(found.get(field) or 0) for field in CgroupStat.__dataclass_fields__})
+
+    async def remove_cgroup(self, pod: PodKey, container: str) -> None:
+        await self.call("cgroup.remove", _about(pod) | {"container": container})
+
+
+def _about(pod: PodKey) -> dict[str, Any]:
+    return {"uid": pod.uid, "pod": f"{pod.namespace}/{pod.name}"}
