@@ -1,0 +1,51 @@
+"""The read-only image store that every node shares: Podman's own storage, filled once while the node image is built.
+
+Files in it belong to ids 0 to 65,535 as the images say. A node sees it through an id-mapped mount in which those are
+its user's ids (infra/local), so no node copies or loads an image to start its first pod.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from infra.images import archive
+
+STORE = "/usr/share/sampan/images"  # in the tree
+
+# Podman wants /proc, /dev/null and a run root; all of them live in a mount namespace that ends with the command.
+_LOAD = """
+set -e
+mount --bind "$1" "$1" # Podman remounts its root, which must be a mount for that
+cd "$1"
+mount -t sysfs sysfs "$1/sys"
+mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup"
+mount -t proc proc "$1/proc"
+mount -t tmpfs tmpfs "$1/run"
+mount -t tmpfs tmpfs "$1/tmp"
+mount -t tmpfs tmpfs "$1/var/tmp"
+mount --rbind /dev "$1/dev"
+mkdir -p "$1/run/archives"
+mount --bind "$2" "$1/run/archives"
+for file in "$2"/*.tar; do
+    chroot "$1" podman --root "$3" --runroot /run/store --storage-driver overlay --cgroup-manager cgroupfs \
+        --events-backend none --network-config-dir /run/networks load --quiet --input "/run/archives/${file##*/}"
+done
+"""
+
+
+def fill(tree: Path, images: dict[str, archive.Image], architecture: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="sampan-images-") as folder:
+        for name, image in images.items():
+            archive.write(image, architecture, Path(folder, f"{name}.tar"))
+        (tree / STORE.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            [
+                *("unshare", "--mount", "--pid", "--fork", "--propagation", "private", "sh", "-c", _LOAD, "load"),
+                *(str(tree), folder, STORE),
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        )

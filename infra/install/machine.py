@@ -1,0 +1,114 @@
+"""What every node has before any component: the user `sampan` with its ids, Podman's configuration, folders.
+
+Pure: `observe` says which command tells the facts, `plan` compares them with the wish and returns what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from infra.images.store import STORE
+from infra.install.connection import File
+from infra.install.templates import render
+from infra.topology import NODE_IDS, Node, Topology
+
+SERVER_USER_ID = 990  # `sampan-server`: API server, scheduler and controllers of a control-plane node
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    path: str
+    user_id: int = 0
+    group_id: int = 0
+    mode: int = 0o755
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What differs from the wish: files to lay down, then one script to run (empty: nothing)."""
+
+    files: tuple[File, ...]
+    script: str
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.files and not self.script
+
+
+def folders(node: Node) -> list[Folder]:
+    user = node.user_id
+    return [
+        Folder(path="/etc/sampan"),
+        Folder(path="/etc/sampan/pki"),
+        Folder(path="/etc/cni/net.d"),
+        Folder(path="/run/sampan", group_id=user, mode=0o750),
+        Folder(path="/var/lib/sampan"),
+        Folder(path="/var/lib/sampan/home", user_id=user, group_id=user),
+        Folder(path="/var/lib/sampan/kubelet", user_id=user, group_id=user),
+        Folder(path="/var/lib/sampan/store", user_id=SERVER_USER_ID, group_id=SERVER_USER_ID, mode=0o700),
+        Folder(path="/var/lib/containers/sampan", user_id=user, group_id=user),
+        Folder(path="/var/lib/containers/sampan/tmp", user_id=user, group_id=user),
+        Folder(path="/var/log/sampan"),
+        Folder(path="/var/log/pods", user_id=user, group_id=user),
+        Folder(path="/var/log/containers", user_id=user, group_id=user),
+    ]
+
+
+def files(topology: Topology, node: Node) -> list[File]:
+    user = node.user_id
+    texts = {
+        "/etc/containers/containers.conf": render("node/containers.conf"),
+        # Rootless Podman reads the options of its user's file alone.
+        "/var/lib/sampan/home/.config/containers/storage.conf": render("node/storage.conf", image_store=STORE),
+        "/etc/containers/registries.conf": render("node/registries.conf"),
+        "/etc/containers/policy.json": render("node/policy.json"),
+        "/etc/hosts": render("node/hosts", nodes=topology.nodes),
+        "/etc/hostname": f"{node.name}\n",
+        "/etc/subuid": f"sampan:{user + 1}:{NODE_IDS - 1}\n",
+        "/etc/subgid": f"sampan:{user + 1}:{NODE_IDS - 1}\n",
+    }
+    return [File(path=path, content=text.encode()) for path, text in texts.items()]
+
+
+def digest(file: File) -> str:
+    return hashlib.sha256(file.content).hexdigest()
+
+
+def observe(paths: Sequence[str]) -> list[str]:
+    """The command whose output `parse` reads: sha256 and path of each wanted file that is there, then the accounts."""
+    return ["sh", "-c", 'sha256sum -- "$@" 2>/dev/null; echo; cat /etc/passwd', "observe", *paths]
+
+
+def parse(output: str) -> tuple[dict[str, str], dict[str, int]]:
+    """Digests by path, and user ids by name."""
+    sums, _, accounts = output.partition("\n\n") if not output.startswith("\n") else ("", "", output[1:])
+    digests = {line[66:]: line[:64] for line in sums.splitlines()}
+    users = {fields[0]: int(fields[2]) for line in accounts.splitlines() if len(fields := line.split(":")) > 3}
+    return digests, users
+
+
+def plan(
+    wanted: Sequence[File], wanted_folders: Sequence[Folder], node: Node, digests: Mapping[str, str],
+    users: Mapping[str, int],
+) -> Plan:  # fmt: skip
+    lines = []
+    for name, user_id, home in (
+        ("sampan", node.user_id, "/var/lib/sampan/home"),
+        ("sampan-server", SERVER_USER_ID, "/var/lib/sampan"),
+    ):
+        if users.get(name) != user_id:
+            lines += [
+                f"sed -i '/^{name}:/d' /etc/passwd /etc/group",
+                f"echo '{name}:x:{user_id}:{user_id}::{home}:/bin/bash' >> /etc/passwd",
+                f"echo '{name}:x:{user_id}:' >> /etc/group",
+            ]
+    for folder in wanted_folders:
+        owner = f"-o {folder.user_id} -g {folder.group_id} -m {folder.mode:o}"
+        wish = f"{folder.user_id} {folder.group_id} {folder.mode:o}"
+        lines.append(
+            f'[ "$(stat -c "%u %g %a" {folder.path} 2>/dev/null)" = "{wish}" ] || install -d {owner} {folder.path}'
+        )
+    changed = tuple(file for file in wanted if digests.get(file.path) != digest(file))
+    return Plan(changed, "\n".join(["set -e", *lines]))

@@ -1,0 +1,83 @@
+"""The client of a lab's supervisor: one request a connection over its unix socket.
+
+Errors: NotRunning where nobody answers; RuntimeError with the supervisor's words where it refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.local.layout import Layout
+
+ANSWER_TIMEOUT_S = 60.0  # a request waits while nodes boot or components are forked
+
+
+class NotRunning(RuntimeError):
+    """The lab has no supervisor that answers."""
+
+
+@dataclass(frozen=True)
+class Control:
+    layout: Layout
+
+    def ask(self, verb: str, **arguments: Any) -> Any:
+        path = str(self.layout.control_socket)
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(ANSWER_TIMEOUT_S)
+                connection.connect(path)
+                connection.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
+                line = connection.makefile("rb").readline()
+        except OSError as error:
+            raise NotRunning(f"lab {self.layout.name}: no supervisor answers at {path}: {error}") from error
+        answer = json.loads(line or b'{"ok": false, "error": "the supervisor closed the connection"}')
+        if not answer["ok"]:
+            raise RuntimeError(f"lab {self.layout.name}: {verb}: {answer['error']}")
+        return answer["result"]
+
+    def is_running(self) -> bool:
+        try:
+            self.ask("status")
+        except NotRunning:
+            return False
+        return True
+
+    def node_pid(self, node: str) -> int:
+        nodes = self.ask("status")["nodes"]
+        if node not in nodes:
+            raise RuntimeError(f"lab {self.layout.name} has no node {node}; it has {', '.join(nodes)}")
+        pid = nodes[node]["pid"]
+        if not pid:
+            raise RuntimeError(f"node {node} is not running (last: {nodes[node]['lastExit'] or 'never started'})")
+        return int(pid)
+
+    def enter(self, node: str, command: Sequence[str], *, user: str = "root") -> list[str]:
+        """The command line that runs `command` in the node, as root or as its user `sampan`."""
+        status = self.ask("status")
+        pid, user_id = self.node_pid(node), status["nodes"][node]["userId"]
+        group = "user/service" if user == "sampan" else "init"
+        variables = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
+        variables += [f"TERM={os.environ.get('TERM', 'dumb')}"]
+        script = f'cd /; echo 0 > "/sys/fs/cgroup/{group}/cgroup.procs"; exec "$@"'
+        become = ["env", "-i", *variables, "HOME=/root"]
+        if user == "sampan":
+            become = ["setpriv", f"--reuid={user_id}", f"--regid={user_id}", "--clear-groups", "--inh-caps=-all", "env"]
+            become += ["-i", *variables, "HOME=/var/lib/sampan/home", f"XDG_RUNTIME_DIR=/run/user/{user_id}"]
+        return [
+            *("nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root"),
+            *("/bin/sh", "-c", script, "sampan", *become, *command),
+        ]
+
+    def run(self, node: str, command: Sequence[str], *, user: str = "root", stdin: bytes | None = None) -> bytes:
+        """Run a command in a node to its end. Errors: RuntimeError with its exit code and what it said."""
+        done = subprocess.run(self.enter(node, command, user=user), input=stdin, capture_output=True, check=False)
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).decode(errors="replace").strip()
+            raise RuntimeError(f"on node {node}: {' '.join(command)}: exit code {done.returncode}: {said}")
+        return done.stdout

@@ -1,0 +1,106 @@
+"""Start a program in a node: a fork that joins the namespaces of the node's PID 1, as root or as its unprivileged user.
+
+Two kinds: a command (exec), and a component, which runs in the fork itself with everything that its parent imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.local import boot, cgroups, syscalls
+
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+USER_HOME = "/var/lib/sampan/home"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """Who a process of a node runs as. `cgroup` is below the node's group."""
+
+    user_id: int
+    group_ids: tuple[int, ...]
+    home: str
+    cgroup: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {**ENVIRONMENT, "HOME": self.home, **self.environment}
+
+
+def root_account() -> Account:
+    return Account(user_id=0, group_ids=(0,), home="/root", cgroup="init")
+
+
+def node_user(user_id: int) -> Account:
+    return Account(
+        user_id=user_id,
+        group_ids=(user_id,),
+        home=USER_HOME,
+        cgroup="user/service",
+        environment={"XDG_RUNTIME_DIR": f"/run/user/{user_id}", "USER": "sampan", "LOGNAME": "sampan"},
+    )
+
+
+def spawn(init_pid: int, node_cgroup: str, account: Account, log: Path, main: Callable[[], None]) -> int:
+    """Fork `main` into the node whose PID 1 is `init_pid`; its output goes to `log` (the supervisor's path)."""
+    pidfd = os.pidfd_open(init_pid)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            pid = boot.fork_in_pid_namespace(pidfd)
+            if pid == 0:
+                _run(pidfd, node_cgroup, account, output, main)
+            return pid
+        finally:
+            os.close(output)
+    finally:
+        os.close(pidfd)
+
+
+def _run(pidfd: int, node_cgroup: str, account: Account, output: int, main: Callable[[], None]) -> None:
+    code = 1
+    try:
+        os.setsid()
+        silence = os.open("/dev/null", os.O_RDONLY)
+        for number, source in ((0, silence), (1, output), (2, output)):
+            os.dup2(source, number)
+        cgroups.join(cgroups.UNIFIED / node_cgroup / account.cgroup)
+        syscalls.setns(pidfd, boot.NAMESPACES)
+        os.closerange(3, 4096)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        os.environ.clear()
+        os.environ.update(account.variables)
+        if account.user_id != 0:
+            os.setgroups(account.group_ids)
+            os.setgid(account.group_ids[0])
+            os.setuid(account.user_id)
+        os.chdir(account.home if Path(account.home).is_dir() else "/")
+        main()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def command(arguments: tuple[str, ...]) -> Callable[[], None]:
+    def main() -> None:
+        os.execvp(arguments[0], arguments)
+
+    return main
