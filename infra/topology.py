@@ -77,8 +77,6 @@ class Node:
     index: int
     address_v4: str
     address_v6: str
-    pods_v4: str
-    pods_v6: str
     user_id: int  # of the unprivileged user `sampan`; the NODE_IDS - 1 ids after it are its containers'
 
 
@@ -124,17 +122,12 @@ class Topology:
 
     def _node(self, index: int, role: str) -> Node:
         number = index + 1 if role == CONTROL_PLANE else index + 1 - self.control_planes
-        pods_v4, pods_v6 = IPv4Network(self.networks.pods_v4), IPv6Network(self.networks.pods_v6)
-        first_v4 = int(pods_v4.network_address) + (index << 8)
-        first_v6 = int(pods_v6.network_address) + (index << 64)
         return Node(
             name=f"{role}-{number}",
             role=role,
             index=index,
             address_v4=str(self.node_network_v4[10 + index]),
             address_v6=str(self.node_network_v6[10 + index]),
-            pods_v4=f"{IPv4Address(first_v4)}/24",
-            pods_v6=f"{IPv6Address(first_v6)}/64",
             user_id=NODE_IDS * (1 + self.index * NODES_MAX + index),
         )
 

@@ -46,6 +46,8 @@ def folders(node: Node) -> list[Folder]:
         Folder(path="/run/sampan", group_id=user, mode=0o750),
         Folder(path="/var/lib/sampan"),
         Folder(path="/var/lib/sampan/home", user_id=user, group_id=user),
+        Folder(path="/var/lib/sampan/home/.config", user_id=user, group_id=user),
+        Folder(path="/var/lib/sampan/home/.config/containers", user_id=user, group_id=user),
         Folder(path="/var/lib/sampan/kubelet", user_id=user, group_id=user),
         Folder(path="/var/lib/sampan/store", user_id=SERVER_USER_ID, group_id=SERVER_USER_ID, mode=0o700),
         Folder(path="/var/lib/containers/sampan", user_id=user, group_id=user),

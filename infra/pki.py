@@ -1,0 +1,215 @@
+"""The lab's certificate authority, and what it signs: serving and client certificates, the token key, kubeconfigs.
+
+Files of a folder, names as kubeadm's: ca.crt/.key sign everything, apiserver.crt/.key serve, apiserver-kubelet-client
+for the API server's calls to kubelets, sa.key/.pub sign and check service-account tokens. A client's identity is its
+certificate's CN (user) and O (groups). Existing files are kept as they are, unless a certificate no longer covers
+what it must (another name or address) or ends soon. Keys are P-256: ten of them and their certificates take about 10
+ms.
+Sources: kubernetes.io, PKI certificates and requirements; Authenticating (X509 client certificates).
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from infra.topology import Topology
+
+VALID_DAYS = 3650
+RENEW_DAYS = 30
+CLOCK_SKEW = timedelta(hours=1)
+
+ADMIN_GROUP = "kubeadm:cluster-admins"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What a certificate says: who, in which groups, and, if it serves, under which names and addresses."""
+
+    file: str
+    common_name: str
+    organizations: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def is_serving(self) -> bool:
+        return bool(self.names or self.addresses)
+
+
+def subjects(topology: Topology) -> list[Subject]:
+    """Every certificate of a lab. Pure."""
+    domain = topology.networks.cluster_domain
+    control = topology.control_plane
+    services = topology.networks.kubernetes_service
+    service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{domain}")
+    wanted = [
+        Subject(
+            file="apiserver",
+            common_name="kube-apiserver",
+            names=("localhost", control.name, *service),
+            addresses=(
+                "127.0.0.1",
+                "::1",
+                control.address_v4,
+                control.address_v6,
+                *topology.networks.kubernetes_service,
+            ),
+        ),
+        Subject(
+            file="apiserver-kubelet-client",
+            common_name="kube-apiserver-kubelet-client",
+            organizations=("system:masters",),
+        ),
+        Subject(file="admin", common_name="kubernetes-admin", organizations=("system:masters", ADMIN_GROUP)),
+        Subject(file="scheduler", common_name="system:kube-scheduler"),
+        Subject(file="controller-manager", common_name="system:kube-controller-manager"),
+        Subject(file="proxy", common_name="system:kube-proxy"),
+    ]
+    for node in topology.nodes:
+        user = f"system:node:{node.name}"
+        wanted.append(Subject(file=f"kubelet-client-{node.name}", common_name=user, organizations=("system:nodes",)))
+        wanted.append(
+            Subject(
+                file=f"kubelet-{node.name}",
+                common_name=user,
+                organizations=("system:nodes",),
+                names=(node.name,),
+                addresses=(node.address_v4, node.address_v6),
+            )
+        )
+    return wanted
+
+
+def ensure(folder: Path, topology: Topology, now: datetime | None = None) -> None:
+    """Make what is missing in `folder`; private keys are readable by their owner alone."""
+    now = now or datetime.now(UTC)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    ca_key, ca = _ensure_ca(folder, now)
+    if not (folder / "sa.key").exists():
+        key = ec.generate_private_key(ec.SECP256R1())
+        _write_key(folder / "sa.key", key)
+        public = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        _write(folder / "sa.pub", public, 0o644)
+    for subject in subjects(topology):
+        certificate, key_file = folder / f"{subject.file}.crt", folder / f"{subject.file}.key"
+        if certificate.exists() and key_file.exists() and _is_good(certificate.read_bytes(), subject, ca, now):
+            continue
+        key = ec.generate_private_key(ec.SECP256R1())
+        _write_key(key_file, key)
+        signed = _sign(subject, key.public_key(), ca_key, ca, now)
+        _write(certificate, signed.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def _ensure_ca(folder: Path, now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key_file, file = folder / "ca.key", folder / "ca.crt"
+    if key_file.exists() and file.exists():
+        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return key, x509.load_pem_x509_certificate(file.read_bytes())
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
+    usage = x509.KeyUsage(
+        digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    certificate = (
+        _builder(name, name, key.public_key(), now)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _write_key(key_file, key)
+    _write(file, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    return key, certificate
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + timedelta(days=VALID_DAYS))
+    )
+
+
+def _sign(
+    subject: Subject, key: ec.EllipticCurvePublicKey, ca_key: ec.EllipticCurvePrivateKey, ca: x509.Certificate,
+    now: datetime,
+) -> x509.Certificate:  # fmt: skip
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in subject.organizations]
+    name = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, subject.common_name)])
+    usage = ExtendedKeyUsageOID.SERVER_AUTH if subject.is_serving else ExtendedKeyUsageOID.CLIENT_AUTH
+    builder = (
+        _builder(name, ca.subject, key, now)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+    )
+    if subject.is_serving:
+        builder = builder.add_extension(x509.SubjectAlternativeName(_alternatives(subject)), critical=False)
+    return builder.sign(ca_key, hashes.SHA256())
+
+
+def _alternatives(subject: Subject) -> list[x509.GeneralName]:
+    names: list[x509.GeneralName] = [x509.DNSName(name) for name in subject.names]
+    return names + [x509.IPAddress(ipaddress.ip_address(address)) for address in subject.addresses]
+
+
+def _is_good(pem: bytes, subject: Subject, ca: x509.Certificate, now: datetime) -> bool:
+    certificate = x509.load_pem_x509_certificate(pem)
+    if certificate.issuer != ca.subject or certificate.not_valid_after_utc < now + timedelta(days=RENEW_DAYS):
+        return False
+    if not subject.is_serving:
+        return True
+    present = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return set(_alternatives(subject)) <= set(present)
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    _write(path, pem, 0o600)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """Whole or not at all, and never readable by others on the way."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    temporary.rename(path)
+
+
+def kubeconfig(folder: Path, server: str, subject_file: str, *, cluster: str, user: str) -> str:
+    """A kubeconfig with everything inside it, current context set."""
+    parts = {name: (folder / name).read_bytes() for name in ("ca.crt", f"{subject_file}.crt", f"{subject_file}.key")}
+    ca, certificate, key = (base64.b64encode(part).decode() for part in parts.values())
+    data = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": cluster, "cluster": {"server": server, "certificate-authority-data": ca}}],
+        "users": [{"name": user, "user": {"client-certificate-data": certificate, "client-key-data": key}}],
+        "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": user}}],
+        "current-context": cluster,
+        "preferences": {},
+    }
+    return yaml.safe_dump(data, sort_keys=False)

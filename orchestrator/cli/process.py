@@ -1,0 +1,69 @@
+"""One component, or several, as one process: an event loop that runs until a signal asks it to stop.
+
+SIGTERM and SIGINT cancel the work, which then ends gracefully. A component that fails ends the process with exit code 1,
+so that whoever supervises it starts it again; what it failed with is in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import uvloop
+
+from orchestrator.api import settings
+
+log = logging.getLogger("sampan")
+
+# Name of the component, as users type it -> the module with its Config and run.
+MODULES = {
+    "api-server": "orchestrator.apiserver.main",
+    "scheduler": "orchestrator.scheduler.main",
+    "controller-manager": "orchestrator.controllers.main",
+    "kubelet": "orchestrator.kubelet.main",
+    "porter": "orchestrator.porter.main",
+    "proxy": "orchestrator.proxy.main",
+    "dns": "orchestrator.dns.main",
+}
+
+
+def load(component: str, config: Path) -> tuple[ModuleType, Any]:
+    """The component's module, imported only now that it is asked for, and its settings."""
+    module = importlib.import_module(MODULES[component])
+    return module, settings.load(config, module.Config)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    uvloop.run(_until_stopped(work))
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(work)
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    log.info("started", extra={"pid": os.getpid(), "python": sys.version.split()[0]})
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+        log.info("stopped")
+    except BaseException:
+        log.exception("failed")
+        sys.exit(1)
