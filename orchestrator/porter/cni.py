@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,13 +115,20 @@ async def delete(
 async def check(
     network: Mapping[str, Any], attachment: Attachment, plugin_dirs: Sequence[str], result: Mapping[str, Any]
 ) -> None:
+    """PorterError says what is not as ADD left it."""
+    moved = relocated(result, attachment.namespace_path)
     for plugin in network["plugins"]:
-        configuration = _plugin_configuration(network, plugin, result, ())
+        configuration = _plugin_configuration(network, plugin, moved, ())
         await _execute("CHECK", plugin["type"], configuration, attachment, plugin_dirs)
 
 
-def without_namespace(attachment: Attachment) -> Attachment:
-    return replace(attachment, namespace_path="")
+def relocated(result: Mapping[str, Any], namespace_path: str) -> dict[str, Any]:
+    """The result with the path by which the namespace is known now: ours is a descriptor, another one at each call."""
+    interfaces = [
+        interface | ({"sandbox": namespace_path} if interface.get("sandbox") else {})
+        for interface in result.get("interfaces") or ()
+    ]
+    return {**result, "interfaces": interfaces}
 
 
 def _plugin_configuration(

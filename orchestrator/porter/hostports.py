@@ -5,7 +5,7 @@
                   through its host port, and the node itself coming from 127.0.0.1
 
 Host ports are map elements, so a packet costs a look-up whatever their number. They are few (a DaemonSet or two), so
-the table is replaced in one transaction at each change: nothing has to be remembered, and a porter that was killed starts
+the table is replaced in one transaction at each change: nothing has to be remembered, and a killed porter starts
 from the truth. The proxy has a table of its own; where both know a port, the first translation stands.
 Source: nft(8); Kubernetes docs, "Network Plugins", hostPort.
 """
@@ -60,7 +60,7 @@ _CHAINS = """\
     fib daddr type local jump hostports
   }
   chain output {
-    type nat hook output priority dstnat + 5; policy accept;
+    type nat hook output priority -95; policy accept;
     fib daddr type local jump hostports
   }
   chain postrouting {

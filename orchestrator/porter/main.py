@@ -61,7 +61,7 @@ async def run(config: Config, client: Client | None = None, informers: Informers
         known = Pods(pod_informer.cache, config.node_name, Path(config.manifests_dir) if config.manifests_dir else None)
         pod_informer.add_handler(known.changed)
         ids = id_map(config.kubelet_user)
-        pod_network = Network(config.cni, known, Records(Path(config.cni.state_dir)), ids)
+        pod_network = Network(config.cni, config.node_name, known, Records(Path(config.cni.state_dir)), ids)
         server = Server(
             Path(config.socket), verbs(config, known, pod_network, ids), frozenset({0, ids.user_id}), ids.group_id
         )

@@ -21,7 +21,7 @@ import msgspec
 from orchestrator.api import meta
 from orchestrator.porter import cni, hostports, netns, processes
 from orchestrator.porter.hostports import Surroundings
-from orchestrator.porter.pods import Pods
+from orchestrator.porter.pods import Pods, static_key
 from orchestrator.porter.processes import IdMap
 from orchestrator.porter.records import PortMapping, Record, Records
 from orchestrator.porter.verbs import Answer, PodArguments, Port, PorterError, Verb
@@ -61,8 +61,8 @@ class Places:
 class Network:
     """The verbs `pod.*` of the network, over the records."""
 
-    def __init__(self, places: Places, pods: Pods, records: Records, ids: IdMap) -> None:
-        self._places, self._pods, self._records, self._ids = places, pods, records, ids
+    def __init__(self, places: Places, node_name: str, pods: Pods, records: Records, ids: IdMap) -> None:
+        self._places, self._node_name, self._pods, self._records, self._ids = places, node_name, pods, records, ids
         self._around = Surroundings()
         self._rules: str | None = None  # as last committed
         self._rules_lock = asyncio.Lock()
@@ -193,8 +193,8 @@ class Network:
         return processes.open_network_namespace(_pid(record))
 
     def _check_name(self, pod: meta.Object, wish: Attach) -> None:
-        is_named = meta.namespace(pod) == wish.namespace and meta.name(pod) == wish.name
-        if not is_named and wish.pod != f"{wish.namespace}/{wish.name}":
+        wanted = meta.join_key(wish.namespace, wish.name)
+        if wanted not in (meta.key(pod), static_key(pod, self._node_name)):
             raise PorterError(f"uid {wish.uid} is pod {meta.key(pod)}, not {wish.namespace}/{wish.name}")
 
     def _write_configuration(self, around: Surroundings, mtu: int) -> None:

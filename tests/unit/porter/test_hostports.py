@@ -21,9 +21,7 @@ def record(uid: str, *ports: PortMapping, ips: tuple[str, ...] = ("10.244.1.2/24
         ),
         pytest.param(
             PortMapping(host_port=53, container_port=53, protocol="UDP", host_ip="0.0.0.0"),
-            [
-                "any4 { type inet_proto . inet_service : ipv4_addr . inet_service; elements = { udp . 53 : 10.244.1.2 . 53"
-            ],
+            ["inet_service : ipv4_addr . inet_service; elements = { udp . 53 : 10.244.1.2 . 53"],
             id="any-ipv4-address",
         ),
         pytest.param(
