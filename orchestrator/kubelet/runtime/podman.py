@@ -90,7 +90,9 @@ class Podman:
             return PodState(uid=uid)
         sandboxes = [_sandbox(name, row) for name, row in found if name.container == names.SANDBOX]
         containers = [
-            await self._container(name, row) for name, row in found if (row.get("Labels") or {}).get(names.OURS)
+            await self._container(name, row)
+            for name, row in found
+            if name.container != names.SANDBOX and (row.get("Labels") or {}).get(names.OURS)
         ]
         name = found[0][0]
         return PodState(
@@ -158,11 +160,12 @@ class Podman:
         try:
             await self.libpod.start_pod(pod_id)
             infra = await self.libpod.inspect_container(specgen.infra_name(spec))
+            if (pid := int(infra["State"].get("Pid") or 0)) <= 0:
+                raise RuntimeFailure(f"sandbox image {spec.image} ended at once")
         except RuntimeFailure:
             await self.remove_sandbox(pod_id)
             raise
-        pid = int(infra["State"].get("Pid") or 0)
-        return Sandbox(id=pod_id, is_ready=pid > 0, attempt=spec.attempt, pid=pid)
+        return Sandbox(id=pod_id, is_ready=True, attempt=spec.attempt, pid=pid)
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
         try:

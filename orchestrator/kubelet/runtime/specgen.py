@@ -60,7 +60,6 @@ def pod(spec: SandboxSpec) -> Json:
         "labels": pod_labels(spec),
         "infra_name": infra_name(spec),
         "infra_image": spec.image,
-        "infra_command": ["/pause"],
         "shared_namespaces": shared,
         "netns": HOST if spec.host_network else {"nsmode": "none"},
         "no_manage_hosts": True,
