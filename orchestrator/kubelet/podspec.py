@@ -125,7 +125,7 @@ def _raise_to(totals: Totals, least: Totals) -> None:
 def qos_class(pod: Object) -> QosClass:
     kept = status(pod).get("qosClass")
     if kept in ("Guaranteed", "Burstable", "BestEffort"):
-        return kept  # type: ignore[no-any-return]
+        return kept
     members = [*containers(pod, "app"), *containers(pod, "init")]
     given = False
     guaranteed = True

@@ -1,0 +1,201 @@
+"""What to do next for a pod: a pure function of the pod, what the runtime has of it, and the time.
+
+    no ready sandbox  → ReplaceSandbox          (and look again)
+    initialization    → one init container after the other; a sidecar counts once it has started
+    then              → every app container that is not there or may be restarted; ephemeral ones once
+    all ended for good → StopPod
+
+Level-triggered: the answer depends on nothing but the arguments, so any action may be lost or repeated. A container that
+ended is restarted by its policy, not before its back-off is over (BackOff says until when). A running container is
+killed when its image was changed or a probe condemns it; the next look restarts it.
+Source: Kubernetes docs, "Pod lifecycle", "Init containers", KEP-753 (sidecars); kubelet's computePodActions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.api.meta import Object
+from orchestrator.kubelet import health as probes
+from orchestrator.kubelet import podspec
+from orchestrator.kubelet.health import Health
+from orchestrator.kubelet.podspec import Container
+from orchestrator.kubelet.runtime.interface import ContainerKind, ContainerState, PodState, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """`backoff_until`: by container name, when it may be restarted. `attempts`: restarts that the runtime has no trace
+    of any more (its sandbox was replaced). `succeeded`: containers of replaced sandboxes that ended well."""
+
+    pod: Object
+    state: PodState
+    now: float
+    health: Mapping[str, Health] = field(default_factory=dict)
+    backoff_until: Mapping[str, float] = field(default_factory=dict)
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    succeeded: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceSandbox:
+    """Remove what there is of sandboxes, with their containers, and make the sandbox of this attempt."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartContainer:
+    name: str
+    kind: ContainerKind
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class KillContainer:
+    id: str
+    name: str
+    message: str
+    probe: str = ""  # the kind of probe that condemned it
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """The container waits for its restart."""
+
+    name: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopPod:
+    """Nothing will run any more: end what still does, and the sandbox; what ended stays to be seen."""
+
+
+Action = ReplaceSandbox | StartContainer | KillContainer | BackOff | StopPod
+
+
+def sync(seen: Observed) -> list[Action]:
+    sandbox = seen.state.sandbox
+    if is_finished(seen):
+        return [StopPod()] if (sandbox and sandbox.is_ready) or seen.state.running else []
+    if sandbox is None or not sandbox.is_ready or len(seen.state.sandboxes) > 1:
+        newest = max((found.attempt for found in seen.state.sandboxes), default=-1)
+        return [ReplaceSandbox(newest + 1)]
+    actions, is_initialized = _initialize(seen)
+    if is_initialized:
+        for container in podspec.containers(seen.pod, "app"):
+            actions += _keep(seen, container, "app")
+    for container in podspec.containers(seen.pod, "ephemeral"):
+        if seen.state.latest(container["name"]) is None:
+            actions.append(StartContainer(container["name"], "ephemeral", 0))
+    return actions
+
+
+def is_finished(seen: Observed) -> bool:
+    """Whether no container will ever run again."""
+    apps = podspec.containers(seen.pod, "app")
+    if apps and all(_has_ended(seen, container, "app") for container in apps):
+        return True
+    if _has_begun(seen):
+        return False
+    for container in podspec.containers(seen.pod, "init"):
+        found = seen.state.latest(container["name"])
+        if podspec.is_sidecar(container) or found is None or not _is_over(found):
+            continue
+        if not _is_success(found) and not _may_restart(seen, container, "init", found):
+            return True
+    return False
+
+
+def _initialize(seen: Observed) -> tuple[list[Action], bool]:
+    """What is left of initialization, and whether app containers may run."""
+    begun = _has_begun(seen)
+    actions: list[Action] = []
+    for container in podspec.containers(seen.pod, "init"):
+        found = seen.state.latest(container["name"])
+        if podspec.is_sidecar(container):
+            actions += _keep(seen, container, "init")
+            is_up = found is not None and found.state is State.RUNNING
+            if begun or (is_up and probes.is_started(container, probes.of(seen.health, found.id if found else ""))):
+                continue
+            return actions, False
+        if begun or (found is not None and found.state is State.EXITED and _is_success(found)):
+            continue
+        return [*actions, *_keep(seen, container, "init")], False
+    return actions, True
+
+
+def _has_begun(seen: Observed) -> bool:
+    """Whether an app container of this sandbox has ever run: initialization is over then, whatever became of it."""
+    return any(found.kind == "app" and found.state is not State.CREATED for found in seen.state.containers)
+
+
+def _keep(seen: Observed, container: Container, kind: ContainerKind) -> list[Action]:
+    """What keeps one container as its policy wants it."""
+    name = container["name"]
+    found = seen.state.latest(name)
+    if found is None or found.state is State.CREATED:
+        if name in seen.succeeded and kind == "app" and _policy(seen.pod, container, kind) != "Always":
+            return []
+        attempt = max(seen.attempts.get(name, -1) + 1, found.attempt if found else 0)
+        return [StartContainer(name, kind, attempt)]
+    if found.state is State.RUNNING:
+        return _condemn(seen, container, found)
+    if not _may_restart(seen, container, kind, found):
+        return []
+    until = seen.backoff_until.get(name, 0.0)
+    if until > seen.now:
+        return [BackOff(name, until)]
+    return [StartContainer(name, kind, found.attempt + 1)]
+
+
+def _condemn(seen: Observed, container: Container, found: ContainerState) -> list[Action]:
+    name = container["name"]
+    if found.spec_hash and found.spec_hash != podspec.spec_hash(container):
+        return [KillContainer(found.id, name, f"Container {name} definition changed")]
+    failed = probes.failed_probe(probes.of(seen.health, found.id))
+    if failed is not None:
+        return [KillContainer(found.id, name, f"Container {name} failed {failed} probe, will be restarted", failed)]
+    return []
+
+
+def _has_ended(seen: Observed, container: Container, kind: ContainerKind) -> bool:
+    found = seen.state.latest(container["name"])
+    if found is None:
+        return container["name"] in seen.succeeded and _policy(seen.pod, container, kind) != "Always"
+    return _is_over(found) and not _may_restart(seen, container, kind, found)
+
+
+def _is_over(found: ContainerState) -> bool:
+    return found.state in (State.EXITED, State.UNKNOWN)
+
+
+def _is_success(found: ContainerState) -> bool:
+    return found.state is State.EXITED and found.exit_code == 0
+
+
+def _may_restart(seen: Observed, container: Container, kind: ContainerKind, found: ContainerState) -> bool:
+    for rule in container.get("restartPolicyRules") or ():
+        if rule.get("action") == "Restart" and _matches(rule.get("exitCodes") or {}, found.exit_code):
+            return True
+    policy = _policy(seen.pod, container, kind)
+    if policy == "Always":
+        return True
+    return policy == "OnFailure" and not _is_success(found)
+
+
+def _matches(codes: Mapping[str, object], exit_code: int) -> bool:
+    values = codes.get("values")
+    listed = exit_code in values if isinstance(values, list) else False
+    return listed if codes.get("operator") == "In" else not listed
+
+
+def _policy(pod: Object, container: Container, kind: ContainerKind) -> str:
+    """A container's own policy wins. An ordinary init container of an Always pod is run again until it succeeds."""
+    own = container.get("restartPolicy")
+    policy = str(own) if own else podspec.restart_policy(pod)
+    if kind == "init" and not podspec.is_sidecar(container) and policy == "Always":
+        return "OnFailure"
+    return policy
