@@ -54,6 +54,7 @@ class Informer:
         namespace: str | None = None,
         label_selector: str = "",
         field_selector: str = "",
+        is_metadata_only: bool = False,
         random: Random,
     ) -> None:
         self.resource = resource
@@ -62,6 +63,7 @@ class Informer:
         self._namespace = namespace
         self._labels = label_selector
         self._fields = field_selector
+        self._is_metadata_only = is_metadata_only
         self._random = random
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
@@ -194,6 +196,8 @@ class Informer:
         obj.setdefault("apiVersion", self.resource.api_version)
         obj.setdefault("kind", self.resource.kind)
         meta.metadata(obj).pop("managedFields", None)
+        if self._is_metadata_only:
+            return {field: obj[field] for field in ("apiVersion", "kind", "metadata") if field in obj}
         return obj
 
     def _tell(self, old: Object | None, new: Object | None) -> None:
@@ -216,7 +220,7 @@ class Informer:
         return {"resource": self.resource.group_resource, "error": str(error)}
 
 
-Selection = tuple[Resource, str | None, str, str]
+Selection = tuple[Resource, str | None, str, str, bool]
 
 
 class Informers:
@@ -239,8 +243,13 @@ class Informers:
         label_selector: str = "",
         field_selector: str = "",
         indexers: Mapping[str, Indexer] | None = None,
+        is_metadata_only: bool = False,
     ) -> Informer:
-        selection = (resource, namespace, label_selector, field_selector)
+        """The informer of a selection. With `is_metadata_only` its objects may be cut down to their metadata: they are
+        whole all the same if somebody has asked for whole ones before."""
+        selection = (resource, namespace, label_selector, field_selector, is_metadata_only)
+        if is_metadata_only and (whole := self._informers.get((*selection[:-1], False))) is not None:
+            return whole
         informer = self._informers.get(selection)
         if informer is None:
             informer = Informer(
@@ -249,6 +258,7 @@ class Informers:
                 namespace=namespace,
                 label_selector=label_selector,
                 field_selector=field_selector,
+                is_metadata_only=is_metadata_only,
                 random=self._random,
             )
             self._informers[selection] = informer
@@ -256,6 +266,13 @@ class Informers:
                 self._start(self._group, selection, informer)
         informer.add_indexers(indexers or {})
         return informer
+
+    def known(self, resource: Resource) -> Informer | None:
+        """The informer of all whole objects of a resource, in whatever version somebody asked for it."""
+        for known, namespace, labels, fields, is_metadata_only in self._informers:
+            if known.group_resource == resource.group_resource and not (namespace or labels or fields):
+                return self._informers[known, namespace, labels, fields, is_metadata_only]
+        return None
 
     def release(self, informer: Informer) -> None:
         """Stops an informer that nobody needs any more: of a resource that is no longer served."""

@@ -1,0 +1,113 @@
+"""The controller manager: starts every controller on one client and one set of shared informers.
+
+With leader election, controllers start when this replica leads; losing the lease ends the process, as in Kubernetes.
+Controllers begin after their informers have the whole state, so that nothing is created for want of having looked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+from orchestrator.api.clock import SystemClock
+from orchestrator.api.resources import REPLICATIONCONTROLLERS
+from orchestrator.client.client import Client
+from orchestrator.client.election import LeaderElector, Timing
+from orchestrator.client.informer import Informers
+from orchestrator.controllers.context import Context
+from orchestrator.controllers.deployment import DeploymentController
+from orchestrator.controllers.endpointslice import EndpointSliceController
+from orchestrator.controllers.garbagecollector import GarbageCollector
+from orchestrator.controllers.namespace import NamespaceController
+from orchestrator.controllers.nodeipam import NodeIpamController
+from orchestrator.controllers.nodelifecycle import GRACE_S, NodeLifecycleController
+from orchestrator.controllers.podgc import TERMINATED_MAX, PodGarbageCollector
+from orchestrator.controllers.replicaset import ReplicaSetController
+from orchestrator.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
+from orchestrator.controllers.tainteviction import TaintEvictionController
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    kubeconfig: str = ""
+    leader_elect: bool = False
+    leader_election: Timing = field(default_factory=Timing)
+    cluster_cidrs: list[str] = field(default_factory=list)  # pods; none: nodes get no ranges
+    node_cidr_mask_size_ipv4: int = 24
+    node_cidr_mask_size_ipv6: int = 64
+    root_ca_file: str = ""  # published to every namespace
+    cluster_signing_cert_file: str = ""
+    cluster_signing_key_file: str = ""
+    cluster_signing_duration_s: int = 365 * 24 * 3600
+    service_account_key_file: str = ""  # signs tokens of secrets
+    node_monitor_grace_period_s: float = GRACE_S
+    terminated_pod_gc_threshold: int = TERMINATED_MAX
+
+
+class Controller(Protocol):
+    async def run(self) -> None: ...
+
+
+async def run(config: Config, client: Client | None = None, informers: Informers | None = None) -> None:
+    """Runs until cancelled, or until the lease is lost."""
+    client = client or Client.from_kubeconfig(config.kubeconfig, user_agent="kube-controller-manager")
+    context = Context(client, informers or Informers(client), SystemClock(), Random())
+
+    async def lead() -> None:
+        await run_all(context, config, runs_informers=informers is None)
+
+    if not config.leader_elect:
+        await lead()
+        return
+    identity = f"{socket.gethostname()}_{context.random.getrandbits(64):016x}"
+    elector = LeaderElector(
+        client, "kube-controller-manager", "kube-system", identity, context.clock, config.leader_election
+    )
+    await elector.run(lead)
+
+
+async def run_all(context: Context, config: Config, *, runs_informers: bool) -> None:
+    running = controllers(context, config)
+    async with asyncio.TaskGroup() as group:
+        if runs_informers:
+            group.create_task(context.informers.run())
+        await context.informers.wait_synced()
+        log.info("controllers start", extra={"count": len(running)})
+        for controller in running:
+            group.create_task(controller.run(), name=type(controller).__name__)
+
+
+def controllers(context: Context, config: Config) -> Sequence[Controller]:
+    """All controllers; the garbage collector last, as it takes the informers that the others have."""
+    found: list[Controller] = [
+        ServiceAccountController(context),
+        NamespaceController(context),
+        ReplicaSetController(context),
+        ReplicaSetController(context, REPLICATIONCONTROLLERS),
+        DeploymentController(context),
+        EndpointSliceController(context),
+        NodeLifecycleController(context, config.node_monitor_grace_period_s),
+        TaintEvictionController(context),
+        PodGarbageCollector(context, config.terminated_pod_gc_threshold),
+    ]
+    if config.root_ca_file:
+        found.append(RootCaPublisher(context, Path(config.root_ca_file).read_text()))
+    if config.cluster_cidrs:
+        found.append(NodeIpamController(context, node_ranges(config)))
+    found.append(GarbageCollector(context))
+    return found
+
+
+def node_ranges(config: Config) -> list[tuple[str, int]]:
+    """Each cluster range with the size that a node gets of it."""
+    sizes = {4: config.node_cidr_mask_size_ipv4, 6: config.node_cidr_mask_size_ipv6}
+    return [(text, sizes[ipaddress.ip_network(text).version]) for text in config.cluster_cidrs]
