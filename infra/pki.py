@@ -63,7 +63,7 @@ def subjects(topology: Topology) -> list[Subject]:
                 "::1",
                 control.address_v4,
                 control.address_v6,
-                *topology.networks.kubernetes_service,
+                *services,
             ),
         ),
         Subject(

@@ -1,7 +1,7 @@
 """A lab as data: which nodes it has, how they are called, on which networks. One value for every backend.
 
-Invariants, checked where a Topology is made: names are DNS labels, networks do not overlap, each node's pod network
-is a part of the lab's, and there are 1 or 3 control-plane nodes. Errors: TopologyError names field, value and rule.
+Invariants, checked where a Topology is made: names are DNS labels, networks do not overlap, and
+there is one control plane. Errors: TopologyError names field, value and rule.
 Everything that must be unique on one machine (bridge, addresses, user ids) is derived from the lab's `index`.
 """
 

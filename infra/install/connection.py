@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from infra.local.control import Control
+from infra.local.control import Shell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +45,12 @@ def tar_of(files: Sequence[File]) -> bytes:
 class NamespaceNode:
     """A node of a lab on this machine; commands enter its namespaces as root."""
 
-    control: Control
-    node: str
+    shell: Shell
 
     def run(self, command: Sequence[str], stdin: bytes | None = None) -> bytes:
-        return self.control.run(self.node, command, stdin=stdin)
+        return self.shell.run(command, stdin=stdin)
 
     def put(self, files: Sequence[File]) -> None:
-        """One command for all files; tar replaces a file by renaming, so readers see old or new."""
+        """One command for all files; tar removes a file before it writes the new one."""
         if files:
             self.run(["tar", "--extract", "--numeric-owner", "--same-owner", "--file=-", "-C", "/"], tar_of(files))

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from infra.install import machine
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.install import components, machine
 from infra.install.connection import Connection, File, NamespaceNode
-from infra.local.control import Control
+from infra.local.control import Shell
 from infra.topology import Node, Topology
 
 
-def converge(connection: Connection, wanted: list[File], folders: list[machine.Folder], node: Node) -> int:
-    """Returns how many files were laid down."""
+def converge(
+    connection: Connection, wanted: Sequence[File], folders: Sequence[machine.Folder], node: Node
+) -> tuple[str, ...]:
+    """Returns the paths of the files that were laid down."""
     seen = connection.run(machine.observe([file.path for file in wanted])).decode()
     todo = machine.plan(wanted, folders, node, *machine.parse(seen))
     if todo.script:
         connection.run(["sh", "-s"], todo.script.encode())
     connection.put(todo.files)
-    return len(todo.files)
+    return tuple(file.path for file in todo.files)
 
 
-def prepare_node(control: Control, topology: Topology, node: Node) -> int:
+def prepare_node(shell: Shell, topology: Topology, node: Node) -> tuple[str, ...]:
     """A node that runs containers for its user, and nothing of Kubernetes yet."""
-    connection = NamespaceNode(control, node.name)
+    connection = NamespaceNode(shell)
     return converge(connection, machine.files(topology, node), machine.folders(node), node)
+
+
+def install_node(shell: Shell, topology: Topology, node: Node, keys: Path) -> tuple[str, ...]:
+    """A node with everything that its components read."""
+    connection = NamespaceNode(shell)
+    wanted = [*machine.files(topology, node), *components.files(topology, node, keys)]
+    return converge(connection, wanted, machine.folders(node), node)

@@ -22,10 +22,10 @@ def main() -> None:
         case ["up", name, *workers]:
             topology, control = lab.nodes_up(Topology(name=name, workers=int(workers[0]) if workers else 0), print)
             for node in topology.nodes:
-                steps.prepare_node(control, topology, node)
+                steps.prepare_node(control.shell(node.name), topology, node)
             print("booted:", ", ".join(node.name for node in topology.nodes))
         case ["run", name, node, user, *command]:
-            line = Control(Layout(name)).enter(node, command or ["/bin/bash"], user=user)
+            line = Control(Layout(name)).shell(node).line(command or ["/bin/bash"], user=user)
             os.execvp(line[0], line)
         case ["down", name]:
             lab.down(name)

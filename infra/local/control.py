@@ -23,6 +23,39 @@ class NotRunning(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Shell:
+    """Commands in one node, by the namespaces of its PID 1 (as found: a node that restarts has another)."""
+
+    node: str
+    pid: int
+    user_id: int
+
+    def line(self, command: Sequence[str], *, user: str = "root") -> list[str]:
+        """The command line that runs `command` in the node, as root or as its user `sampan`."""
+        group = "user/service" if user == "sampan" else "init"
+        variables = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
+        variables += [f"TERM={os.environ.get('TERM', 'dumb')}"]
+        become = ["env", "-i", *variables, "HOME=/root"]
+        if user == "sampan":
+            become = ["setpriv", f"--reuid={self.user_id}", f"--regid={self.user_id}", "--clear-groups"]
+            become += ["--inh-caps=-all", "env", "-i", *variables, "HOME=/var/lib/sampan/home"]
+            become += [f"XDG_RUNTIME_DIR=/run/user/{self.user_id}", "USER=sampan"]
+        script = f'cd /; echo 0 > "/sys/fs/cgroup/{group}/cgroup.procs"; exec "$@"'
+        return [
+            *("nsenter", "--target", str(self.pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"),
+            *("--root", "/bin/sh", "-c", script, "sampan", *become, *command),
+        ]
+
+    def run(self, command: Sequence[str], *, user: str = "root", stdin: bytes | None = None) -> bytes:
+        """Run a command in the node to its end. Errors: RuntimeError with its exit code and what it said."""
+        done = subprocess.run(self.line(command, user=user), input=stdin, capture_output=True, check=False)
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).decode(errors="replace").strip()
+            raise RuntimeError(f"on node {self.node}: {' '.join(command)}: exit code {done.returncode}: {said}")
+        return done.stdout
+
+
+@dataclass(frozen=True)
 class Control:
     layout: Layout
 
@@ -48,36 +81,14 @@ class Control:
             return False
         return True
 
-    def node_pid(self, node: str) -> int:
+    def shell(self, node: str) -> Shell:
         nodes = self.ask("status")["nodes"]
         if node not in nodes:
             raise RuntimeError(f"lab {self.layout.name} has no node {node}; it has {', '.join(nodes)}")
-        pid = nodes[node]["pid"]
-        if not pid:
-            raise RuntimeError(f"node {node} is not running (last: {nodes[node]['lastExit'] or 'never started'})")
-        return int(pid)
-
-    def enter(self, node: str, command: Sequence[str], *, user: str = "root") -> list[str]:
-        """The command line that runs `command` in the node, as root or as its user `sampan`."""
-        status = self.ask("status")
-        pid, user_id = self.node_pid(node), status["nodes"][node]["userId"]
-        group = "user/service" if user == "sampan" else "init"
-        variables = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
-        variables += [f"TERM={os.environ.get('TERM', 'dumb')}"]
-        script = f'cd /; echo 0 > "/sys/fs/cgroup/{group}/cgroup.procs"; exec "$@"'
-        become = ["env", "-i", *variables, "HOME=/root"]
-        if user == "sampan":
-            become = ["setpriv", f"--reuid={user_id}", f"--regid={user_id}", "--clear-groups", "--inh-caps=-all", "env"]
-            become += ["-i", *variables, "HOME=/var/lib/sampan/home", f"XDG_RUNTIME_DIR=/run/user/{user_id}"]
-        return [
-            *("nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root"),
-            *("/bin/sh", "-c", script, "sampan", *become, *command),
-        ]
+        seen = nodes[node]
+        if not seen["pid"]:
+            raise RuntimeError(f"node {node} is not running (last: {seen['lastExit'] or 'never started'})")
+        return Shell(node, seen["pid"], seen["userId"])
 
     def run(self, node: str, command: Sequence[str], *, user: str = "root", stdin: bytes | None = None) -> bytes:
-        """Run a command in a node to its end. Errors: RuntimeError with its exit code and what it said."""
-        done = subprocess.run(self.enter(node, command, user=user), input=stdin, capture_output=True, check=False)
-        if done.returncode != 0:
-            said = (done.stderr or done.stdout).decode(errors="replace").strip()
-            raise RuntimeError(f"on node {node}: {' '.join(command)}: exit code {done.returncode}: {said}")
-        return done.stdout
+        return self.shell(node).run(command, user=user, stdin=stdin)

@@ -116,13 +116,18 @@ def legacy_cgroups(sources: Sources, root: Path) -> None:
 
 
 def runtime_folders(root: Path, user_id: int) -> None:
-    for path, owner, mode in (("run/user", 0, 0o755), (f"run/user/{user_id}", user_id, 0o700), ("run/lock", 0, 0o1777)):
+    """What /run holds from power-on: it is empty at each boot."""
+    for path, owner, group, mode in (
+        ("run/lock", 0, 0, 0o1777),
+        ("run/sampan", 0, user_id, 0o750),
+        ("run/user", 0, 0, 0o755),
+        (f"run/user/{user_id}", user_id, user_id, 0o700),
+        (f"run/user/{user_id}/podman", user_id, user_id, 0o700),
+    ):
         folder = root / path
         folder.mkdir(exist_ok=True)
-        os.chown(folder, owner, owner)
+        os.chown(folder, owner, group)
         folder.chmod(mode)
-    (root / "run/sampan").mkdir(exist_ok=True)
-    (root / "run/sampan").chmod(0o755)
 
 
 def enter(root: Path) -> None:

@@ -1,0 +1,53 @@
+"""`./sampan test`: what must hold before a change lands, in the order in which it fails fastest.
+
+All checks run even if one fails, so that one run tells everything; the exit code is that of the first that failed.
+pytest's output comes last and its closing line is the run's.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.progress import console
+
+ROOT = Path(__file__).resolve().parents[1]
+SUITES = ("unit", "simulation", "integration", "e2e")
+STATIC = {
+    "format": ("ruff", "format", "--check", "."),
+    "lint": ("ruff", "check", "."),
+    "types": ("mypy",),
+    "layers": ("lint-imports",),
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    suites = [suite for suite in SUITES if suite in arguments or "all" in arguments]
+    options = [argument for argument in arguments if argument not in (*SUITES, "all")]
+    commands: dict[str, list[str]] = {}
+    if "all" in arguments:
+        commands |= {name: _tool(*command) for name, command in STATIC.items()}
+    paths = [f"tests/{suite}" for suite in suites if (ROOT / "tests" / suite).is_dir()]
+    if paths or options:
+        commands["tests"] = _tool("pytest", *paths, *options)
+    first = 0
+    for name, command in commands.items():
+        began = time.monotonic()
+        console.print(f"[bold]{name}[/]: {' '.join(command[1:])}")
+        code = subprocess.run(command, cwd=ROOT, check=False, env=os.environ).returncode
+        if name != "tests":  # pytest's own line is the last
+            console.print(
+                f"[bold]{name}[/]: {'ok' if code == 0 else f'failed ({code})'}, {time.monotonic() - began:.0f} s"
+            )
+        first = first or code
+    return first
+
+
+def _tool(name: str, *arguments: str) -> list[str]:
+    if name == "lint-imports":
+        return [str(Path(sys.executable).with_name(name)), *arguments]
+    return [sys.executable, "-m", name, *arguments]

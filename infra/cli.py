@@ -1,0 +1,204 @@
+"""`./sampan`: bring labs up and down, look at them, get into their nodes, run the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from infra import checks, kubeconfig
+from infra.host import HostError
+from infra.images.tree import BuildError
+from infra.local import lab, logs
+from infra.local.control import Control, NotRunning
+from infra.local.layout import Layout
+from infra.local.up import up as bring_up
+from infra.progress import Steps
+from infra.progress import console as progress
+from infra.status import status as observe
+from infra.topology import Topology, TopologyError
+
+DEFAULT_NAME = "lab"
+WORKERS = 2
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+fault = typer.Typer(no_args_is_help=True, help="Break something on purpose, and heal it.")
+app.add_typer(fault, name="fault")
+out = Console(highlight=False, soft_wrap=True)
+
+Name = Annotated[str, typer.Option("--name", help="Which lab.")]
+Output = Annotated[str, typer.Option("--output", "-o", help="table or json")]
+
+
+@app.command()
+def up(
+    name: Name = DEFAULT_NAME,
+    workers: Annotated[int | None, typer.Option(help="Worker nodes; 2, or what the lab has.")] = None,
+    control_planes: Annotated[int, typer.Option(help="Control-plane nodes.")] = 1,
+    separate: Annotated[bool, typer.Option("--separate", help="Every component is a process of its own.")] = False,
+    kubeconfig_file: Annotated[
+        Path | None, typer.Option("--kubeconfig", help="Where to add the context; default as kubectl.")
+    ] = None,
+) -> None:
+    """Bring a cluster up on this machine; again: repair it."""
+    known = lab.load(Layout(name))
+    count = workers if workers is not None else known.workers if known else WORKERS
+    wish = Topology(
+        name=name, workers=count, control_planes=control_planes, separate=separate or bool(known and known.separate)
+    )
+    result = bring_up(wish, kubeconfig_file or kubeconfig.default_file(), Steps())
+    out.print(f"Lab [bold]{name}[/] is up after {result.seconds:.1f} s: {len(result.topology.nodes)} nodes.")
+    option = "" if name == DEFAULT_NAME else f" --name {name}"
+    out.print(
+        f"kubectl's context is [bold]{result.context}[/] (in {result.kubeconfig_file}). Try:\n"
+        "  kubectl get nodes -o wide\n"
+        "  kubectl create deployment web --image=nginx:1 --replicas=2\n"
+        "  kubectl expose deployment web --port=80 && kubectl get pods,services\n"
+        f"  ./sampan status{option}    ./sampan ssh worker-1{option}    ./sampan down{option}"
+    )
+
+
+@app.command()
+def down(
+    name: Name = DEFAULT_NAME,
+    kubeconfig_file: Annotated[Path | None, typer.Option("--kubeconfig", help="Where the context was added.")] = None,
+) -> None:
+    """Take a lab away; nothing of it is left."""
+    existed = lab.down(name)
+    kubeconfig.remove(kubeconfig_file or kubeconfig.default_file(), name)
+    out.print(f"Lab {name} is gone." if existed else f"There is no lab {name}; nothing to do.")
+
+
+@app.command("kubeconfig")
+def print_kubeconfig(name: Name = DEFAULT_NAME) -> None:
+    """Print the lab's kubeconfig."""
+    file = _existing(name).kubeconfig
+    if not file.exists():
+        raise NotRunning(f"lab {name} has no kubeconfig yet: its `./sampan up` did not finish; run it again")
+    sys.stdout.write(file.read_text())
+
+
+@app.command()
+def status(name: Name = DEFAULT_NAME, output: Output = "table") -> None:
+    """Nodes and components: what runs, where, since how many restarts."""
+    seen = observe(_existing(name))
+    if output == "json":
+        print(json.dumps(seen, indent=2))
+        return
+    out.print(f"Lab [bold]{name}[/]: API {seen['api']}")
+    _table(("NODE", "ROLE", "STATE", "READY", "IPV4", "IPV6", "PID"), seen["nodes"], _node_row)
+    _table(("COMPONENT", "NODE", "STATE", "PID", "RESTARTS", "LAST EXIT"), seen["components"], _component_row)
+
+
+def _node_row(node: dict[str, Any]) -> tuple[str, ...]:
+    v4, v6 = node["addresses"]
+    return node["name"], node["role"], node["state"], node["ready"], v4, v6, str(node["pid"] or "-")
+
+
+def _component_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    pid = str(entry["pid"] or "-")
+    return entry["name"], entry["node"], entry["state"], pid, str(entry["deaths"]), entry["lastExit"] or "-"
+
+
+def _table(columns: tuple[str, ...], entries: list[dict[str, Any]], row: Any) -> None:
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for entry in entries:
+        table.add_row(*map(escape, row(entry)))
+    out.print(table)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def ssh(
+    node: str,
+    command: Annotated[list[str] | None, typer.Argument(help="Default: a shell.")] = None,
+    name: Name = DEFAULT_NAME,
+    user: Annotated[str, typer.Option(help="root or sampan")] = "root",
+) -> None:
+    """A shell in a node, or one command. Options of ours come before NODE."""
+    shell = Control(_existing(name)).shell(node)
+    line = shell.line(command or ["/bin/bash", "--login"], user=user)
+    os.execvp(line[0], line)
+
+
+@app.command("logs")
+def show_logs(
+    component: str,
+    name: Name = DEFAULT_NAME,
+    node: Annotated[str, typer.Option(help="Default: every node that has the component.")] = "",
+    follow: Annotated[bool, typer.Option("-f", "--follow")] = False,
+    tail: Annotated[int, typer.Option(help="Last lines of each; -1 for all.")] = -1,
+) -> None:
+    """The log of a component; `supervisor` is the lab's own."""
+    layout = _existing(name)
+    logs.show(logs.find(layout, component, node), tail, follow)
+
+
+@fault.command("kill-node")
+def kill_node(node: str, name: Name = DEFAULT_NAME) -> None:
+    """Power a node off hard; it stays off until `fault heal` or `up`."""
+    Control(_existing(name)).ask("node", node=node, action="stop")
+
+
+@fault.command("kill-component")
+def kill_component(component: str, node: str = "control-plane-1", name: Name = DEFAULT_NAME) -> None:
+    """SIGKILL a component; the supervisor starts it again."""
+    Control(_existing(name)).ask("component", node=node, name=component, action="kill")
+
+
+@fault.command("stop-component")
+def stop_component(component: str, node: str = "control-plane-1", name: Name = DEFAULT_NAME) -> None:
+    """Stop a component; it stays away until `fault heal` or `up`."""
+    Control(_existing(name)).ask("component", node=node, name=component, action="stop")
+
+
+@fault.command("heal")
+def heal(name: Name = DEFAULT_NAME) -> None:
+    """Power on what was powered off, start what was stopped."""
+    control = Control(_existing(name))
+    seen = control.ask("status")
+    for node, state in seen["nodes"].items():
+        if not state["wanted"]:
+            control.ask("node", node=node, action="start")
+    for entry in seen["components"]:
+        if not entry["wanted"]:
+            control.ask("component", node=entry["node"], name=entry["name"], action="start")
+    lab.wait_booted(control)
+
+
+@app.command("test", context_settings={"ignore_unknown_options": True})
+def test(
+    suites: Annotated[
+        list[str] | None, typer.Argument(help="unit, simulation, integration, e2e, all; pytest options")
+    ] = None,
+) -> None:
+    """Format, lint, types, layers, then the tests. `unit`: only the fast ones."""
+    sys.exit(checks.run(suites or ["all"]))
+
+
+def _existing(name: str) -> Layout:
+    layout = Layout(name)
+    if not layout.lab_file.exists():
+        others = ", ".join(other.name for other in lab.labs()) or "none"
+        raise NotRunning(f"there is no lab {name!r} on this machine (there are: {others}); `./sampan up` makes one")
+    return layout
+
+
+def main() -> None:
+    try:
+        app()
+    except (RuntimeError, TopologyError, HostError, BuildError, NotRunning, LookupError, ValueError) as error:
+        if os.environ.get("SAMPAN_TRACE"):
+            raise
+        progress.print(f"[red]error:[/] {escape(str(error))}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
