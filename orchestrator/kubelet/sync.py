@@ -5,8 +5,8 @@
     then              → every app container that is not there or may be restarted; ephemeral ones once
     all ended for good → StopPod
 
-Level-triggered: the answer depends on nothing but the arguments, so any action may be lost or repeated. A container that
-ended is restarted by its policy, not before its back-off is over (BackOff says until when). A running container is
+Level-triggered: the answer depends on nothing but the arguments, so any action may be lost or repeated. A container
+that ended is restarted by its policy, not before its back-off is over (BackOff says until when). A running container is
 killed when its image was changed or a probe condemns it; the next look restarts it.
 Source: Kubernetes docs, "Pod lifecycle", "Init containers", KEP-753 (sidecars); kubelet's computePodActions.
 """

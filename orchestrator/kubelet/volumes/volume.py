@@ -1,0 +1,74 @@
+"""What a volume plugin gets and gives: the place of one pod's volumes, and the record of a mounted one.
+
+A plugin is one coroutine, `mount(volume, place) -> Mounted`, that may be called again at any time: it brings the volume
+to what the pod and the objects behind it say now. Errors: VolumeFailure in the kubelet's words (FailedMount), or the
+errors of the API and the porter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.api import meta
+from orchestrator.api.clock import Clock
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import Resource
+from orchestrator.kubelet import securitycontext
+from orchestrator.kubelet.dirs import PodDirs
+from orchestrator.kubelet.downwardapi import NodeFacts
+from orchestrator.kubelet.objects import Objects
+from orchestrator.kubelet.porter import PodKey, Porter
+from orchestrator.kubelet.tokens import Tokens
+
+Volume = dict[str, Any]
+
+
+class VolumeFailure(Exception):
+    """The volume cannot be mounted; the text is what users read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """Where the volume's files are: a path on the node, or (`is_image`) the name of an image."""
+
+    path: str
+    is_image: bool = False
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One pod on this node."""
+
+    pod: Object
+    dirs: PodDirs
+    porter: Porter
+    objects: Objects
+    tokens: Tokens
+    facts: NodeFacts
+    clock: Clock
+    pod_ips: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> PodKey:
+        return PodKey(meta.uid(self.pod), meta.namespace(self.pod), meta.name(self.pod))
+
+    @property
+    def fs_group(self) -> int | None:
+        return securitycontext.fs_group(self.pod)
+
+    async def get(self, resource: Resource, name: str) -> Object:
+        """An object of the pod's namespace (or of none, where the resource has none)."""
+        namespace = meta.namespace(self.pod) if resource.namespaced else ""
+        return await self.objects.get(meta.uid(self.pod), resource, namespace, name)
+
+    async def own_by_group(self, path: Path, *, mode: int | None = None) -> None:
+        """Gives a path to the pod's fsGroup, where it has one."""
+        if self.fs_group is not None:
+            await self.porter.own(self.key, path, user_id=None, group_id=self.fs_group, mode=mode, recursive=True)
+
+
+Plugin = Callable[[Volume, Place], Awaitable[Mounted]]
