@@ -7,7 +7,7 @@ Source: core/v1 API reference, Pod.
 from __future__ import annotations
 
 from orchestrator.api import meta
-from orchestrator.api.kinds import podspec, table
+from orchestrator.api.kinds import pod_faults, podspec, table
 from orchestrator.api.kinds.pod_table import COLUMNS, cells
 from orchestrator.api.kinds.qos import qos_class
 from orchestrator.api.kinds.rules import KindRules
@@ -41,12 +41,17 @@ RULES = (
         has_generation=True,
         default=podspec.default_pod,
         on_create=on_create,
+        faults=pod_faults.create,
+        update_faults=pod_faults.update,
+        status_faults=pod_faults.status_update,
         columns=COLUMNS,
         cells=cells,
     ),
     KindRules(
         resource=PODTEMPLATES,
         default=podspec.default_template,
+        faults=lambda obj: pod_faults.template(obj.get("template"), "template"),
+        update_faults=lambda new, old: pod_faults.template(new.get("template"), "template"),
         columns=(table.NAME, *table.texts("Containers", "Images", "Pod Labels")),
         cells=_template_cells,
     ),

@@ -1,7 +1,7 @@
 """Pod spec defaults: what a Pod, and every pod template inside another kind, gets for what it leaves out.
 
 `default_spec` is shared by Pods and templates; `default_pod` adds what only a Pod itself has (requests from limits,
-host ports of the host network, service links). Fields are filled in place. Source: core/v1 API reference, field defaults.
+host ports of the host network, service links). Fields are filled in place. Source: core/v1 API reference.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from orchestrator.api.kinds import pod
+from orchestrator.api.kinds import pod, workloads
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.resources import Resource
 
-FAMILIES = (pod.RULES,)
+FAMILIES = (pod.RULES, workloads.RULES)
 
 _BY_KIND = {
     (rules.resource.group, rules.resource.version, rules.resource.plural): rules

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from orchestrator.api.kinds import formats, metadata
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age
 from orchestrator.api.meta import Object, name
+from orchestrator.api.patch.field_sets import FieldSet
 from orchestrator.api.resources import Resource
 from orchestrator.api.status import Cause
 
@@ -99,6 +100,17 @@ class KindRules:
         if self.keeps_labels:
             _keep(new["metadata"], old.get("metadata") or {}, "labels")
         _keep(new["metadata"], old.get("metadata") or {}, "ownerReferences")
+
+    def reset_fields(self, subresource: str = "") -> FieldSet:
+        """The fields that a write to this (sub)resource leaves alone, so that its manager cannot own them."""
+        fields = FieldSet()
+        if subresource == "status":
+            fields.add("f:spec")
+            if self.keeps_labels:
+                fields.add("f:metadata", "f:labels")
+        elif self.has_status and not subresource:
+            fields.add("f:status")
+        return fields
 
     def validate_update(self, new: Object, old: Object, subresource: str = "") -> list[Cause]:
         found = metadata.update(new, old)

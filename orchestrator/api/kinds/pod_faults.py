@@ -1,0 +1,379 @@
+"""What can be wrong with a pod: its spec on creation (in a Pod and in every template), and what an update may change.
+
+The order of the checks is kube-apiserver's, which is the order of the causes. Source: core/v1 API reference, PodSpec.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.api.kinds import container_faults, faults, formats, resource_faults, scheduling_faults, volume_faults
+from orchestrator.api.kinds.metadata import check_annotations, check_labels
+from orchestrator.api.kinds.values import in_range, name_of, one_of
+from orchestrator.api.meta import Object
+from orchestrator.api.status import Cause
+
+Json = Mapping[str, Any]
+
+INT32_MAX = 2**31 - 1
+NAMESERVERS_MAX, SEARCHES_MAX, SEARCH_CHARACTERS_MAX = 3, 32, 2048
+NEEDS_SIDECAR = "may not be set for init containers without restartPolicy=Always"
+UPDATABLE = (
+    "`spec.containers[*].image`",
+    "`spec.initContainers[*].image`",
+    "`spec.activeDeadlineSeconds`",
+    "`spec.tolerations` (only additions to existing tolerations)",
+    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
+)
+
+
+def create(pod: Object) -> list[Cause]:
+    spec_ = pod.get("spec") or {}
+    causes = spec(spec_, "spec", pod_name=(pod.get("metadata") or {}).get("name") or "")
+    for kind in ("containers", "initContainers"):
+        causes += _image_blanks(spec_.get(kind) or (), f"spec.{kind}")
+    if spec_.get("ephemeralContainers"):
+        detail = "cannot be set on create"
+        causes.append(faults.forbidden("spec.ephemeralContainers", detail))
+    return causes
+
+
+def _image_blanks(containers: Any, path: str) -> list[Cause]:
+    detail = "must not have leading or trailing whitespace"
+    return [
+        faults.invalid(f"{path}[{index}].image", found["image"], detail)
+        for index, found in enumerate(containers)
+        if found.get("image") and found["image"] != found["image"].strip()
+    ]
+
+
+def template(found: Json | None, path: str) -> list[Cause]:
+    """A pod template's faults."""
+    found = found or {}
+    metadata = found.get("metadata") or {}
+    causes = check_labels(metadata.get("labels"), f"{path}.labels")
+    causes += check_annotations(metadata.get("annotations"), f"{path}.annotations")
+    causes += spec(found.get("spec") or {}, f"{path}.spec")
+    if (found.get("spec") or {}).get("ephemeralContainers"):
+        detail = "ephemeral containers not allowed in pod template"
+        causes.append(faults.forbidden(f"{path}.spec.ephemeralContainers", detail))
+    return causes
+
+
+def spec(found: Json, path: str, *, pod_name: str = "") -> list[Cause]:
+    causes, volumes = volume_faults.volumes(found.get("volumes") or (), f"{path}.volumes", pod_name)
+    claims = {claim.get("name", "") for claim in found.get("resourceClaims") or ()}
+    causes += _containers(found, path, volumes, claims)
+    causes += _init_containers(found, path, volumes, claims)
+    causes += _ephemeral_containers(found, path, volumes, claims)
+    causes += resource_faults.requirements(found.get("resources"), f"{path}.resources", claims)
+    causes += _host_network(found, path)
+    causes += one_of(found.get("restartPolicy"), f"{path}.restartPolicy", ("Always", "Never", "OnFailure"))
+    policies = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+    causes += one_of(found.get("dnsPolicy"), f"{path}.dnsPolicy", policies)
+    causes += check_labels(found.get("nodeSelector"), f"{path}.nodeSelector")
+    causes += _security(found, path)
+    causes += scheduling_faults.affinity(found.get("affinity"), f"{path}.affinity")
+    causes += _dns_config(found, f"{path}.dnsConfig")
+    for index, gate in enumerate(found.get("readinessGates") or ()):
+        kind = gate.get("conditionType") or ""
+        causes += faults.each(f"{path}.readinessGates[{index}].conditionType", kind, formats.qualified_name(kind))
+    causes += _scheduling_gates(found, f"{path}.schedulingGates")
+    constraints = found.get("topologySpreadConstraints") or ()
+    causes += scheduling_faults.spread_constraints(constraints, f"{path}.topologySpreadConstraints")
+    causes += name_of(found.get("serviceAccountName"), f"{path}.serviceAccountName", formats.dns_subdomain)
+    causes += name_of(found.get("nodeName"), f"{path}.nodeName", formats.dns_subdomain)
+    causes += in_range(found.get("activeDeadlineSeconds"), f"{path}.activeDeadlineSeconds", 1, INT32_MAX)
+    causes += name_of(found.get("hostname"), f"{path}.hostname", formats.dns_label)
+    causes += name_of(found.get("subdomain"), f"{path}.subdomain", formats.dns_label)
+    causes += scheduling_faults.tolerations(found.get("tolerations") or (), f"{path}.tolerations")
+    causes += _host_aliases(found, f"{path}.hostAliases")
+    causes += name_of(found.get("priorityClassName"), f"{path}.priorityClassName", formats.dns_subdomain)
+    causes += name_of(found.get("runtimeClassName"), f"{path}.runtimeClassName", formats.dns_subdomain)
+    policy = found.get("preemptionPolicy")
+    causes += one_of(policy, f"{path}.preemptionPolicy", ("Never", "PreemptLowerPriority"), required=False)
+    system = (found.get("os") or {}).get("name")
+    return causes + one_of(system, f"{path}.os.name", ("linux", "windows"), required=found.get("os") is not None)
+
+
+# -- containers --------------------------------------------------------------------------------------------------------
+
+
+def _containers(found: Json, path: str, volumes: Mapping[str, Json], claims: set[str]) -> list[Cause]:
+    containers, at = found.get("containers") or (), f"{path}.containers"
+    if not containers:
+        return [faults.required(at)]
+    causes: list[Cause] = []
+    names: set[str] = set()
+    grace = found.get("terminationGracePeriodSeconds")
+    for index, container in enumerate(containers):
+        where, name = f"{at}[{index}]", container.get("name") or ""
+        causes += container_faults.container(container, where, volumes, claims, found)
+        if name in names:
+            causes.append(faults.duplicate(f"{where}.name", name))
+        names.add(name)
+        causes += container_faults.lifecycle(container.get("lifecycle"), f"{where}.lifecycle", grace)
+        causes += container_faults.probes(container, where, grace)
+        causes += _restart_policy(container, where)
+    return causes + container_faults.host_port_conflicts(containers, at)
+
+
+def _restart_policy(container: Json, path: str) -> list[Cause]:
+    policy = container.get("restartPolicy")
+    causes = one_of(policy, f"{path}.restartPolicy", ("Always", "Never", "OnFailure"), required=False)
+    if container.get("restartPolicyRules") and policy is None:
+        detail = "must specify restartPolicy when restart rules are used"
+        causes.append(faults.required(f"{path}.restartPolicy", detail))
+    return causes
+
+
+def _init_containers(found: Json, path: str, volumes: Mapping[str, Json], claims: set[str]) -> list[Cause]:
+    causes: list[Cause] = []
+    names = {container.get("name") for container in found.get("containers") or ()}
+    grace = found.get("terminationGracePeriodSeconds")
+    for index, container in enumerate(found.get("initContainers") or ()):
+        where, name = f"{path}.initContainers[{index}]", container.get("name") or ""
+        causes += container_faults.container(container, where, volumes, claims, found)
+        causes += _restart_policy(container, where)
+        if name in names:
+            causes.append(faults.duplicate(f"{where}.name", name))
+        elif name:
+            names.add(name)
+        causes += container_faults.host_port_conflicts([container], f"{path}.initContainers")
+        if container.get("restartPolicy") == "Always":
+            causes += container_faults.lifecycle(container.get("lifecycle"), f"{where}.lifecycle", grace)
+            causes += container_faults.probes(container, where, grace)
+            continue
+        for part in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
+            if container.get(part) is not None:
+                causes.append(faults.forbidden(f"{where}.{part}", NEEDS_SIDECAR))
+    return causes
+
+
+def _ephemeral_containers(found: Json, path: str, volumes: Mapping[str, Json], claims: set[str]) -> list[Cause]:
+    causes: list[Cause] = []
+    others = {c.get("name") for kind in ("containers", "initContainers") for c in found.get(kind) or ()}
+    names = set(others)
+    not_allowed = ("ports", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "resizePolicy")
+    for index, container in enumerate(found.get("ephemeralContainers") or ()):
+        where, name = f"{path}.ephemeralContainers[{index}]", container.get("name") or ""
+        causes += container_faults.container(container, where, volumes, claims, found)
+        causes += _image_blanks([container], where)
+        if name in names:
+            causes.append(faults.duplicate(f"{where}.name", name))
+        names.add(name)
+        target = container.get("targetContainerName")
+        if target and target not in others:
+            causes.append(faults.not_found(f"{where}.targetContainerName", target))
+        for part in not_allowed:
+            if container.get(part):
+                causes.append(faults.forbidden(f"{where}.{part}", "cannot be set for an Ephemeral Container"))
+        if (container.get("resources") or {}) != {}:
+            causes.append(faults.forbidden(f"{where}.resources", "cannot be set for an Ephemeral Container"))
+    return causes
+
+
+# -- the pod as a whole ------------------------------------------------------------------------------------------------
+
+
+def _host_network(found: Json, path: str) -> list[Cause]:
+    if not found.get("hostNetwork"):
+        return []
+    detail = "must match `containerPort` when `hostNetwork` is true"
+    return [
+        faults.invalid(f"{path}.containers[{index}].ports[{number}].hostPort", port["hostPort"], detail)
+        for index, container in enumerate(found.get("containers") or ())
+        for number, port in enumerate(container.get("ports") or ())
+        if port.get("hostPort") and port["hostPort"] != port.get("containerPort")
+    ]
+
+
+def _security(found: Json, path: str) -> list[Cause]:
+    context, at = found.get("securityContext") or {}, f"{path}.securityContext"
+    high = container_faults.ID_MAX
+    causes: list[Cause] = []
+    for name in ("fsGroup", "runAsUser", "runAsGroup"):
+        causes += in_range(context.get(name), f"{at}.{name}", 0, high)
+    for index, group in enumerate(context.get("supplementalGroups") or ()):
+        causes += in_range(group, f"{at}.supplementalGroups[{index}]", 0, high)
+    if found.get("shareProcessNamespace") and found.get("hostPID"):
+        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
+        causes.append(faults.invalid(f"{at}.shareProcessNamespace", True, detail))
+    policy = context.get("fsGroupChangePolicy")
+    causes += one_of(policy, f"{at}.fsGroupChangePolicy", ("Always", "OnRootMismatch"), required=False)
+    causes += container_faults.seccomp(context.get("seccompProfile"), f"{at}.seccompProfile")
+    if found.get("hostUsers") is False:
+        for name, shown in (("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")):
+            if found.get(name):
+                causes.append(faults.forbidden(f"{path}.{shown}", "when `hostUsers` is false"))
+    return causes
+
+
+def _dns_config(found: Json, path: str) -> list[Cause]:
+    config, none = found.get("dnsConfig"), found.get("dnsPolicy") == "None"
+    if none and config is None:
+        return [faults.required(path, "must provide `dnsConfig` when `dnsPolicy` is None")]
+    config = config or {}
+    servers, searches = config.get("nameservers") or [], config.get("searches") or []
+    if none and not servers:
+        detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        return [faults.required(f"{path}.nameservers", detail)]
+    causes: list[Cause] = []
+    if len(servers) > NAMESERVERS_MAX:
+        detail = f"must not have more than {NAMESERVERS_MAX} nameservers"
+        causes.append(faults.invalid(f"{path}.nameservers", servers, detail))
+    for index, server in enumerate(servers):
+        causes += faults.each(f"{path}.nameservers[{index}]", server, formats.ip_address(server))
+    if len(searches) > SEARCHES_MAX:
+        detail = f"must not have more than {SEARCHES_MAX} search paths"
+        causes.append(faults.invalid(f"{path}.searches", searches, detail))
+    if len(" ".join(searches)) > SEARCH_CHARACTERS_MAX:
+        detail = f"must not have more than {SEARCH_CHARACTERS_MAX} characters (including spaces) in the search list"
+        causes.append(faults.invalid(f"{path}.searches", searches, detail))
+    for index, search in enumerate(searches):
+        name = search.removesuffix(".")
+        if search != ".":
+            complaints = formats.dns_subdomain(name.replace("_", "a"))
+            causes += faults.each(f"{path}.searches[{index}]", search, complaints)
+    for index, option in enumerate(config.get("options") or ()):
+        if not option.get("name"):
+            causes.append(faults.required(f"{path}.options[{index}]", "must not be empty"))
+    return causes
+
+
+def _scheduling_gates(found: Json, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for index, gate in enumerate(found.get("schedulingGates") or ()):
+        name = gate.get("name") or ""
+        causes += faults.each(f"{path}[{index}]", name, formats.qualified_name(name))
+        if name in seen:
+            causes.append(faults.duplicate(f"{path}[{index}]", name))
+        seen.add(name)
+    return causes
+
+
+def _host_aliases(found: Json, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, alias in enumerate(found.get("hostAliases") or ()):
+        address = alias.get("ip") or ""
+        causes += faults.each(f"{path}[{index}].ip", address, formats.ip_address(address))
+        for number, name in enumerate(alias.get("hostnames") or ()):
+            causes += faults.each(f"{path}[{index}].hostnames[{number}]", name, formats.dns_subdomain(name))
+    return causes
+
+
+# -- updates -----------------------------------------------------------------------------------------------------------
+
+
+def update(new: Object, old: Object) -> list[Cause]:
+    """What may change of a pod that exists is little; the rest is told with a diff."""
+    spec_, before = new.get("spec") or {}, old.get("spec") or {}
+    causes = spec(spec_, "spec", pod_name=(new.get("metadata") or {}).get("name") or "")
+    for kind in ("containers", "initContainers"):
+        containers = spec_.get(kind) or []
+        if len(containers) != len(before.get(kind) or []):
+            return [*causes, faults.forbidden(f"spec.{kind}", "pod updates may not add or remove containers")]
+        causes += _image_blanks(containers, f"spec.{kind}")
+    causes += _deadline(spec_.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
+    causes += _only_added_tolerations(spec_.get("tolerations") or [], before.get("tolerations") or [])
+    causes += _only_deleted_gates(spec_.get("schedulingGates") or [], before.get("schedulingGates") or [])
+    munged = _with_updatable(spec_, before)
+    if munged != before:
+        detail = f"pod updates may not change fields other than {','.join(UPDATABLE)}\n{difference(before, munged)}"
+        causes.append(faults.forbidden("spec", detail))
+    return causes
+
+
+def _deadline(new: int | None, old: int | None) -> list[Cause]:
+    path = "spec.activeDeadlineSeconds"
+    if new is None:
+        detail = "must not update from a positive integer to nil value"
+        return [faults.invalid(path, None, detail)] if old is not None else []
+    if not 0 <= new <= INT32_MAX:
+        return [faults.invalid(path, new, formats.between(0, INT32_MAX))]
+    if old is not None and old < new:
+        return [faults.invalid(path, new, "must be less than or equal to previous value")]
+    return []
+
+
+def _only_added_tolerations(new: list[Json], old: list[Json]) -> list[Cause]:
+    def identity(toleration: Json) -> dict[str, Any]:
+        return {key: value for key, value in toleration.items() if key != "tolerationSeconds"}
+
+    kept = [identity(toleration) for toleration in new]
+    if all(identity(toleration) in kept for toleration in old):
+        return []
+    detail = "existing toleration can not be modified except its tolerationSeconds"
+    return [faults.forbidden("spec.tolerations", detail)]
+
+
+def _only_deleted_gates(new: list[Json], old: list[Json]) -> list[Cause]:
+    names = {gate.get("name") for gate in old}
+    return [
+        faults.forbidden(
+            f"spec.schedulingGates[{index}].name",
+            f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'",
+        )
+        for index, gate in enumerate(new)
+        if gate.get("name") not in names
+    ]
+
+
+def _with_updatable(new: Json, old: Json) -> Json:
+    """`new` with all that an update may change taken from `old`; what still differs is forbidden."""
+    munged: dict[str, Any] = copy.deepcopy(dict(new))
+    for kind in ("containers", "initContainers"):
+        for container, before in zip(munged.get(kind) or (), old.get(kind) or (), strict=True):
+            container["image"] = before.get("image")
+    changeable = ["activeDeadlineSeconds", "schedulingGates", "tolerations"]
+    if old.get("terminationGracePeriodSeconds", 0) < 0 and new.get("terminationGracePeriodSeconds") == 1:
+        changeable.append("terminationGracePeriodSeconds")
+    if old.get("schedulingGates"):
+        changeable += ["nodeSelector", "affinity"]
+    for name in changeable:
+        if name in old:
+            munged[name] = old[name]
+        else:
+            munged.pop(name, None)
+    return munged
+
+
+def difference(old: Any, new: Any, path: str = "spec") -> str:
+    """The changed leaves, one a line: a reader's help, not meant for programs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        return "\n".join(difference(old.get(key), new.get(key), f"{path}.{key}") for key in changed)
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(index, *pair) for index, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1]]
+        return "\n".join(difference(left, right, f"{path}[{index}]") for index, left, right in pairs)
+    return f"-{path}: {faults.shown(old)}\n+{path}: {faults.shown(new)}"
+
+
+def status_update(new: Object, old: Object) -> list[Cause]:
+    status, before = new.get("status") or {}, old.get("status") or {}
+    causes: list[Cause] = []
+    if before.get("qosClass") and status.get("qosClass", "") != before["qosClass"]:
+        causes += faults.immutable("status.qosClass", status.get("qosClass", ""), before["qosClass"])
+    for index, condition in enumerate(status.get("conditions") or ()):
+        kind = condition.get("type") or ""
+        if "/" in kind:
+            causes += faults.each(f"status.conditions[{index}].type", kind, formats.qualified_name(kind))
+    return causes
+
+
+def ephemeral_update(new: Object, old: Object) -> list[Cause]:
+    """The ephemeralcontainers subresource: containers may be added, none changed or removed."""
+    causes = spec(new.get("spec") or {}, "spec")
+    now = {c.get("name"): c for c in (new.get("spec") or {}).get("ephemeralContainers") or ()}
+    for container in (old.get("spec") or {}).get("ephemeralContainers") or ():
+        name = container.get("name")
+        if name not in now:
+            detail = f'existing ephemeral containers "{name}" may not be removed\n'
+            causes.append(faults.forbidden("spec.ephemeralContainers", detail))
+        elif now[name] != container:
+            detail = f'existing ephemeral containers "{name}" may not be changed\n{difference(container, now[name])}'
+            causes.append(faults.forbidden("spec.ephemeralContainers", detail))
+    return causes

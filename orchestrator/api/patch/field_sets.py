@@ -1,0 +1,149 @@
+"""Field sets: which fields of an object someone owns, as `managedFields[].fieldsV1` writes it.
+
+A set is a tree. An element of a path is written as in fieldsV1: `f:name` a field or map key, `k:{"name":"c"}` the item
+of a list with keys, `v:"x"` the item of a set, `i:0` an index. A member may also have children: `{".":{},"f:a":{}}`.
+Sets are not changed once they are shared; the algebra returns new sets. Source: KEP-555; meta/v1 FieldsV1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Path = tuple[str, ...]
+
+
+class FieldSet:
+    """`members` are the paths of one element in this set; `children` hold the longer ones."""
+
+    __slots__ = ("children", "members")
+
+    def __init__(self) -> None:
+        self.members: set[str] = set()
+        self.children: dict[str, FieldSet] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.members) or any(self.children.values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FieldSet) and set(self.paths()) == set(other.paths())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"FieldSet({json.dumps(encode(self))})"
+
+    def add(self, *path: str) -> FieldSet:
+        """Adds a path while the set is being built; returns the set."""
+        at = self
+        for element in path[:-1]:
+            at = at.children.setdefault(element, FieldSet())
+        at.members.add(path[-1])
+        return self
+
+    def attach(self, element: str, child: FieldSet) -> None:
+        if child:
+            self.children[element] = child
+
+    def has(self, path: Path) -> bool:
+        at = self
+        for element in path[:-1]:
+            if element not in at.children:
+                return False
+            at = at.children[element]
+        return path[-1] in at.members
+
+    def child(self, element: str) -> FieldSet:
+        return self.children.get(element) or FieldSet()
+
+    def paths(self, prefix: Path = ()) -> Iterator[Path]:
+        """Every path: those of this level first, each level sorted."""
+        for element in sorted(self.members):
+            yield (*prefix, element)
+        for element in sorted(self.children):
+            yield from self.children[element].paths((*prefix, element))
+
+    def union(self, other: FieldSet) -> FieldSet:
+        result = FieldSet()
+        result.members = self.members | other.members
+        for element in {**self.children, **other.children}:
+            result.attach(element, self.child(element).union(other.child(element)))
+        return result
+
+    def intersection(self, other: FieldSet) -> FieldSet:
+        result = FieldSet()
+        result.members = self.members & other.members
+        for element, child in self.children.items():
+            if element in other.children:
+                result.attach(element, child.intersection(other.children[element]))
+        return result
+
+    def difference(self, other: FieldSet) -> FieldSet:
+        """Without exactly the paths of `other`: what lies below a removed path stays."""
+        result = FieldSet()
+        result.members = self.members - other.members
+        for element, child in self.children.items():
+            result.attach(element, child.difference(other.child(element)))
+        return result
+
+    def without(self, other: FieldSet) -> FieldSet:
+        """Without the paths of `other` and all below them."""
+        result = FieldSet()
+        result.members = self.members - other.members
+        for element, child in self.children.items():
+            if element not in other.members:
+                result.attach(element, child.without(other.child(element)))
+        return result
+
+
+def decode(fields: Mapping[str, Any]) -> FieldSet:
+    """The set that a fieldsV1 object stands for; ValueError where it is malformed."""
+    result = FieldSet()
+    for element, below in fields.items():
+        if element == ".":
+            continue
+        if element[:2] not in ("f:", "k:", "v:", "i:") or not isinstance(below, dict):
+            raise ValueError(f"invalid path element: {element!r}")
+        if not below or "." in below:
+            result.members.add(element)
+        result.attach(element, decode(below))
+    return result
+
+
+def encode(fields: FieldSet) -> dict[str, Any]:
+    """fieldsV1 of a set, keys sorted."""
+    result: dict[str, Any] = {}
+    for element in sorted(fields.members | fields.children.keys()):
+        below = encode(fields.children[element]) if element in fields.children else {}
+        result[element] = {".": {}, **below} if element in fields.members and below else below
+        if not below and element not in fields.members:
+            del result[element]
+    return result
+
+
+def field(name: str) -> str:
+    return f"f:{name}"
+
+
+def key(keys: Mapping[str, Any]) -> str:
+    return f"k:{json.dumps(dict(sorted(keys.items())), separators=(',', ':'), ensure_ascii=False)}"
+
+
+def value(item: Any) -> str:
+    return f"v:{json.dumps(item, separators=(',', ':'), ensure_ascii=False)}"
+
+
+def show(path: Path) -> str:
+    """As messages show a path: `.spec.containers[name="c"].image`."""
+    return "".join(map(show_element, path))
+
+
+def show_element(element: str) -> str:
+    kind, rest = element[:2], element[2:]
+    if kind == "f:":
+        return f".{rest}"
+    if kind == "k:":
+        pairs = ",".join(f"{name}={json.dumps(item)}" for name, item in json.loads(rest).items())
+        return f"[{pairs}]"
+    return f"[={rest}]" if kind == "v:" else f"[{rest}]"
