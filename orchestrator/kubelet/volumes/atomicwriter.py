@@ -10,6 +10,7 @@ Errors: PayloadError names the path. Source: kubelet's AtomicWriter.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -34,25 +35,31 @@ Payload = Mapping[str, File]
 
 
 def check(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not path or path.startswith("/") or ".." in parts or path.startswith(".."):
+    if not path or path.startswith(("/", "..")) or ".." in PurePosixPath(path).parts:
         raise PayloadError(f"invalid path: {path!r}: must be relative and must not contain '..'")
     return path
 
 
+def digest(payload: Payload) -> str:
+    """What identifies the files: their paths, modes and contents."""
+    made = hashlib.sha256()
+    for path, file in sorted(payload.items()):
+        made.update(f"{path}\0{file.mode:o}\0{len(file.content)}\0".encode())
+        made.update(file.content)
+    return made.hexdigest()
+
+
 def is_written(folder: Path, payload: Payload) -> bool:
-    """Whether the volume holds exactly these files, with these modes."""
-    data = folder / DATA
-    if not data.is_symlink():
+    """Whether the volume holds exactly these files. It is told by a digest beside the volume, for the files may belong
+    to a user whose they are alone; and a volume in memory is gone after a restart of the node, digest or not."""
+    try:
+        return (folder / DATA).is_symlink() and _digest_file(folder).read_text() == digest(payload)
+    except OSError:
         return False
-    present = {str(file.relative_to(data)): file for file in data.resolve().rglob("*") if file.is_file()}
-    present = {str(file.relative_to(data.resolve())): file for file in present.values()}
-    if present.keys() != payload.keys():
-        return False
-    return all(
-        file.stat().st_mode & 0o7777 == payload[path].mode and file.read_bytes() == payload[path].content
-        for path, file in present.items()
-    )
+
+
+def _digest_file(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}.digest"
 
 
 def stage(folder: Path, payload: Payload, now: float) -> Path:
@@ -74,8 +81,10 @@ def stage(folder: Path, payload: Payload, now: float) -> Path:
     return staged
 
 
-def publish(folder: Path, staged: Path) -> None:
+def publish(folder: Path, staged: Path, payload: Payload) -> None:
     """Makes the staged files the volume's, then removes what is left of the former ones."""
+    kept = _digest_file(folder)
+    kept.unlink(missing_ok=True)
     link = folder / NEW_DATA
     link.unlink(missing_ok=True)
     link.symlink_to(staged.name)
@@ -92,3 +101,5 @@ def publish(folder: Path, staged: Path) -> None:
             old.unlink()
         elif old.name.startswith("..") and old.is_dir():
             shutil.rmtree(old)
+    kept.touch(mode=0o600)
+    kept.write_text(digest(payload))

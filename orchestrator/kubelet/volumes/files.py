@@ -53,7 +53,7 @@ async def write(place: Place, folder: Path, payload: Payload, owner: int | None 
                 )
             else:
                 await place.own_by_group(staged)
-            atomicwriter.publish(folder, staged)
+            atomicwriter.publish(folder, staged, payload)
     except PayloadError as error:
         raise VolumeFailure(str(error)) from error
     return Mounted(str(folder), read_only=True)

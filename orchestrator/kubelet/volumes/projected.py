@@ -45,8 +45,10 @@ async def _payload(source: Mapping[str, Any], place: Place, default_mode: int) -
 async def _token(source: Mapping[str, Any], place: Place) -> dict[str, File]:
     expiration_s = source.get("expirationSeconds") or EXPIRATION_S
     token = await place.tokens.get(place.pod, source.get("audience") or "", expiration_s)
+    return {source["path"]: File(token.text.encode(), _token_mode(place))}
+
+
+def _token_mode(place: Place) -> int:
     if place.fs_group is not None:
-        mode = 0o640
-    else:
-        mode = 0o600 if securitycontext.common_user(place.pod) is not None else 0o644
-    return {source["path"]: File(token.text.encode(), mode)}
+        return 0o640
+    return 0o600 if securitycontext.common_user(place.pod) is not None else 0o644

@@ -1,4 +1,4 @@
-"""secret volumes: each key a file, in memory (a tmpfs that the porter mounts). Source: API reference, SecretVolumeSource."""
+"""secret volumes: each key a file, in memory (a tmpfs that the porter mounts). Source: SecretVolumeSource."""
 
 from __future__ import annotations
 
