@@ -66,13 +66,9 @@ def up(
 
 
 @app.command()
-def down(
-    name: Name = DEFAULT_NAME,
-    kubeconfig_file: Annotated[Path | None, typer.Option("--kubeconfig", help="Where the context was added.")] = None,
-) -> None:
+def down(name: Name = DEFAULT_NAME) -> None:
     """Take a lab away; nothing of it is left."""
     existed = lab.down(name)
-    kubeconfig.remove(kubeconfig_file or kubeconfig.default_file(), name)
     out.print(f"Lab {name} is gone." if existed else f"There is no lab {name}; nothing to do.")
 
 

@@ -58,7 +58,8 @@ def folders(node: Node) -> list[Folder]:
     ]
 
 
-def files(topology: Topology, node: Node) -> list[File]:
+def files(topology: Topology, node: Node, resolv_conf: str) -> list[File]:
+    """`resolv_conf` is the lab host's: nodes ask the servers that it asks, where those can be reached from a node."""
     user = node.user_id
     texts = {
         "/etc/containers/containers.conf": render("node/containers.conf"),
@@ -67,11 +68,22 @@ def files(topology: Topology, node: Node) -> list[File]:
         "/etc/containers/registries.conf": render("node/registries.conf"),
         "/etc/containers/policy.json": render("node/policy.json"),
         "/etc/hosts": render("node/hosts", nodes=topology.nodes),
+        "/etc/resolv.conf": reachable_servers(resolv_conf),
         "/etc/hostname": f"{node.name}\n",
         "/etc/subuid": f"sampan:{user + 1}:{NODE_IDS - 1}\n",
         "/etc/subgid": f"sampan:{user + 1}:{NODE_IDS - 1}\n",
     }
     return [File(path=path, content=text.encode()) for path, text in texts.items()]
+
+
+def reachable_servers(resolv_conf: str) -> str:
+    """resolv.conf(5) without servers on a loopback address, which only the host itself can ask."""
+
+    def stays(line: str) -> bool:
+        words = line.split()
+        return words[:1] != ["nameserver"] or not (words[1].startswith("127.") or words[1] == "::1")
+
+    return "".join(f"{line}\n" for line in resolv_conf.splitlines() if line.strip() and stays(line))
 
 
 def digest(file: File) -> str:

@@ -26,11 +26,16 @@ def converge(
 def prepare_node(shell: Shell, topology: Topology, node: Node) -> tuple[str, ...]:
     """A node that runs containers for its user, and nothing of Kubernetes yet."""
     connection = NamespaceNode(shell)
-    return converge(connection, machine.files(topology, node), machine.folders(node), node)
+    return converge(connection, machine.files(topology, node, _resolv_conf()), machine.folders(node), node)
 
 
 def install_node(shell: Shell, topology: Topology, node: Node, keys: Path) -> tuple[str, ...]:
     """A node with everything that its components read."""
     connection = NamespaceNode(shell)
-    wanted = [*machine.files(topology, node), *components.files(topology, node, keys)]
+    wanted = [*machine.files(topology, node, _resolv_conf()), *components.files(topology, node, keys)]
     return converge(connection, wanted, machine.folders(node), node)
+
+
+def _resolv_conf() -> str:
+    file = Path("/etc/resolv.conf")
+    return file.read_text() if file.exists() else ""

@@ -98,6 +98,8 @@ def end(root: Path, lab: str) -> None:
 
 def remove(top: Path) -> None:
     """Deepest first. A group whose last process is still being reaped answers EBUSY for a moment."""
+    if not top.is_dir():
+        return
     groups = sorted((path for path in top.rglob("*") if path.is_dir()), key=lambda path: len(path.parts), reverse=True)
     deadline = time.monotonic() + EMPTY_TIMEOUT_S
     for group in [*groups, top]:

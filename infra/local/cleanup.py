@@ -6,13 +6,15 @@ tables, files.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from infra import kubeconfig
 from infra.local import network
-from infra.local.layout import Layout
+from infra.local.layout import LABS, Layout
 from infra.topology import Topology
 
 # Runs in a mount namespace of its own, where it mounts the cgroup hierarchies to find the lab's groups.
@@ -46,5 +48,12 @@ def remove(layout: Layout, topology: Topology | None, tool: tuple[str, ...]) -> 
     end_processes(layout)
     if topology is not None:
         network.remove(topology, tool=tool)
+    if layout.kubeconfig_users.exists():
+        for file in layout.kubeconfig_users.read_text().splitlines():
+            kubeconfig.remove(Path(file), layout.name)
     if layout.folder.exists():
         shutil.rmtree(layout.folder)
+    if not any(LABS.glob("*/lab.json")):
+        network.restore_forwarding()
+        with contextlib.suppress(OSError):  # another lab begins just now
+            LABS.rmdir()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from infra.images import cache
 from infra.images.tree import Progress
@@ -38,29 +44,61 @@ def free_index() -> int:
     raise RuntimeError(f"all {LAB_INDEX_MAX + 1} places for labs are taken: take one down (./sampan down --name NAME)")
 
 
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """One at a time on this machine: two labs that begin together must not choose one index."""
+    LABS.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(LABS, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def nodes_up(wish: Topology, say: Progress) -> tuple[Topology, Control]:
-    """The lab's nodes booted and its supervisor answering. An existing lab keeps its index, and so its addresses."""
-    layout = Layout(wish.name)
-    known = load(layout)
-    topology = replace(wish, index=known.index if known else free_index())
+    """The lab's nodes booted and its supervisor answering. An existing lab keeps its index, and so its addresses.
+
+    A lab that differs only in its workers gains or loses those nodes; another difference restarts all its nodes.
+    """
     tree = cache.node_image(say)
     code = cache.code(tree)
+    layout = Layout(wish.name)
     control = Control(layout)
-    lab = {"topology": topology.to_data(), "tree": str(tree), "code": str(code)}
-    if control.is_running():
-        if json.loads(layout.lab_file.read_text()) == lab:
+    with exclusive():
+        known = load(layout)
+        topology = replace(wish, index=known.index if known else free_index())
+        lab = {"topology": topology.to_data(), "tree": str(tree), "code": str(code)}
+        before = json.loads(layout.lab_file.read_text()) if known else {}
+        running = control.is_running()
+        if running and _apart_from_workers(before) == _apart_from_workers(lab):
+            _write(layout, lab)
+            for gone in control.ask("topology", topology=lab["topology"])["gone"]:
+                shutil.rmtree(layout.node(gone), ignore_errors=True)
             repair(control, topology)
             return topology, control
-        say("the lab's shape or Sampan itself has changed: restarting the nodes")
-    cleanup.end_processes(layout)
-    layout.folder.mkdir(parents=True, exist_ok=True)
-    layout.folder.chmod(0o711)
-    layout.control_socket.unlink(missing_ok=True)
-    layout.lab_file.write_text(json.dumps(lab, indent=1))
-    say(f"booting {len(topology.nodes)} nodes")
-    launch(layout, tree, code)
-    wait_booted(control)
+        if running:
+            say("the lab's shape or Sampan itself has changed: restarting its nodes")
+        cleanup.end_processes(layout)
+        layout.folder.mkdir(parents=True, exist_ok=True)
+        layout.folder.chmod(0o711)
+        layout.control_socket.unlink(missing_ok=True)
+        _write(layout, lab)
+        say(f"booting {len(topology.nodes)} nodes")
+        launch(layout, tree, code)
+        wait_booted(control)
     return topology, control
+
+
+def _apart_from_workers(lab: dict[str, Any]) -> dict[str, Any]:
+    return {**lab, "topology": {**lab.get("topology", {}), "workers": None}}
+
+
+def _write(layout: Layout, lab: dict[str, Any]) -> None:
+    """Whole or not at all: `down` finds what to remove by this file."""
+    new = layout.lab_file.with_suffix(".new")
+    new.write_text(json.dumps(lab, indent=1))
+    new.rename(layout.lab_file)
 
 
 def repair(control: Control, topology: Topology) -> None:

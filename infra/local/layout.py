@@ -40,6 +40,11 @@ class Layout:
         return self.folder / "admin.kubeconfig"
 
     @property
+    def kubeconfig_users(self) -> Path:
+        """Which kubeconfigs of users have the lab's context, one a line."""
+        return self.folder / "kubeconfigs"
+
+    @property
     def control_socket(self) -> Path:
         return self.folder / "control.sock"
 

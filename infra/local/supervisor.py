@@ -195,6 +195,23 @@ class Supervisor:
         ]
         return {"lab": self.topology.name, "pid": os.getpid(), "nodes": nodes, "components": components}
 
+    def do_topology(self, topology: dict[str, Any]) -> dict[str, Any]:
+        """Nodes that are new are booted; nodes that are gone are powered off, and their groups removed."""
+        self.topology = Topology.from_data(topology)
+        wanted = {node.name for node in self.topology.nodes}
+        gone = [name for name in self.nodes if name not in wanted]
+        for name in gone:
+            state = self.nodes.pop(name)
+            self.components = {key: one for key, one in self.components.items() if key[0] != name}
+            if state.pid:
+                os.kill(state.pid, signal.SIGKILL)
+                os.waitpid(state.pid, 0)
+            for hierarchy in cgroups.hierarchies():
+                cgroups.remove(hierarchy / self.layout.cgroup / name)
+        for name in sorted(wanted - set(self.nodes)):
+            self.nodes[name] = Restarts()
+        return {"gone": gone}
+
     def do_components(self, components: list[dict[str, Any]]) -> dict[str, Any]:
         """The components that the lab shall have. Those that run with the same arguments are left alone."""
         wanted = {

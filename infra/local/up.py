@@ -68,7 +68,9 @@ def install(control: Control, topology: Topology, layout: Layout) -> None:
     for node in topology.nodes:
         for process in components.processes(topology, node):
             wanted.append({"node": node.name, **vars(process)})
-            if (node.name, process.name) in running and any(path.startswith("/etc/") for path in changed[node.name]):
+            if (node.name, process.name) in running and any(
+                path.startswith(components.ETC) for path in changed[node.name]
+            ):
                 control.ask("component", node=node.name, name=process.name, action="restart")
     control.ask("components", components=wanted)
 
@@ -81,4 +83,6 @@ def write_kubeconfigs(layout: Layout, topology: Topology, user_file: Path) -> di
     layout.kubeconfig.write_text(text)
     config: dict[str, Any] = yaml.safe_load(text)
     kubeconfig.add(user_file, config)
+    noted = layout.kubeconfig_users.read_text().splitlines() if layout.kubeconfig_users.exists() else []
+    layout.kubeconfig_users.write_text("".join(f"{file}\n" for file in {*noted, str(user_file.resolve())}))
     return config

@@ -176,3 +176,16 @@ def test_two_labs_side_by_side_do_not_clash(booted: tuple[Topology, Control]) ->
     finally:
         lab.down(second.name)
     assert Path("/sys/class/net", bridge(first)).exists()
+
+
+def test_a_lab_gains_and_loses_a_worker_and_the_others_stay(booted: tuple[Topology, Control]) -> None:
+    first, control = booted
+    before = control.ask("status")["nodes"]
+    more, _ = lab.nodes_up(Topology(name=first.name, workers=2), print)
+    after = control.ask("status")["nodes"]
+    assert after["worker-2"]["pid"]
+    assert {name: after[name]["pid"] for name in before} == {name: seen["pid"] for name, seen in before.items()}
+    lab.nodes_up(Topology(name=first.name, workers=1), print)
+    assert set(control.ask("status")["nodes"]) == set(before)
+    assert not Layout(first.name).node("worker-2").exists()
+    eventually(lambda: not Path("/sys/class/net", host_link(more, more.node("worker-2"))).exists(), "its cable stays")

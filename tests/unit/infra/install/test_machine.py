@@ -35,6 +35,11 @@ def test_facts_are_read_back() -> None:
     assert machine.parse("\nroot:x:0:0::/:/bin/sh\n") == ({}, {"root": 0})
 
 
+def test_servers_that_only_the_host_reaches_are_left_out() -> None:
+    host = "nameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.1\nsearch example.org\n"
+    assert machine.reachable_servers(host) == "nameserver 192.0.2.1\nsearch example.org\n"
+
+
 def test_the_users_ids_follow_its_own() -> None:
-    (subuid,) = [file for file in machine.files(LAB, NODE) if file.path == "/etc/subuid"]
+    (subuid,) = [file for file in machine.files(LAB, NODE, "") if file.path == "/etc/subuid"]
     assert subuid.content.decode() == f"sampan:{NODE.user_id + 1}:{NODE_IDS - 1}\n"
