@@ -16,7 +16,7 @@ from rich.table import Table
 from infra import checks, kubeconfig
 from infra.host import HostError
 from infra.images.tree import BuildError
-from infra.local import lab, logs
+from infra.local import container_images, lab, logs
 from infra.local.control import Control, NotRunning
 from infra.local.layout import Layout
 from infra.local.up import up as bring_up
@@ -31,6 +31,8 @@ WORKERS = 2
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 fault = typer.Typer(no_args_is_help=True, help="Break something on purpose, and heal it.")
 app.add_typer(fault, name="fault")
+image = typer.Typer(no_args_is_help=True, help="Container images of the nodes.")
+app.add_typer(image, name="image")
 out = Console(highlight=False, soft_wrap=True)
 
 Name = Annotated[str, typer.Option("--name", help="Which lab.")]
@@ -166,6 +168,31 @@ def heal(name: Name = DEFAULT_NAME) -> None:
         if not entry["wanted"]:
             control.ask("component", node=entry["node"], name=entry["name"], action="start")
     lab.wait_booted(control)
+
+
+@image.command("list")
+def list_images(name: Name = DEFAULT_NAME, output: Output = "table") -> None:
+    """Which images the nodes have."""
+    found = container_images.listed(Control(_existing(name)))
+    if output == "json":
+        print(json.dumps(found, indent=2))
+        return
+    _table(
+        ("IMAGE", "SIZE", "NODES"),
+        found,
+        lambda entry: (entry["name"], f"{entry['size'] / 1e6:.1f} MB", ", ".join(entry["nodes"])),
+    )
+
+
+@image.command("load")
+def load_image(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="docker or OCI archive (docker save -o)")],
+    name: Name = DEFAULT_NAME,
+) -> None:
+    """Load an archive onto every node that is on."""
+    control = Control(_existing(name))
+    nodes = container_images.nodes_of(control)
+    out.print(f"{', '.join(container_images.load(control, file, nodes))}: on {', '.join(nodes)}")
 
 
 @app.command("test", context_settings={"ignore_unknown_options": True})

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.images.archive import Directory, Image, Text, write
 from infra.install import steps
-from infra.local import lab
+from infra.local import container_images, lab
 from infra.local.control import Control
 from infra.local.layout import Layout, bridge, host_link
 from infra.topology import Topology
@@ -189,3 +190,14 @@ def test_a_lab_gains_and_loses_a_worker_and_the_others_stay(booted: tuple[Topolo
     assert set(control.ask("status")["nodes"]) == set(before)
     assert not Layout(first.name).node("worker-2").exists()
     eventually(lambda: not Path("/sys/class/net", host_link(more, more.node("worker-2"))).exists(), "its cable stays")
+
+
+def test_an_archive_is_loaded_onto_every_node(booted: tuple[Topology, Control], tmp_path: Path) -> None:
+    _, control = booted
+    image = Image(names=("example.test/made:2",), files={"/": Directory(), "/x": Text("x")}, command=("/x",))
+    write(image, "amd64", tmp_path / "made.tar")
+    assert container_images.load(control, tmp_path / "made.tar", container_images.nodes_of(control)) == [
+        "example.test/made:2"
+    ]
+    (entry,) = [entry for entry in container_images.listed(control) if entry["name"] == "example.test/made:2"]
+    assert entry["nodes"] == ["control-plane-1", "worker-1"]

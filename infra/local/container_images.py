@@ -1,0 +1,39 @@
+"""Container images of a lab's nodes: which are there, and an archive loaded onto all of them at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from infra.local.control import Control
+
+
+def nodes_of(control: Control) -> list[str]:
+    return [name for name, seen in control.ask("status")["nodes"].items() if seen["pid"]]
+
+
+def listed(control: Control) -> list[dict[str, Any]]:
+    """One entry an image name, with its size in bytes and the nodes that have it."""
+    found: dict[str, dict[str, Any]] = {}
+    for node in nodes_of(control):
+        for image in json.loads(control.run(node, ["podman", "images", "--format", "json"], user="sampan")):
+            for name in image.get("Names") or [f"<none>@{image['Id'][:12]}"]:
+                entry = found.setdefault(name, {"name": name, "size": image["Size"], "nodes": []})
+                if node not in entry["nodes"]:
+                    entry["nodes"].append(node)
+    return [found[name] for name in sorted(found)]
+
+
+def load(control: Control, file: Path, nodes: Sequence[str]) -> list[str]:
+    """Load a docker or OCI archive onto the nodes; the names that it brought. Errors: RuntimeError with Podman's words."""
+    data = file.read_bytes()
+
+    def one(node: str) -> str:
+        return control.run(node, ["podman", "load", "--quiet"], user="sampan", stdin=data).decode()
+
+    with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
+        said = list(pool.map(one, nodes))
+    return sorted({line.removeprefix("Loaded image: ") for text in said for line in text.splitlines()})
