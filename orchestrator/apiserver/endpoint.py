@@ -1,0 +1,89 @@
+"""An endpoint: everything the generic verbs need to know of one served resource. Kinds plug in here and only here.
+
+Core is what all endpoints share. There is no handler file a kind: a row of the resource table, its KindRules, its
+schema and, for few, a conversion, a strategy or a handler from the tables make an endpoint.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestrator.api import meta, schema
+from orchestrator.api.clock import Clock
+from orchestrator.api.kinds import registry
+from orchestrator.api.kinds.rules import KindRules
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import Resource, ResourceTable
+from orchestrator.api.schema import Type
+from orchestrator.apiserver import encoding
+from orchestrator.apiserver.conversion import CONVERSIONS, Conversion
+from orchestrator.apiserver.handlers import Tables
+from orchestrator.apiserver.request import AdmissionChain
+from orchestrator.apiserver.watchcache import ResourceCache, WatchCache
+from orchestrator.store.interface import Store
+
+EVENT_TTL_S = 3600
+
+
+@dataclass(slots=True)
+class Core:
+    """What every request may need. `new_uid` and `random` are handed in so that a simulation replays."""
+
+    store: Store
+    cache: WatchCache
+    clock: Clock
+    new_uid: Callable[[], str]
+    random: random.Random
+    admission: AdmissionChain
+    tables: Tables
+    resources: ResourceTable
+    endpoints: dict[tuple[str, str, str], Endpoint] = field(default_factory=dict)
+
+    def now(self) -> str:
+        return meta.format_time(self.clock.now())
+
+    def add(self, resource: Resource) -> Endpoint:
+        """Serves `resource`; the rows of its stored version must have been added to the table."""
+        stored = resource
+        if resource.storage_group_version:
+            group, _, version = resource.storage_group_version.rpartition("/")
+            found = self.resources.find(group, version, resource.plural)
+            assert found is not None, f"{resource.group_resource} is kept as a version that is not served"
+            stored = found
+        rules = registry.rules(stored)
+        endpoint = Endpoint(
+            resource, stored, self.cache.add(stored), rules, schema.type_of(resource), CONVERSIONS.get(resource)
+        )
+        self.endpoints[resource.group, resource.version, resource.plural] = endpoint
+        return endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """`resource` as served, `stored` as kept: the same but for the few kinds with a conversion."""
+
+    resource: Resource
+    stored: Resource
+    cache: ResourceCache
+    rules: KindRules
+    type: Type | None
+    conversion: Conversion | None
+
+    @property
+    def ttl_s(self) -> float:
+        return EVENT_TTL_S if self.stored.group_resource == "events" else 0
+
+    def to_stored(self, obj: Object) -> Object:
+        return self.conversion.to_stored(obj) if self.conversion else obj
+
+    def to_served(self, obj: Object) -> Object:
+        return self.conversion.to_served(obj) if self.conversion else obj
+
+    def served_bytes(self, data: bytes) -> bytes:
+        """Stored bytes as this version shows them."""
+        if self.conversion is None:
+            return data
+        obj = self.conversion.to_served(encoding.decode(data))
+        return encoding.encode_as_is(obj)

@@ -1,0 +1,127 @@
+"""Representations: the same objects as themselves, as PartialObjectMetadata, or as a Table.
+
+Each form is a render function from an entry's bytes, used alike for GET, LIST and watch. The object itself is the bytes
+as they are. PartialObjectMetadata cuts the metadata out of them. A Table decodes, since its cells are computed; its
+rows carry the object's metadata, the whole object or nothing, as `includeObject` says.
+Source: meta/v1 Table, PartialObjectMetadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import orjson
+
+from orchestrator.api.status import BadRequest, Cause, invalid
+from orchestrator.api.wire import Request
+from orchestrator.apiserver import encoding
+from orchestrator.apiserver.endpoint import Core, Endpoint
+from orchestrator.apiserver.negotiation import METADATA, OBJECT, TABLE, Accepted
+from orchestrator.apiserver.watchcache import Entry, Render
+
+META_V1 = "meta.k8s.io/"
+
+
+class _Metadata(msgspec.Struct):
+    metadata: msgspec.Raw
+
+
+_metadata = msgspec.json.Decoder(_Metadata)
+
+
+def partial(data: bytes, version: str = "v1") -> bytes:
+    api_version = (META_V1 + version).encode()
+    metadata = bytes(_metadata.decode(data).metadata)
+    return b'{"kind":"PartialObjectMetadata","apiVersion":"%s","metadata":%s}' % (api_version, metadata)
+
+
+def _partial_v1(entry: Entry, data: bytes) -> bytes:
+    return partial(data)
+
+
+class TableRenderer:
+    """Rows of one resource. A watch sends the columns with its first row only, so a renderer belongs to one request."""
+
+    def __init__(self, core: Core, endpoint: Endpoint, include: str, version: str) -> None:
+        self._now = core.clock.now
+        self._endpoint = endpoint
+        self._include = include
+        self._version = version
+        self._has_sent_columns = False
+
+    def row(self, data: bytes) -> dict[str, Any]:
+        obj = encoding.decode(data)
+        row: dict[str, Any] = {"cells": self._endpoint.rules.cells(obj, self._now())}
+        if self._include == "Metadata":
+            row["object"] = {
+                "kind": "PartialObjectMetadata",
+                "apiVersion": META_V1 + self._version,
+                "metadata": obj["metadata"],
+            }
+        elif self._include == "Object":
+            row["object"] = self._endpoint.to_served(obj)
+        return row
+
+    def table(self, rows: list[dict[str, Any]], metadata: dict[str, Any]) -> bytes:
+        columns = [] if self._has_sent_columns else [c.to_json() for c in self._endpoint.rules.columns]
+        self._has_sent_columns = True
+        return orjson.dumps(
+            {
+                "kind": "Table",
+                "apiVersion": META_V1 + self._version,
+                "metadata": metadata,
+                "columnDefinitions": columns,
+                "rows": rows,
+            }
+        )
+
+    def __call__(self, entry: Entry, data: bytes) -> bytes:
+        row = self.row(data)
+        revision = str((row.get("object") or {}).get("metadata", {}).get("resourceVersion", entry.revision))
+        return self.table([row], {"resourceVersion": revision})
+
+
+def renderer(core: Core, endpoint: Endpoint, accepted: Accepted, request: Request) -> Render | None:
+    """The function that renders one object for this request; None where its bytes are the answer."""
+    if accepted.form == TABLE:
+        include = request.param("includeObject") or "Metadata"
+        if include not in ("None", "Metadata", "Object"):
+            detail = f'Unsupported value: "{include}": supported values: "Metadata", "None", "Object"'
+            raise invalid("meta.k8s.io", "TableOptions", "", [Cause("includeObject", "FieldValueNotSupported", detail)])
+        return TableRenderer(core, endpoint, include, accepted.version)
+    if accepted.form == METADATA:
+        return _partial_v1
+    if accepted.form != OBJECT:
+        raise BadRequest(f"no {accepted.form} of {endpoint.resource.group_resource}")
+    return _served(endpoint) if endpoint.conversion else None
+
+
+def _served(endpoint: Endpoint) -> Render:
+    def render(entry: Entry, data: bytes) -> bytes:
+        return endpoint.served_bytes(data)
+
+    return render
+
+
+def list_document(
+    endpoint: Endpoint,
+    entries: Iterable[Entry],
+    render: Render | None,
+    revision: int,
+    continue_token: str,
+    remaining: int,
+) -> bytes:
+    if isinstance(render, TableRenderer):
+        metadata: dict[str, Any] = {"resourceVersion": str(revision)}
+        if continue_token:
+            metadata["continue"] = continue_token
+            if remaining:
+                metadata["remainingItemCount"] = remaining
+        return render.table([render.row(entry.data) for entry in entries], metadata)
+    kind, version = endpoint.resource.list_kind, endpoint.resource.api_version
+    if render is _partial_v1:
+        kind, version = "PartialObjectMetadataList", "meta.k8s.io/v1"
+    items = (render(entry, entry.data) for entry in entries) if render else (entry.data for entry in entries)
+    return encoding.list_body(kind, version, revision, items, continue_token, remaining)

@@ -1,0 +1,131 @@
+"""ApiServer: `handle(Request) -> Response`, the whole API server without a socket.
+
+The order of a request: parse → authenticate → impersonate → authorize → (handler | generic verb | plain path). Every
+failure is a Status. Nothing here waits but the store, so a read is answered in one step of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+import orjson
+
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import Resource
+from orchestrator.api.status import ApiError, InternalError, NotFound, Unauthorized
+from orchestrator.api.wire import Identity, Request, Response
+from orchestrator.apiserver import request as requests
+from orchestrator.apiserver import verbs, watching
+from orchestrator.apiserver.authn.impersonation import acting_as
+from orchestrator.apiserver.authz.message import refusal
+from orchestrator.apiserver.endpoint import Core
+from orchestrator.apiserver.handlers import Call
+from orchestrator.apiserver.lookup import Lookup
+from orchestrator.apiserver.metrics import Metrics
+from orchestrator.apiserver.request import Authenticator, Authorizer, RequestInfo
+from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED, Asked
+from orchestrator.client.client import Client
+from orchestrator.client.inprocess import InProcessTransport
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = Identity("system:apiserver", ("system:masters",))
+
+Route = Callable[[Request], Awaitable[Response]]
+
+
+class ApiServer:
+    """`start` before the first request; `routes` are the plain paths, the longest prefix ending in `/` wins."""
+
+    def __init__(self, core: Core, lookup: Lookup, authenticator: Authenticator, authorizer: Authorizer) -> None:
+        self.core = core
+        self.lookup = lookup
+        self.metrics = Metrics()
+        self.routes: dict[str, Route] = {}
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._bookmarks: asyncio.Task[None] | None = None
+        self.client = Client(InProcessTransport(self.handle, LOOPBACK))
+
+    def add_resources(self, resources: Iterable[Resource]) -> None:
+        for resource in resources:
+            self.core.add(resource)
+
+    def start(self) -> None:
+        self._bookmarks = asyncio.get_running_loop().create_task(watching.tell_progress(self.core))
+
+    async def close(self) -> None:
+        """Ends all watches; the store is its owner's to close."""
+        if self._bookmarks is not None:
+            self._bookmarks.cancel()
+            await asyncio.gather(self._bookmarks, return_exceptions=True)
+        for endpoint in self.core.endpoints.values():
+            for observer in endpoint.cache.observers():
+                if isinstance(observer, watching.Watcher):
+                    observer.stream.close()
+
+    async def handle(self, request: Request) -> Response:
+        started = time.perf_counter()
+        info = requests.parse(request.method, request.path, request.query)
+        try:
+            answer = await self._serve(request, info)
+        except ApiError as error:
+            answer = failure(error)
+        except Exception:
+            log.exception("request failed", extra={"method": request.method, "path": request.path})
+            answer = failure(InternalError("Internal error occurred: the request could not be carried out"))
+        self.metrics.count(info, answer.status, time.perf_counter() - started)
+        return answer
+
+    async def _serve(self, request: Request, info: RequestInfo) -> Response:
+        user = self._authenticator.authenticate(request)
+        if user is None:
+            raise Unauthorized
+        if "impersonate-user" in request.headers or "impersonate-group" in request.headers:
+            user = acting_as(request, user, self._authorizer)
+        attributes = requests.attributes(info, user)
+        decision = self._authorizer.authorize(attributes)
+        if not decision.allowed:
+            raise refusal(attributes, decision.reason)
+        if not info.is_resource:
+            return await self._plain(request)
+        endpoint = self.core.endpoints.get((info.group, info.version, info.resource))
+        if endpoint is None:
+            return await self._plain(request)
+        attributes.row = endpoint.resource
+        asked = Asked(self.core, endpoint, request, info, attributes)
+        verbs.check_served(endpoint, info)
+        if not info.subresource and info.verb != "create":
+            return await verbs.serve(asked)
+        handler = self.core.tables.handlers.get((endpoint.resource.group_resource, info.subresource))
+        if handler is not None:
+            attributes.operation = (
+                "CREATE" if info.verb == "create" else "UPDATE" if info.verb == "update" else "CONNECT"
+            )
+            verbs.handler_body(asked)
+            if attributes.operation != "UPDATE":
+                await self.core.admission.mutate(attributes)
+                await self.core.admission.validate(attributes)
+            return verbs.handled(asked, await handler(Call(request, info, attributes, self)))
+        return await verbs.serve(asked)
+
+    async def _plain(self, request: Request) -> Response:
+        path = request.path
+        route = self.routes.get(path) or self.routes.get(path.rstrip("/"))
+        while route is None and "/" in path:
+            path = path.rpartition("/")[0]
+            route = self.routes.get(f"{path}/")
+        if route is None:
+            raise NotFound(NOT_SERVED)
+        return await route(request)
+
+
+def failure(error: ApiError) -> Response:
+    status: Object = error.to_status()
+    answer = Response(error.status_code, dict(JSON_HEADERS), orjson.dumps(status))
+    if error.retry_after_s is not None:
+        answer.headers["retry-after"] = str(error.retry_after_s)
+    return answer

@@ -1,0 +1,359 @@
+"""Resource requests: from a RequestInfo and a body to the function that does the work, and its result to a Response.
+
+One function a verb, the same for every kind. Handlers from the tables come first, then the scale subresource, then the
+generic verbs. Errors are ApiErrors, rendered by the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from orchestrator.api import decoding, schema
+from orchestrator.api.kinds import faults
+from orchestrator.api.meta import Object
+from orchestrator.api.patch import apply as server_side_apply
+from orchestrator.api.patch import request as patch_request
+from orchestrator.api.patch.managed_fields import Writer
+from orchestrator.api.resources import Resource
+from orchestrator.api.status import BadRequest, MethodNotAllowed, NotFound, UnsupportedMediaType, invalid
+from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver import body, deletion, encoding, options, reading, selection, watching, writing
+from orchestrator.apiserver.endpoint import Core, Endpoint
+from orchestrator.apiserver.handlers import Upgrade
+from orchestrator.apiserver.negotiation import Accepted, accepted
+from orchestrator.apiserver.options import WriteOptions
+from orchestrator.apiserver.representation import renderer
+from orchestrator.apiserver.request import Attributes, RequestInfo
+from orchestrator.apiserver.scale import SCALES, scale_of, scaled
+from orchestrator.apiserver.subresources import NARROW
+from orchestrator.apiserver.watchcache import Entry
+
+JSON_HEADERS: Mapping[str, str] = {"content-type": encoding.JSON}
+YAML_HEADERS: Mapping[str, str] = {"content-type": encoding.YAML}
+NOT_ALLOWED = "the server does not allow this method on the requested resource"
+NOT_SERVED = "the server could not find the requested resource"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One resource request that may go on."""
+
+    core: Core
+    endpoint: Endpoint
+    request: Request
+    info: RequestInfo
+    attributes: Attributes
+
+    @property
+    def accepted(self) -> Accepted:
+        return accepted(self.request.headers.get("accept", ""))
+
+
+class UpgradeResponse(Response):
+    """An answer that takes the connection; only the network rim can serve it."""
+
+    def __init__(self, upgrade: Upgrade) -> None:
+        super().__init__(101)
+        self.upgrade = upgrade
+
+
+def check_served(endpoint: Endpoint, info: RequestInfo) -> None:
+    """405 for a verb that the resource does not have, 404 for a subresource that it does not have."""
+    resource = endpoint.resource
+    if info.subresource:
+        found = resource.subresource(info.subresource)
+        if found is None:
+            raise NotFound(NOT_SERVED)
+        if info.verb not in found.verbs:
+            raise MethodNotAllowed(NOT_ALLOWED)
+        return
+    if info.verb not in resource.verbs:
+        raise MethodNotAllowed(NOT_ALLOWED)
+    across = resource.namespaced and not info.namespace
+    if (across and info.verb not in ("list", "watch")) or (info.verb == "create" and info.name):
+        raise MethodNotAllowed(NOT_ALLOWED)
+
+
+async def serve(asked: Asked) -> Response:
+    """The answer of the generic verbs."""
+    info = asked.info
+    if info.subresource == "scale":
+        return await _scale(asked)
+    return await _VERBS[info.verb](asked)
+
+
+# -- reads -------------------------------------------------------------------------------------------------------------
+
+
+async def _get(asked: Asked) -> Response:
+    info, form = asked.info, asked.accepted
+    data = await reading.get(asked.core, asked.endpoint, asked.request, info.namespace, info.name, form)
+    return _answer(200, data, form)
+
+
+async def _list(asked: Asked) -> Response:
+    form = asked.accepted
+    data = await reading.list_objects(asked.core, asked.endpoint, asked.request, asked.info.namespace, form)
+    return _answer(200, data, form)
+
+
+async def _watch(asked: Asked) -> Response:
+    info, form = asked.info, asked.accepted
+    name = info.name if "fieldSelector" not in dict(asked.request.query) else ""
+    stream = await watching.watch(asked.core, asked.endpoint, asked.request, info.namespace, form, name=name)
+    return Response(200, dict(JSON_HEADERS), stream)
+
+
+def _answer(code: int, data: bytes, form: Accepted, warnings: list[str] | None = None) -> Response:
+    headers = JSON_HEADERS
+    if form.media_type != encoding.JSON:
+        data, headers = encoding.to_yaml(data), YAML_HEADERS
+    answer = Response(code, dict(headers), data)
+    if warnings:
+        answer.headers["warning"] = ", ".join(f"299 - {_quoted(text)}" for text in dict.fromkeys(warnings))
+    return answer
+
+
+def _quoted(text: str) -> str:
+    clean = text.replace("\n", " ").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{clean}"'
+
+
+# -- writes ------------------------------------------------------------------------------------------------------------
+
+
+def decoded(resource: Resource, obj: Object, text: bytes, write: WriteOptions, warnings: list[str]) -> Object:
+    """Checks the body against its schema, in place."""
+    warnings += decoding.check(obj, resource, write.field_validation, text)
+    return obj
+
+
+def _prepare(asked: Asked, kind: str) -> WriteOptions:
+    write = options.write_options(asked.request, kind)
+    asked.attributes.dry_run = write.dry_run
+    asked.attributes.options = write.to_json(kind)
+    return write
+
+
+async def _create(asked: Asked) -> Response:
+    endpoint, info, attributes = asked.endpoint, asked.info, asked.attributes
+    form = asked.accepted
+    write = _prepare(asked, "CreateOptions")
+    obj, text = body.read(asked.request)
+    writing.check_kind(endpoint, obj)
+    decoded(endpoint.resource, obj, text, write, attributes.warnings)
+    writing.check_names(endpoint, obj, info.namespace, "")
+    made = await writing.create(asked.core, endpoint, attributes, write, endpoint.to_stored(obj))
+    return _written(asked, form, made)
+
+
+async def _update(asked: Asked) -> Response:
+    endpoint, info, attributes = asked.endpoint, asked.info, asked.attributes
+    form = asked.accepted
+    write = _prepare(asked, "UpdateOptions")
+    first, text = body.read(asked.request)
+    writing.check_kind(endpoint, first)
+    decoded(endpoint.resource, first, text, write, attributes.warnings)
+    writing.check_names(endpoint, first, info.namespace, info.name)
+    canonical = encoding.encode_as_is(first)
+
+    async def change(old: Object) -> Object:
+        return _narrowed(asked, endpoint.to_stored(encoding.decode(canonical)), old)
+
+    return _written(asked, form, await writing.update(asked.core, endpoint, attributes, write, change))
+
+
+def _narrowed(asked: Asked, new: Object, old: Object) -> Object:
+    narrow = NARROW.get((asked.endpoint.stored.group_resource, asked.info.subresource))
+    return narrow(new, old) if narrow else new
+
+
+async def _patch(asked: Asked) -> Response:
+    endpoint, info, attributes = asked.endpoint, asked.info, asked.attributes
+    form = asked.accepted
+    write = _prepare(asked, "PatchOptions")
+    body.check_size(asked.request)
+    media_type = body.media_type(asked.request)
+    if media_type == patch_request.APPLY_PATCH:
+        return await _apply(asked, write, form)
+    if asked.request.param("force"):
+        cause = faults.forbidden("force", "may not be specified for non-apply patch")
+        raise invalid(options.META, "PatchOptions", "", [cause])
+    warnings: list[str] = []
+
+    async def change(old: Object) -> Object:
+        served = endpoint.to_served(old)
+        new, found = patch_request.patched(
+            served, asked.request.body, media_type, endpoint.resource, write.field_validation
+        )
+        warnings[:] = found
+        writing.check_kind(endpoint, new)
+        writing.check_names(endpoint, new, info.namespace, info.name)
+        return _narrowed(asked, endpoint.to_stored(new), old)
+
+    done = await writing.update(asked.core, endpoint, attributes, write, change, is_patch=True)
+    attributes.warnings += warnings
+    return _written(asked, form, done)
+
+
+async def _apply(asked: Asked, write: WriteOptions, form: Accepted) -> Response:
+    endpoint, info, attributes = asked.endpoint, asked.info, asked.attributes
+    if not asked.request.param("fieldManager"):
+        cause = faults.required("fieldManager", "is required for apply patch")
+        raise invalid(options.META, "PatchOptions", "", [cause])
+    if endpoint.type is None:
+        raise UnsupportedMediaType(f"server-side apply is not supported for {endpoint.resource.group_resource}")
+    wanted = body.from_yaml(asked.request.body)
+    if not isinstance(wanted, dict):
+        raise BadRequest("error decoding YAML: the body is not an object")
+    if (wanted.get("metadata") or {}).get("managedFields"):
+        raise BadRequest("metadata.managedFields must be nil")
+    writing.check_names(endpoint, wanted, info.namespace, info.name)
+    writer = Writer(write.field_manager, endpoint.resource.api_version, asked.core.now(), info.subresource)
+    ignored = endpoint.rules.reset_fields(info.subresource)
+    text = encoding.encode_as_is(wanted)
+    kind = endpoint.type
+
+    def applied(live: Object | None) -> Object:
+        return server_side_apply.apply(
+            live, encoding.decode(text), endpoint.resource, kind, writer, force=write.force, ignored=ignored
+        )
+
+    async def change(old: Object) -> Object:
+        return _narrowed(asked, endpoint.to_stored(applied(endpoint.to_served(old))), old)
+
+    if endpoint.cache.get(info.namespace, info.name) is None and not info.subresource:
+        obj = applied(None)
+        return _written(
+            asked,
+            form,
+            await writing.create(asked.core, endpoint, attributes, write, endpoint.to_stored(obj), applied=True),
+        )
+    done = await writing.update(asked.core, endpoint, attributes, write, change, applied=True, is_patch=True)
+    return _written(asked, form, done)
+
+
+def _written(asked: Asked, form: Accepted, written: writing.Written) -> Response:
+    data = written.data
+    if not form.is_plain or asked.endpoint.conversion is not None:
+        render = renderer(asked.core, asked.endpoint, form, asked.request)
+        if render is not None:
+            cache = asked.endpoint.cache
+            name = asked.attributes.name
+            entry = Entry(cache.key(asked.info.namespace, name), asked.info.namespace, name, data, 0, 0, cache.picker)
+            data = render(entry, data)
+    return _answer(201 if written.is_created else 200, data, form, asked.attributes.warnings)
+
+
+# -- deletion ----------------------------------------------------------------------------------------------------------
+
+
+async def _delete(asked: Asked) -> Response:
+    endpoint, form = asked.endpoint, asked.accepted
+    wanted = options.delete_options(asked.request)
+    asked.attributes.dry_run, asked.attributes.options = wanted.dry_run, wanted.to_json()
+    deleted = await deletion.delete(asked.core, endpoint, asked.attributes, wanted)
+    if deleted.is_removed and endpoint.stored.group_resource not in deletion.ANSWERS_OBJECT:
+        status = deletion.success(endpoint, asked.info.name, deleted.uid)
+        return _answer(200, encoding.encode_as_is(status), replace(form, form="object"), asked.attributes.warnings)
+    return _written(asked, form, writing.Written(deleted.data))
+
+
+async def _delete_collection(asked: Asked) -> Response:
+    endpoint, form = asked.endpoint, asked.accepted
+    wanted = options.delete_options(asked.request)
+    asked.attributes.dry_run, asked.attributes.options = wanted.dry_run, wanted.to_json()
+    listed = options.list_options(asked.request, watch=False)
+    selected = selection.parse(listed.label_selector, listed.field_selector, endpoint.cache.picker)
+    page = await reading.select(asked.core, endpoint, listed, selected, asked.info.namespace)
+    items = await deletion.delete_collection(asked.core, endpoint, page.entries, asked.attributes, wanted)
+    shown = [endpoint.served_bytes(item) for item in items]
+    resource = endpoint.resource
+    data = encoding.list_body(resource.list_kind, resource.api_version, asked.core.cache.revision, shown)
+    return _answer(200, data, replace(form, form="object"))
+
+
+# -- scale -------------------------------------------------------------------------------------------------------------
+
+
+async def _scale(asked: Asked) -> Response:
+    core, endpoint, info, attributes = asked.core, asked.endpoint, asked.info, asked.attributes
+    form = replace(asked.accepted, form="object")
+    if info.verb == "get":
+        parent = encoding.decode(reading.find(endpoint, info.namespace, info.name).data)
+        return _answer(200, encoding.encode_as_is(scale_of(parent)), form)
+    write = _prepare(asked, "UpdateOptions" if info.verb == "update" else "PatchOptions")
+    text = b""
+    if info.verb == "update":
+        obj, _ = body.read(asked.request)
+        text = encoding.encode_as_is(decoded(SCALES, obj, asked.request.body, write, attributes.warnings))
+    elif body.media_type(asked.request) == patch_request.APPLY_PATCH:
+        raise UnsupportedMediaType("server-side apply of scale is not supported; apply spec.replicas of the object")
+
+    async def change(old: Object) -> Object:
+        if info.verb == "update":
+            return scaled(old, encoding.decode(text))
+        media_type = body.media_type(asked.request)
+        scale, found = patch_request.patched(
+            scale_of(old), asked.request.body, media_type, SCALES, write.field_validation
+        )
+        attributes.warnings[:] = found
+        return scaled(old, scale)
+
+    done = await writing.update(core, endpoint, attributes, write, change, is_patch=info.verb == "patch")
+    return _answer(200, encoding.encode_as_is(scale_of(encoding.decode(done.data))), form, attributes.warnings)
+
+
+# -- handlers ----------------------------------------------------------------------------------------------------------
+
+
+def handler_body(asked: Asked) -> None:
+    """Decodes the body that a handler works on into the attributes: the subresource's kind, or the resource's own."""
+    endpoint, info, attributes = asked.endpoint, asked.info, asked.attributes
+    if info.verb not in ("create", "update") or not asked.request.body:
+        return
+    write = _prepare(asked, "CreateOptions" if info.verb == "create" else "UpdateOptions")
+    found = endpoint.resource.subresource(info.subresource)
+    kind = found.kind if found and found.kind else endpoint.resource.kind
+    if kind.endswith("Options"):
+        return  # a connection (exec, proxy): the body is the client's own
+    api_version = found.group_version if found and found.group_version else endpoint.resource.api_version
+    obj, text = body.read(asked.request)
+    group, _, version = (obj.get("apiVersion") or api_version).rpartition("/")
+    resource = Resource(group, version, info.resource, kind, endpoint.resource.namespaced)
+    obj.setdefault("kind", kind)
+    obj.setdefault("apiVersion", api_version)
+    if obj["kind"] != kind:
+        raise BadRequest(f'{obj["kind"]} in version "{version}" cannot be handled as a {kind}')
+    if schema.type_of(resource) is not None:
+        decoded(resource, obj, text, write, attributes.warnings)
+    if endpoint.resource.namespaced:
+        metadata = obj.setdefault("metadata", {})
+        if metadata.get("namespace", info.namespace) not in ("", info.namespace):
+            raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+        metadata["namespace"] = info.namespace
+    attributes.object = obj
+
+
+def handled(asked: Asked, result: Object | Response | Upgrade) -> Response:
+    if isinstance(result, Upgrade):
+        return UpgradeResponse(result)
+    if isinstance(result, Response):
+        return result
+    code = int(result.get("code") or 0) if result.get("kind") == "Status" else 0
+    code = code or (201 if asked.info.verb == "create" else 200)
+    form = replace(asked.accepted, form="object")
+    return _answer(code, encoding.encode_as_is(result), form, asked.attributes.warnings)
+
+
+_VERBS: dict[str, Callable[[Asked], Awaitable[Response]]] = {
+    "get": _get,
+    "list": _list,
+    "watch": _watch,
+    "create": _create,
+    "update": _update,
+    "patch": _patch,
+    "delete": _delete,
+    "deletecollection": _delete_collection,
+}

@@ -1,0 +1,262 @@
+"""Create, update and patch: one path for every kind, from a decoded object to an acknowledged revision.
+
+    create   default → prepare → mutating admission → strategy → managed fields → validate → validating admission
+    update   the same from the stored object and the new one; then compare: a write that changes nothing moves nothing
+
+An update is a loop around a compare-and-swap. Where the client named a resourceVersion, a lost race is its Conflict;
+where it did not, the change is made again on the newer object. A patch is an update whose new object is computed from
+the stored one each time; server-side apply is a patch that may also create.
+An update that leaves an object deleting, with no finalizer and no grace left, removes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from orchestrator.api import meta, status
+from orchestrator.api.meta import Object
+from orchestrator.api.patch import managed_fields
+from orchestrator.api.patch.managed_fields import Writer
+from orchestrator.api.status import ApiError, BadRequest, Conflict, ServiceUnavailable
+from orchestrator.apiserver import encoding
+from orchestrator.apiserver.endpoint import Core, Endpoint
+from orchestrator.apiserver.options import WriteOptions
+from orchestrator.apiserver.reading import find
+from orchestrator.apiserver.request import Attributes
+from orchestrator.apiserver.watchcache import Entry
+from orchestrator.store.interface import KeyExists, RevisionMismatch, StoreFailed
+
+NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels and nothing that looks like another
+NAME_RANDOM_LENGTH = 5
+NAME_LENGTH_MAX = 63
+NAME_TRIES = 8
+MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+_RETRIES_MAX = 100  # lost races of one request: with this many someone is writing in a loop
+# Kinds whose updates must say what they were based on.
+NEEDS_REVISION = frozenset({"leases.coordination.k8s.io", "poddisruptionbudgets.policy"})
+
+Change = Callable[[Object], Awaitable[Object]]  # the stored object (not to be changed) → the new one
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write came to: the object's bytes, and whether it was created by it."""
+
+    data: bytes
+    is_created: bool = False
+
+
+async def create(
+    core: Core, endpoint: Endpoint, attributes: Attributes, write: WriteOptions, obj: Object, *, applied: bool = False
+) -> Written:
+    """Creates `obj`, decoded and in the stored version. `applied`: its managedFields are already right."""
+    rules = endpoint.rules
+    attributes.operation, attributes.object = "CREATE", obj
+    rules.default(obj)
+    rules.prepare_create(obj)
+    metadata = obj["metadata"]
+    base = metadata.get("generateName") if not metadata.get("name") else None
+    metadata["uid"] = core.new_uid()
+    metadata["creationTimestamp"] = core.now()
+    tries = NAME_TRIES if base else 1
+    if base:
+        metadata["name"] = generated_name(core, base)
+    attributes.name = metadata.get("name") or ""
+    succeeded = False
+    strategy = core.tables.strategies.get(endpoint.stored.group_resource)
+    try:
+        await core.admission.mutate(attributes)
+        rules.default(obj)  # what admission added has defaults too
+        if strategy:
+            await strategy.before_write(attributes)
+        if not applied:
+            writer = _writer(core, endpoint, attributes, write)
+            managed_fields.record_update(None, obj, endpoint.type, writer, rules.reset_fields())
+        _check(endpoint, obj, rules.validate_create(obj))
+        attributes.warnings += rules.warnings(obj)
+        await core.admission.validate(attributes)
+        for attempt in range(tries):
+            if attempt and base:
+                metadata["name"] = attributes.name = generated_name(core, base)
+            key = endpoint.cache.key(meta.namespace(obj), meta.name(obj))
+            if write.dry_run:
+                if key in endpoint.cache.entries:
+                    raise _exists(endpoint, obj)
+                return Written(encoding.encode(endpoint.stored, obj), True)
+            value = encoding.encode(endpoint.stored, obj)
+            try:
+                revision = await core.store.create(key, value, ttl_s=endpoint.ttl_s)
+            except KeyExists as error:
+                if attempt + 1 == tries:
+                    raise _exists(endpoint, obj) from error
+            except StoreFailed as error:
+                raise ServiceUnavailable(f"storage is not available: {error}") from error
+            else:
+                succeeded = True
+                return Written(encoding.with_revision(value, endpoint.cache.head, revision), True)
+        raise AssertionError("the last try returns or raises")
+    finally:
+        if strategy:
+            await strategy.after_write(attributes, succeeded=succeeded)
+
+
+async def update(
+    core: Core,
+    endpoint: Endpoint,
+    attributes: Attributes,
+    write: WriteOptions,
+    change: Change,
+    *,
+    applied: bool = False,
+    is_patch: bool = False,
+) -> Written:
+    """Changes the object that `attributes` names, until it holds or cannot. NotFound, Conflict, Invalid, Forbidden.
+    A patch that comes out with the revision that it was applied to did not ask for one."""
+    for _ in range(_RETRIES_MAX):
+        entry = find(endpoint, attributes.namespace, attributes.name)
+        old = encoding.decode(entry.data)
+        new = await change(old)
+        has_revision = _check_preconditions(endpoint, new, old) and not is_patch
+        try:
+            return await _update_once(core, endpoint, attributes, write, entry, new, old, applied)
+        except RevisionMismatch as error:
+            if has_revision:
+                raise modified(endpoint, entry.name) from error
+        except StoreFailed as error:
+            raise ServiceUnavailable(f"storage is not available: {error}") from error
+        await asyncio.sleep(0)
+    raise modified(endpoint, attributes.name)
+
+
+async def _update_once(
+    core: Core,
+    endpoint: Endpoint,
+    attributes: Attributes,
+    write: WriteOptions,
+    entry: Entry,
+    new: Object,
+    old: Object,
+    applied: bool,
+) -> Written:
+    rules, subresource = endpoint.rules, attributes.subresource
+    attributes.operation, attributes.object, attributes.old_object = "UPDATE", new, old
+    rules.default(new)
+    rules.prepare_update(new, old, subresource)
+    new["metadata"]["resourceVersion"] = str(entry.revision)
+    strategy = core.tables.strategies.get(endpoint.stored.group_resource)
+    succeeded = False
+    try:
+        await core.admission.mutate(attributes)
+        if strategy and not subresource:
+            await strategy.before_write(attributes)
+        if not applied:
+            writer = _writer(core, endpoint, attributes, write)
+            managed_fields.record_update(old, new, endpoint.type, writer, rules.reset_fields(subresource))
+        managed_fields.keep_times_if_unchanged(new, old)
+        if new == old and not applied:
+            return Written(entry.data)  # validated when it was stored; admission had its say
+        _check(endpoint, new, rules.validate_update(new, old, subresource))
+        attributes.warnings += rules.warnings(new)
+        await core.admission.validate(attributes)
+        if new == old:
+            return Written(entry.data)
+        value = encoding.encode(endpoint.stored, new)
+        if write.dry_run:
+            return Written(encoding.with_revision(value, endpoint.cache.head, entry.revision))
+        if is_done(new):
+            await core.store.delete(entry.key, expected=entry.revision)
+            succeeded = True
+            return Written(encoding.with_revision(value, endpoint.cache.head, entry.revision))
+        revision = await core.store.update(entry.key, value, expected=entry.revision, ttl_s=endpoint.ttl_s)
+        succeeded = True
+        return Written(encoding.with_revision(value, endpoint.cache.head, revision))
+    finally:
+        if strategy and not subresource:
+            await strategy.after_write(attributes, succeeded=succeeded)
+
+
+def is_done(obj: Object) -> bool:
+    """Whether a deleting object has nothing left to wait for."""
+    metadata = obj["metadata"]
+    if not metadata.get("deletionTimestamp") or metadata.get("finalizers"):
+        return False
+    if obj.get("kind") == "Namespace" and (obj.get("spec") or {}).get("finalizers"):
+        return False
+    return not metadata.get("deletionGracePeriodSeconds")
+
+
+def generated_name(core: Core, base: str) -> str:
+    suffix = "".join(core.random.choices(NAME_ALPHABET, k=NAME_RANDOM_LENGTH))
+    return base[: NAME_LENGTH_MAX - NAME_RANDOM_LENGTH] + suffix
+
+
+def check_names(endpoint: Endpoint, obj: Object, namespace: str, name: str) -> None:
+    """The body agrees with the path, or leaves it to the path."""
+    metadata = obj.setdefault("metadata", {})
+    if endpoint.resource.namespaced:
+        if metadata.get("namespace", namespace) not in ("", namespace):
+            raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+        metadata["namespace"] = namespace
+    elif metadata.get("namespace") == "":
+        del metadata["namespace"]
+    if not name:
+        return
+    if not metadata.get("name"):
+        metadata["name"] = name
+    elif metadata["name"] != name:
+        raise BadRequest(f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})")
+
+
+def check_kind(endpoint: Endpoint, obj: Object) -> None:
+    """The body is of this kind and version, or does not say."""
+    resource = endpoint.resource
+    version, kind = obj.get("apiVersion"), obj.get("kind")
+    if version and version != resource.api_version:
+        raise BadRequest(
+            f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
+        )
+    if kind and kind != resource.kind:
+        raise BadRequest(
+            f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}: converting '
+            f"({resource.group}/{resource.version}, Kind={kind}) to {resource.kind}: unknown conversion"
+        )
+    obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
+
+
+def _check_preconditions(endpoint: Endpoint, new: Object, old: Object) -> bool:
+    """Whether the client said which revision its change is based on; Conflict where that is not the present one."""
+    metadata, stored = new.setdefault("metadata", {}), old["metadata"]
+    uid = metadata.get("uid")
+    if uid and uid != stored["uid"]:
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {stored['uid']}"
+        raise status.conflict(endpoint.resource.group, endpoint.resource.plural, stored["name"], why)
+    version = metadata.get("resourceVersion") or ""
+    if version in ("", "0"):
+        if endpoint.stored.group_resource in NEEDS_REVISION or endpoint.resource.is_custom:
+            cause = status.Cause(
+                "metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0: must be specified for an update"
+            )
+            raise status.invalid(endpoint.resource.group, endpoint.resource.kind, stored["name"], [cause])
+        return False
+    if version != stored["resourceVersion"]:
+        raise modified(endpoint, stored["name"])
+    return True
+
+
+def modified(endpoint: Endpoint, name: str) -> Conflict:
+    return status.conflict(endpoint.resource.group, endpoint.resource.plural, name, MODIFIED)
+
+
+def _exists(endpoint: Endpoint, obj: Object) -> ApiError:
+    return status.already_exists(endpoint.resource.group, endpoint.resource.plural, meta.name(obj))
+
+
+def _check(endpoint: Endpoint, obj: Object, causes: list[status.Cause]) -> None:
+    if causes:
+        raise status.invalid(endpoint.resource.group, endpoint.resource.kind, meta.name(obj), causes)
+
+
+def _writer(core: Core, endpoint: Endpoint, attributes: Attributes, write: WriteOptions) -> Writer:
+    return Writer(write.field_manager, endpoint.stored.api_version, core.now(), attributes.subresource)
