@@ -1,7 +1,7 @@
 """Exec and attach through Podman's REST API: the connection itself becomes the process' streams.
 
 The request asks for an upgrade, the answer is 101, and from then on bytes to the socket are standard input and bytes
-from it the output: raw with a terminal, else in frames (one byte of stream number, three of zero, four of length, data).
+from it the output: raw with a terminal, else in frames (a byte of stream number, three of zero, four of length, data).
 Ending our half of the connection ends standard input. Resize and exit code are requests of their own.
 Errors: NoSuchContainer, RuntimeFailure with Podman's text, RuntimeUnavailable.
 Source: Podman 5 API reference, exec start and container attach.

@@ -79,6 +79,7 @@ async def _follow(path: Path, options: LogOptions, is_running: Callable[[], Awai
         half = b""
         is_last_look = False
         while True:
+            is_rotated = watch is not None and _is_rotated(file, path)  # asked first: nothing is written to it any more
             data = file.read(CHUNK_BYTES)
             if data:
                 *lines, half = (half + data).split(b"\n")
@@ -87,7 +88,7 @@ async def _follow(path: Path, options: LogOptions, is_running: Callable[[], Awai
                 continue
             if watch is None or is_last_look:
                 return
-            if _is_rotated(file, path):
+            if is_rotated:
                 file.close()
                 file, half = path.open("rb"), b""
                 continue

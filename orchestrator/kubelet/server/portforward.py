@@ -30,7 +30,8 @@ CHUNK_BYTES = 64 * 1024
 PAIR_TIMEOUT_S = 30.0
 PORTS_MAX = 128
 
-Connect = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[int], Awaitable[Connection]]
 Write = Callable[[bytes], Awaitable[None]]
 Read = Callable[[], Awaitable[bytes]]
 
