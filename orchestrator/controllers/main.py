@@ -22,6 +22,7 @@ from orchestrator.client.client import Client
 from orchestrator.client.election import LeaderElector, Timing
 from orchestrator.client.informer import Informers
 from orchestrator.controllers.context import Context
+from orchestrator.controllers.daemonset import DaemonSetController
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.endpointslice import EndpointSliceController
 from orchestrator.controllers.garbagecollector import GarbageCollector
@@ -31,6 +32,7 @@ from orchestrator.controllers.nodelifecycle import GRACE_S, NodeLifecycleControl
 from orchestrator.controllers.podgc import TERMINATED_MAX, PodGarbageCollector
 from orchestrator.controllers.replicaset import ReplicaSetController
 from orchestrator.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
+from orchestrator.controllers.statefulset import StatefulSetController
 from orchestrator.controllers.tainteviction import TaintEvictionController
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,8 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         ReplicaSetController(context),
         ReplicaSetController(context, REPLICATIONCONTROLLERS),
         DeploymentController(context),
+        StatefulSetController(context),
+        DaemonSetController(context),
         EndpointSliceController(context),
         NodeLifecycleController(context, config.node_monitor_grace_period_s),
         TaintEvictionController(context),
