@@ -28,7 +28,7 @@ def listed(control: Control) -> list[dict[str, Any]]:
 
 
 def load(control: Control, file: Path, nodes: Sequence[str]) -> list[str]:
-    """Load a docker or OCI archive onto the nodes; the names that it brought. Errors: RuntimeError with Podman's words."""
+    """Load a docker or OCI archive onto the nodes; the names that it brought."""
     data = file.read_bytes()
 
     def one(node: str) -> str:

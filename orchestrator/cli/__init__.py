@@ -1,1 +1,1 @@
-"""The `sampan` command of a node: starts one component, or those that share a process. The only place that knows all."""
+"""The `sampan` command of a node: starts a component, or those that share a process. It alone knows them all."""

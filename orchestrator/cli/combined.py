@@ -1,7 +1,10 @@
 """Components that share a process: what passes between them still passes through the API, only nearer.
 
+`server`: API server, scheduler and controllers. The latter two call the API server's one function instead of a
+socket, under the user names that their certificates would give them, through the same authorization and admission.
 `node`: porter, proxy and DNS as root. The porter acts as its node and sees that node's pods; proxy and DNS share one
 client and its informers, so Services and EndpointSlices are watched and held once.
+If one of them fails, all end, and the supervisor starts them again.
 """
 
 from __future__ import annotations
@@ -9,9 +12,28 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from orchestrator.api.wire import Identity
 from orchestrator.cli.process import load
 from orchestrator.client.client import Client
 from orchestrator.client.informer import Informers
+from orchestrator.client.inprocess import InProcessTransport
+
+AUTHENTICATED = "system:authenticated"
+# Component -> its user and the agent that it names itself to the API server.
+USERS = {
+    "scheduler": ("system:kube-scheduler", "kube-scheduler"),
+    "controller-manager": ("system:kube-controller-manager", "kube-controller-manager"),
+}
+
+
+async def server(folder: Path) -> None:
+    api, api_config = load("api-server", folder / "api-server.yaml")
+    parts = {name: load(name, folder / f"{name}.yaml") for name in USERS}
+    async with api.serving(api_config) as handle, asyncio.TaskGroup() as tasks:
+        for name, (module, config) in parts.items():
+            user, agent = USERS[name]
+            transport = InProcessTransport(handle, Identity(user, (AUTHENTICATED,)))
+            tasks.create_task(module.run(config, Client(transport, agent)), name=name)
 
 
 async def node(folder: Path) -> None:
@@ -21,8 +43,8 @@ async def node(folder: Path) -> None:
     client = Client.from_kubeconfig(proxy_config.kubeconfig, user_agent="sampan-node")
     try:
         async with Informers(client) as informers, asyncio.TaskGroup() as tasks:
-            tasks.create_task(porter.run(porter_config))
-            tasks.create_task(proxy.run(proxy_config, client, informers))
-            tasks.create_task(dns.run(dns_config, client, informers))
+            tasks.create_task(porter.run(porter_config), name="porter")
+            tasks.create_task(proxy.run(proxy_config, client, informers), name="proxy")
+            tasks.create_task(dns.run(dns_config, client, informers), name="dns")
     finally:
         await client.close()

@@ -11,13 +11,13 @@ _QUIET = ("aiohttp.access", "asyncio", "pyroute2")
 
 
 class Formatter(logging.Formatter):
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
     default_msec_format = "%s.%03dZ"
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
+    def formatMessage(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={value!r}" for key, value in vars(record).items() if key not in _KNOWN)
         return super().formatMessage(record) + fields
 

@@ -1,7 +1,7 @@
 """One component, or several, as one process: an event loop that runs until a signal asks it to stop.
 
-SIGTERM and SIGINT cancel the work, which then ends gracefully. A component that fails ends the process with exit code 1,
-so that whoever supervises it starts it again; what it failed with is in the log.
+SIGTERM and SIGINT cancel the work, which then ends gracefully. A component that fails ends the process with exit code
+1, so that whoever supervises it starts it again; what it failed with is in the log.
 """
 
 from __future__ import annotations

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from infra import status
+from infra.readiness import is_ready, why_not_ready
+
+
+def node(name: str, ready: str, message: str = "") -> dict[str, Any]:
+    condition = {"type": "Ready", "status": ready, "message": message}
+    return {"metadata": {"name": name}, "status": {"conditions": [condition]}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        pytest.param([node("a", "True"), node("b", "True")], "", id="all-are-ready"),
+        pytest.param([node("a", "True")], "b has not registered", id="one-is-missing"),
+        pytest.param([node("a", "True"), node("b", "False", "no net")], "b is not Ready: no net", id="one-says-why"),
+        pytest.param(
+            [{"metadata": {"name": "a"}}],
+            "a is not Ready: no Ready condition yet; b has not registered",
+            id="none-has-reported",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named(nodes: list[dict[str, Any]], said: str) -> None:
+    assert why_not_ready(nodes, ["a", "b"]) == said
+
+
+def test_a_node_without_a_status_is_not_ready() -> None:
+    assert not is_ready({"metadata": {"name": "a"}})
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [({"pid": 7, "wanted": True}, "running"), ({"pid": 0, "wanted": True}, "restarting"),
+     ({"pid": 0, "wanted": False}, "stopped")],
+)  # fmt: skip
+def test_state_of_what_is_supervised(seen: dict[str, Any], state: str) -> None:
+    assert status.state(seen) == state
