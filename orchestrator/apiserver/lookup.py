@@ -14,8 +14,6 @@ from typing import Protocol
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
-from orchestrator.apiserver import encoding
-from orchestrator.apiserver.watchcache import Change, Entry, WatchCache
 
 Handler = Callable[[Object | None, Object | None], None]
 
@@ -28,32 +26,6 @@ class Lookup(Protocol):
         ...
 
     def subscribe(self, resource: Resource, handler: Handler) -> None: ...
-
-
-class CacheLookup:
-    """The Lookup over the watch cache, which must have started: what it held before is replayed to subscribers.
-    An object is decoded when it is asked for (a Namespace costs 2 µs, a Pod 20 µs)."""
-
-    def __init__(self, cache: WatchCache) -> None:
-        self._cache = cache
-
-    def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
-        return _object(self._cache.of(resource).get(namespace, name))
-
-    def list(self, resource: Resource, namespace: str = "") -> Iterable[Object]:
-        return [encoding.decode(entry.data) for entry in self._cache.of(resource).range(namespace)]
-
-    def subscribe(self, resource: Resource, handler: Handler) -> None:
-        def listener(change: Change) -> None:
-            handler(_object(change.previous), _object(change.entry))
-
-        for obj in self.list(resource):
-            handler(None, obj)
-        self._cache.listen(resource, listener)
-
-
-def _object(entry: Entry | None) -> Object | None:
-    return encoding.decode(entry.data) if entry is not None else None
 
 
 class MemoryLookup:

@@ -1,4 +1,4 @@
-"""Binding, eviction, tokens and finalizing: the subresources that the server answers itself."""
+"""Binding, eviction and tokens: the subresources that the server answers itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from orchestrator.apiserver.lookup import MemoryLookup
 from orchestrator.apiserver.request import Attributes, RequestInfo
 from orchestrator.apiserver.strategies.binding import PodBinding
 from orchestrator.apiserver.strategies.eviction import PodEviction
-from orchestrator.apiserver.strategies.finalize import NamespaceFinalize
 from orchestrator.apiserver.strategies.rewrite import MemoryRewriter
 from orchestrator.apiserver.strategies.token import TokenRequests
 
@@ -215,18 +214,3 @@ async def test_a_token_bound_to_a_pod_is_accepted() -> None:
 async def test_a_token_that_is_not_given(name: str, spec: dict[str, Any], kind: type[ApiError]) -> None:
     with pytest.raises(kind):
         await tokens()[0].create(call({"spec": spec}, name))
-
-
-async def test_a_namespace_goes_with_its_last_finalizer() -> None:
-    rewriter = MemoryRewriter()
-    namespace = {
-        "metadata": {"name": "d", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"},
-        "spec": {"finalizers": ["kubernetes", "other"]},
-    }
-    rewriter.objects["namespaces", "", "d"] = namespace
-    handler = NamespaceFinalize(rewriter).finalize
-    wanted = {"metadata": {"name": "d"}, "spec": {"finalizers": ["other"]}}
-    await handler(call(wanted, "d", ""))
-    assert rewriter.objects["namespaces", "", "d"]["spec"] == {"finalizers": ["other"]}
-    await handler(call({"metadata": {"name": "d"}, "spec": {}}, "d", ""))
-    assert rewriter.objects == {}

@@ -1,0 +1,168 @@
+"""Who may do what, and what else must hold: the access chain of one API server, built from its settings.
+
+The watch cache must be loaded first, since the parts subscribe to it. `tables` needs the server's own client, which
+exists once the server does; `bootstrap` then writes what every cluster starts with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from orchestrator.api import meta
+from orchestrator.api.clock import Clock
+from orchestrator.api.resources import PRIORITYCLASSES
+from orchestrator.api.status import AlreadyExists
+from orchestrator.apiserver.admission.certificates import CertificateApproval, CertificateSubjectRestriction
+from orchestrator.apiserver.admission.chain import Chain
+from orchestrator.apiserver.admission.claimresize import PersistentVolumeClaimResize
+from orchestrator.apiserver.admission.defaultclass import DefaultIngressClass, DefaultStorageClass
+from orchestrator.apiserver.admission.defaulttolerationseconds import DefaultTolerationSeconds
+from orchestrator.apiserver.admission.namespacelifecycle import NamespaceLifecycle
+from orchestrator.apiserver.admission.noderestriction import NodeRestriction
+from orchestrator.apiserver.admission.priority import SYSTEM_CLASSES, Priority
+from orchestrator.apiserver.admission.runtimeclass import RuntimeClass
+from orchestrator.apiserver.admission.serviceaccount import ServiceAccountAdmission
+from orchestrator.apiserver.admission.taintnodesbycondition import TaintNodesByCondition
+from orchestrator.apiserver.authn.bootstraptoken import BootstrapTokens
+from orchestrator.apiserver.authn.chain import Authenticator
+from orchestrator.apiserver.authn.clientcert import ClientCertificates
+from orchestrator.apiserver.authn.jwt import KeySet, Signer, public_keys
+from orchestrator.apiserver.authn.reviews import IdentityReviews
+from orchestrator.apiserver.authn.serviceaccount import ServiceAccountTokens, TokenIssuer, TokenSettings
+from orchestrator.apiserver.authn.tokenfile import TokenFile
+from orchestrator.apiserver.authz.chain import AuthorizerChain
+from orchestrator.apiserver.authz.escalation import EscalationCheck
+from orchestrator.apiserver.authz.node import NodeAuthorizer
+from orchestrator.apiserver.authz.rbac import Rbac
+from orchestrator.apiserver.authz.reconcile import reconcile
+from orchestrator.apiserver.authz.reviews import AccessReviews
+from orchestrator.apiserver.handlers import Tables
+from orchestrator.apiserver.lookup import Lookup
+from orchestrator.apiserver.strategies.binding import PodBinding
+from orchestrator.apiserver.strategies.certificatesigningrequest import RequesterRecord
+from orchestrator.apiserver.strategies.eviction import PodEviction
+from orchestrator.apiserver.strategies.rewrite import Rewriter
+from orchestrator.apiserver.strategies.service import NODE_PORTS, ServiceAllocation
+from orchestrator.apiserver.strategies.token import TokenRequests
+from orchestrator.client.client import Client
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessConfig:
+    """Files are PEM. `service_account_key_files` are further keys whose tokens are believed, while keys are rotated."""
+
+    service_account_signing_key_file: str
+    service_account_key_files: tuple[str, ...] = ()
+    service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"
+    api_audiences: tuple[str, ...] = ()
+    token_auth_file: str = ""
+    service_cluster_ip_ranges: tuple[str, ...] = ("10.96.0.0/16", "fd00:10:96::/112")
+    service_node_ports: tuple[int, int] = field(default=NODE_PORTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the parts read, and the sources of time, chance and ids."""
+
+    lookup: Lookup
+    clock: Clock
+    random: Random
+    new_uid: Callable[[], str]
+
+
+class Access:
+    def __init__(self, config: AccessConfig, around: Surroundings) -> None:
+        self._config = config
+        self._around = around
+        lookup, clock = around.lookup, around.clock
+        signer = Signer.from_pem(Path(config.service_account_signing_key_file).read_bytes())
+        keys = [signer.public_key]
+        for path in config.service_account_key_files:
+            keys += public_keys(Path(path).read_bytes())
+        self.keys = KeySet(keys)
+        audiences = config.api_audiences or (config.service_account_issuer,)
+        settings = TokenSettings(issuer=config.service_account_issuer, audiences=audiences)
+        self._issuer = TokenIssuer(signer, settings)
+        self.authenticator = Authenticator(
+            certificates=ClientCertificates(clock),
+            service_accounts=ServiceAccountTokens(self.keys, settings, lookup, clock),
+            bootstrap_tokens=BootstrapTokens(lookup, clock),
+            token_file=TokenFile.read(config.token_auth_file) if config.token_auth_file else None,
+        )
+        self.rbac = Rbac(lookup)
+        self.authorizer = AuthorizerChain([NodeAuthorizer(lookup), self.rbac])
+        self.admission = self._admission()
+
+    def _admission(self) -> Chain:
+        lookup = self._around.lookup
+        priority = Priority(lookup)
+        return Chain(
+            mutating=[
+                NamespaceLifecycle(lookup),
+                ServiceAccountAdmission(lookup, self._around.random),
+                NodeRestriction(lookup),
+                TaintNodesByCondition(),
+                priority,
+                DefaultTolerationSeconds(),
+                DefaultStorageClass(lookup),
+                RuntimeClass(lookup),
+                DefaultIngressClass(lookup),
+            ],
+            validating=[
+                priority,
+                PersistentVolumeClaimResize(lookup),
+                CertificateApproval(self.authorizer),
+                CertificateSubjectRestriction(),
+            ],
+        )
+
+    def tables(self, rewriter: Rewriter, client: Client) -> Tables:
+        """Handlers and strategies; `client` acts as the server itself."""
+        around, config = self._around, self._config
+        services = ServiceAllocation(
+            around.lookup, config.service_cluster_ip_ranges, around.random, config.service_node_ports
+        )
+        return Tables(
+            handlers={
+                **IdentityReviews(self.authenticator).handlers(),
+                **AccessReviews(self.authorizer, self.rbac).handlers(),
+                **PodBinding(rewriter, around.clock).handlers(),
+                **PodEviction(rewriter, client, around.lookup, around.clock).handlers(),
+                **TokenRequests(self._issuer, around.lookup, around.clock, around.new_uid).handlers(),
+            },
+            strategies={
+                **services.strategies(),
+                **EscalationCheck(self.rbac, self.authorizer).strategies(),
+                **RequesterRecord().strategies(),
+            },
+        )
+
+    def openid_configuration(self) -> dict[str, object]:
+        """What /.well-known/openid-configuration says, so that others can verify our tokens."""
+        issuer = self._issuer.settings.issuer
+        return {
+            "issuer": issuer,
+            "jwks_uri": f"{issuer}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": sorted({key["alg"] for key in self.keys.jwks()["keys"]}),
+        }
+
+    async def bootstrap(self, client: Client) -> None:
+        """Roles, bindings and priority classes of every cluster; the namespaces kube-system and kube-public exist."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(reconcile(client, self._around.lookup))
+            for one in SYSTEM_CLASSES:
+                if self._around.lookup.get(PRIORITYCLASSES, "", meta.name(one)) is None:
+                    tasks.create_task(_create_class(client, one))
+
+
+async def _create_class(client: Client, one: meta.Object) -> None:
+    try:
+        await client.create(PRIORITYCLASSES, one)
+    except AlreadyExists:
+        return  # another server was quicker
