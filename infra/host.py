@@ -64,7 +64,7 @@ def install_kubectl() -> None:
         try:
             subprocess.run([*apt, "update"], check=True, capture_output=True, text=True)
             subprocess.run(
-                [*apt, "download", "kubernetes-client"], check=True, capture_output=True, text=True, cwd=place
+                [*apt, "download", "kubectl"], check=True, capture_output=True, text=True, cwd=place
             )
             (package,) = place.glob("*.deb")
             subprocess.run(["dpkg-deb", "-x", str(package), str(place / "root")], check=True, capture_output=True)
