@@ -57,6 +57,7 @@ def install_kubectl() -> None:
             "Dir::Etc::SourceList": place / "sources.list",
             "Dir::Etc::SourceParts": "/dev/null",
             "Dir::State::Lists": place / "lists",
+            "Dir::State::status": "/dev/null",  # another vendor's kubectl may be on record
             "Dir::Cache": place / "cache",
             "APT::Sandbox::User": "root",
         }
