@@ -14,7 +14,7 @@ from infra.topology import Node, Topology
 LABS = Path("/var/lib/sampan-labs")
 HOST = Path("/mnt")  # the host's root, inside the supervisor's mount namespace
 CGROUPS = Path("/run/cgroup")  # hierarchies mounted by the supervisor for itself
-V1_CONTROLLERS = ("memory", "cpu", "pids")
+V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ HYBRID = "5:pids:/\n4:memory:/x\n2:cpu,cpuacct:/\n1:name=systemd:/\n0::/\n"
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        pytest.param(HYBRID, {"pids": "pids", "memory": "memory", "cpu": "cpu,cpuacct"}, id="hybrid"),
+        pytest.param(
+            HYBRID, {"pids": "pids", "memory": "memory", "cpu": "cpu,cpuacct", "cpuacct": "cpu,cpuacct"}, id="hybrid"
+        ),
         pytest.param("0::/user.slice\n", {}, id="unified"),
     ],
 )
