@@ -82,6 +82,8 @@ def _struct(obj: Object, kind: Type, trail: Trail, unknown: list[str]) -> None:
                 obj[key] = new
             if new or field.required or not (field.type.kind in (LIST, MAP) or key in zero):
                 continue
+            if key == "managedFields":  # an empty list asks for the record to be cleared
+                continue
         drop = drop or []
         drop.append(key)
     for key in drop or ():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from orchestrator.api.kinds import pod, workloads
+from orchestrator.api.kinds import batch, cluster, config, endpoints, events, pod, rbac, service, workloads
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.resources import Resource
 
-FAMILIES = (pod.RULES, workloads.RULES)
+FAMILIES = (
+    pod.RULES, workloads.RULES, service.RULES, endpoints.RULES, config.RULES, cluster.RULES, events.RULES, rbac.RULES,
+    batch.RULES,
+)  # fmt: skip
 
 _BY_KIND = {
     (rules.resource.group, rules.resource.version, rules.resource.plural): rules

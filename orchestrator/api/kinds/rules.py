@@ -54,6 +54,7 @@ class KindRules:
     name_format: formats.NameFormat = formats.dns_subdomain
     has_generation: bool = False
     keeps_labels: bool = False  # a status update cannot change labels
+    clears_status: bool = True  # a new object's status is dropped; a Node's is not: the kubelet registers with one
     default: Callable[[Object], None] = _nothing
     on_create: Callable[[Object], None] = _nothing  # e.g. a Pod becomes Pending
     on_update: Callable[[Object, Object], None] = _nothing_about_both
@@ -68,10 +69,14 @@ class KindRules:
     def has_status(self) -> bool:
         return self.resource.subresource("status") is not None
 
-    def prepare_create(self, obj: Object) -> None:
-        """Drops what the server decides: system metadata and, where /status is its own resource, the status."""
+    def prepare_create(self, obj: Object, *, uid: str = "", now: str = "") -> None:
+        """Drops what the server decides: system metadata and, where /status is its own resource, the status.
+
+        `uid` and `now` (wire time) become the object's; the name must be there already, generated if need be.
+        """
         metadata.wipe_system_fields(obj)
-        if self.has_status and "status" in obj:
+        obj["metadata"] |= {"uid": uid, "creationTimestamp": now} if uid else {}
+        if self.has_status and self.clears_status:
             obj["status"] = {}
         if self.has_generation:
             obj["metadata"]["generation"] = 1

@@ -22,6 +22,7 @@ from orchestrator.api.resources import Resource, ResourceTable
 
 TABLE = ResourceTable()
 NOW = "2026-01-01T00:00:00Z"
+UID = "6f9b4a52-0000-4000-8000-000000000000"
 MANAGER = "probe"
 
 
@@ -88,12 +89,11 @@ class Replay:
         if resource.namespaced:
             obj.setdefault("metadata", {}).setdefault("namespace", namespace)
         rule.default(obj)
-        rule.prepare_create(obj)
+        rule.prepare_create(obj, uid=UID, now=NOW)
         if not applied:
             managed_fields.record_update(None, obj, kind, writer, rule.reset_fields())
         if causes := rule.validate_create(obj):
             raise status.invalid(resource.group, resource.kind, meta.name(obj), causes)
-        obj["metadata"] |= {"uid": f"uid-{meta.name(obj)}", "creationTimestamp": NOW}
         return self._keep(resource, obj, dry)
 
     def _update(self, resource, new, live, writer, dry, applied=False):  # type: ignore[no-untyped-def]
