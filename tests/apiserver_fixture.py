@@ -1,4 +1,4 @@
-"""An API server in memory for tests: everyone may do everything, nothing is admitted or refused.
+"""An API server in memory for tests: everyone may do everything, nothing is admitted or refused; pods can be bound.
 
     async with serving() as served:
         await served.client.create(CONFIGMAPS, {...})
@@ -22,6 +22,8 @@ from orchestrator.apiserver.endpoint import Core
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.request import AdmissionChain, Attributes, Decision
 from orchestrator.apiserver.server import ApiServer
+from orchestrator.apiserver.strategies.binding import PodBinding
+from orchestrator.apiserver.strategies.rewrite import StoreRewriter
 from orchestrator.apiserver.watchcache import WatchCache
 from orchestrator.client.client import Client
 from orchestrator.store.interface import Store
@@ -73,7 +75,7 @@ async def serving(
         new_uid=lambda: str(uuid.uuid4()),
         random=random.Random(seed),
         admission=admission or NothingIsAdmitted(),
-        tables=tables or Tables(),
+        tables=tables or Tables(handlers=PodBinding(StoreRewriter(store, cache), clock).handlers()),
         resources=ResourceTable(),
     )
     server = ApiServer(core, CachedLookup(cache), EveryoneIsAdmin(), EverythingIsAllowed())
