@@ -92,7 +92,7 @@ class Commands:
         if _is_websocket(request):
             return await _forward_by_websocket(request, target, shown)
         _require_spdy(request)
-        protocol = choose(request.headers.getall(STREAM_PROTOCOL, []), (portforward.SPDY_PROTOCOL,))
+        protocol = choose(_offered(request, STREAM_PROTOCOL), (portforward.SPDY_PROTOCOL,))
         if protocol is None:
             raise status.Forbidden("unable to upgrade: no known stream protocol is offered")
         pipe = hijack(request, _spdy_answer(protocol))
@@ -111,6 +111,11 @@ class Commands:
 
 def _named(pods: Pods, request: web.Request) -> tuple[Object, str]:
     return pod_of(pods, request.match_info["namespace"], request.match_info["pod"]), request.match_info["container"]
+
+
+def _offered(request: web.BaseRequest, header: str) -> list[str]:
+    """A list may come as several headers or as one."""
+    return [part.strip() for value in request.headers.getall(header, []) for part in value.split(",")]
 
 
 def _is_websocket(request: web.BaseRequest) -> bool:
@@ -165,7 +170,7 @@ async def _run(channels: Channels, options: Options, start: Start) -> None:
 
 
 async def _command_by_spdy(request: web.Request, options: Options, start: Start, opened: Options) -> web.StreamResponse:
-    protocol = choose(request.headers.getall(STREAM_PROTOCOL, []), spdychannels.PROTOCOLS)
+    protocol = choose(_offered(request, STREAM_PROTOCOL), spdychannels.PROTOCOLS)
     if protocol is None:
         raise status.Forbidden("unable to upgrade: no known stream protocol is offered")
     pipe = hijack(request, _spdy_answer(protocol))
@@ -183,9 +188,8 @@ async def _command_by_spdy(request: web.Request, options: Options, start: Start,
 
 
 async def _forward_by_websocket(request: web.Request, target: portforward.Connect, pod: str) -> web.StreamResponse:
-    offered = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
     known = (portforward.TUNNEL, *portforward.CHANNEL_PROTOCOLS)
-    if choose(offered, known) is None:
+    if choose(_offered(request, "Sec-WebSocket-Protocol"), known) is None:
         raise status.BadRequest("unable to upgrade: no known port-forward protocol is offered")
     socket = web.WebSocketResponse(protocols=known, compress=False, max_msg_size=MESSAGE_BYTES_MAX, timeout=1)
     ports = _ports(request)

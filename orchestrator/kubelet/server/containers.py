@@ -23,9 +23,7 @@ PULL_FAILURES = ("ErrImagePull", "ImagePullBackOff")
 def pod_of(pods: Pods, namespace: str, name: str) -> Object:
     found = pods.get(namespace, name)
     if found is None:
-        raise status.NotFound(
-            f'pod "{name}" does not exist' if not namespace else f'pod "{namespace}/{name}" not found'
-        )
+        raise status.NotFound(f'pod "{name}" does not exist')
     return found
 
 
