@@ -14,16 +14,18 @@ from random import Random
 
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
-from orchestrator.api.resources import PRIORITYCLASSES
+from orchestrator.api.resources import PRIORITYCLASSES, ResourceTable
 from orchestrator.api.status import AlreadyExists
 from orchestrator.apiserver.admission.certificates import CertificateApproval, CertificateSubjectRestriction
 from orchestrator.apiserver.admission.chain import Chain
 from orchestrator.apiserver.admission.claimresize import PersistentVolumeClaimResize
 from orchestrator.apiserver.admission.defaultclass import DefaultIngressClass, DefaultStorageClass
 from orchestrator.apiserver.admission.defaulttolerationseconds import DefaultTolerationSeconds
+from orchestrator.apiserver.admission.limitranger import LimitRanger
 from orchestrator.apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from orchestrator.apiserver.admission.noderestriction import NodeRestriction
 from orchestrator.apiserver.admission.priority import SYSTEM_CLASSES, Priority
+from orchestrator.apiserver.admission.resourcequota import ResourceQuota
 from orchestrator.apiserver.admission.runtimeclass import RuntimeClass
 from orchestrator.apiserver.admission.serviceaccount import ServiceAccountAdmission
 from orchestrator.apiserver.admission.taintnodesbycondition import TaintNodesByCondition
@@ -72,6 +74,7 @@ class Surroundings:
     clock: Clock
     random: Random
     new_uid: Callable[[], str]
+    resources: ResourceTable = field(default_factory=ResourceTable)
 
 
 class Access:
@@ -99,10 +102,11 @@ class Access:
 
     def _admission(self) -> Chain:
         lookup = self._around.lookup
-        priority = Priority(lookup)
+        priority, limits = Priority(lookup), LimitRanger(lookup)
         return Chain(
             mutating=[
                 NamespaceLifecycle(lookup),
+                limits,
                 ServiceAccountAdmission(lookup, self._around.random),
                 NodeRestriction(lookup),
                 TaintNodesByCondition(),
@@ -113,10 +117,12 @@ class Access:
                 DefaultIngressClass(lookup),
             ],
             validating=[
+                limits,
                 priority,
                 PersistentVolumeClaimResize(lookup),
                 CertificateApproval(self.authorizer),
                 CertificateSubjectRestriction(),
+                ResourceQuota(lookup, self._around.resources, self._around.clock),
             ],
         )
 
