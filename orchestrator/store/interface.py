@@ -103,6 +103,11 @@ class Store(Protocol):
         """Revisions below this one cannot be read any more."""
         ...
 
+    @property
+    def failure(self) -> str | None:
+        """Why writes are refused, None while they are not."""
+        ...
+
     async def latest_revision(self) -> int:
         """The revision of the last write acknowledged by anyone before this call: what makes a cached read current."""
         ...

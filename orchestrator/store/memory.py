@@ -34,6 +34,10 @@ class MemoryStore:
     def compacted(self) -> int:
         return self._compacted
 
+    @property
+    def failure(self) -> str | None:
+        return None
+
     async def latest_revision(self) -> int:
         return self.revision
 

@@ -115,6 +115,10 @@ class SqliteStore:
     def compacted(self) -> int:
         return self._compacted
 
+    @property
+    def failure(self) -> str | None:
+        return None if self._failed is None else str(self._failed)
+
     async def latest_revision(self) -> int:
         return self._delivered  # no one else writes to this file
 

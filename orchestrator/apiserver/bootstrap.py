@@ -1,0 +1,127 @@
+"""What a server writes when it starts: the objects that every cluster has before anyone asks.
+
+The four namespaces, the ServiceCIDR, the Service `kubernetes` with the first address of the service range, and the
+Endpoints and EndpointSlice behind it, which name the address that this server advertises. Objects that are there stay,
+except that the endpoints follow the advertised address. Source: upstream controlplane, "kubernetes" service reconciler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.api import meta
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import ENDPOINTS, ENDPOINTSLICES, NAMESPACES, SERVICECIDRS, SERVICES, Resource
+from orchestrator.api.status import AlreadyExists, Conflict
+from orchestrator.apiserver.lookup import Lookup
+from orchestrator.client.client import Client
+
+log = logging.getLogger(__name__)
+
+SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+NAME = "kubernetes"
+HTTPS = 443
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advertised:
+    address: str
+    port: int
+    service_ranges: Sequence[str]
+
+
+def service_address(service_range: str) -> str:
+    """The first address of a range: 10.96.0.1 of 10.96.0.0/16."""
+    return str(ipaddress.ip_network(service_range)[1])
+
+
+def service(advertised: Advertised) -> Object:
+    address = service_address(advertised.service_ranges[0])
+    family = "IPv6" if ":" in address else "IPv4"
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": NAME,
+            "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ipFamilies": [family],
+            "ipFamilyPolicy": "SingleStack",
+            "sessionAffinity": "None",
+            "ports": [{"name": "https", "port": HTTPS, "protocol": "TCP", "targetPort": advertised.port}],
+        },
+    }
+
+
+def endpoints(advertised: Advertised) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {
+            "name": NAME,
+            "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": [
+            {
+                "addresses": [{"ip": advertised.address}],
+                "ports": [{"name": "https", "port": advertised.port, "protocol": "TCP"}],
+            }
+        ],
+    }
+
+
+def endpoint_slice(advertised: Advertised) -> Object:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": NAME, "namespace": "default", "labels": {"kubernetes.io/service-name": NAME}},
+        "addressType": "IPv6" if ":" in advertised.address else "IPv4",
+        "endpoints": [{"addresses": [advertised.address], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": advertised.port, "protocol": "TCP"}],
+    }
+
+
+def service_cidr(advertised: Advertised) -> Object:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": NAME},
+        "spec": {"cidrs": list(advertised.service_ranges)},
+    }
+
+
+async def bootstrap(client: Client, lookup: Lookup, advertised: Advertised) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for name in SYSTEM_NAMESPACES:
+            tasks.create_task(_ensure(client, lookup, NAMESPACES, {"metadata": {"name": name}}))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_ensure(client, lookup, SERVICECIDRS, service_cidr(advertised)))
+        tasks.create_task(_ensure(client, lookup, SERVICES, service(advertised)))
+        if ipaddress.ip_address(advertised.address).is_loopback:
+            log.warning("no endpoints for a loopback address", extra={"address": advertised.address})
+            return
+        tasks.create_task(_ensure(client, lookup, ENDPOINTS, endpoints(advertised), "subsets"))
+        tasks.create_task(_ensure(client, lookup, ENDPOINTSLICES, endpoint_slice(advertised), "endpoints", "ports"))
+
+
+async def _ensure(client: Client, lookup: Lookup, resource: Resource, want: Object, *kept_true: str) -> None:
+    """Creates `want` where it is missing; where it is there, its fields `kept_true` are made to agree."""
+    want = {"apiVersion": resource.api_version, "kind": resource.kind, **want}
+    have = lookup.get(resource, meta.namespace(want), meta.name(want))
+    try:
+        if have is None:
+            await client.create(resource, want)
+        elif any(have.get(field) != want[field] for field in kept_true):
+            await client.update(resource, {**have, **{field: want[field] for field in kept_true}})
+    except (AlreadyExists, Conflict):
+        return  # another server is starting too

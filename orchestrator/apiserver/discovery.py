@@ -1,0 +1,167 @@
+"""Discovery: which groups, versions and resources there are, computed from the table.
+
+Two ways to ask: a document a level (`/api`, `/apis`, `/apis/GROUP`, `/apis/GROUP/VERSION`), or everything at once
+(aggregated discovery, v2), where the client accepts it at `/api` and `/apis`. Answers carry an ETag and are rebuilt
+when rows change. Source: Kubernetes docs, "API Discovery"; KEP-3352.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from orchestrator.api.resources import Resource, ResourceTable, Subresource
+from orchestrator.api.status import NotFound
+from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver import encoding
+from orchestrator.apiserver.negotiation import DISCOVERY, OBJECT, accepted
+from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED, YAML_HEADERS
+
+FORMS = (OBJECT, DISCOVERY)
+
+
+class Discovery:
+    def __init__(self, table: ResourceTable) -> None:
+        self._table = table
+
+    async def core(self, request: Request) -> Response:
+        """`/api`, `/api/v1`."""
+        parts = request.path.strip("/").split("/")
+        if len(parts) == 1:
+            return self._root(request, ("",), {"kind": "APIVersions", "versions": self._versions("")})
+        return self._resources(request, "", parts[1]) if len(parts) == 2 else _missing()
+
+    async def groups(self, request: Request) -> Response:
+        """`/apis`, `/apis/GROUP`, `/apis/GROUP/VERSION`."""
+        parts = request.path.strip("/").split("/")
+        names = [group for group in self._table.group_versions() if group]
+        if len(parts) == 1:
+            groups = [self._group(name) for name in names]
+            return self._root(request, names, {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+        if parts[1] not in names:
+            return _missing()
+        if len(parts) == 2:
+            return answer(request, {"kind": "APIGroup", "apiVersion": "v1", **self._group(parts[1])})
+        return self._resources(request, parts[1], parts[2]) if len(parts) == 3 else _missing()
+
+    def _versions(self, group: str) -> list[str]:
+        return self._table.group_versions().get(group, [])
+
+    def _group(self, name: str) -> dict[str, Any]:
+        versions = [{"groupVersion": f"{name}/{version}", "version": version} for version in self._versions(name)]
+        return {"name": name, "versions": versions, "preferredVersion": versions[0]}
+
+    def _root(self, request: Request, groups: Iterable[str], document: dict[str, Any]) -> Response:
+        wanted = accepted(request.headers.get("accept", ""), FORMS)
+        if wanted.form != DISCOVERY:
+            return answer(request, document)
+        aggregated = {
+            "kind": "APIGroupDiscoveryList",
+            "apiVersion": f"apidiscovery.k8s.io/{wanted.version}",
+            "metadata": {},
+            "items": [self._aggregated(group) for group in groups],
+        }
+        kind = f"application/json;g=apidiscovery.k8s.io;v={wanted.version};as=APIGroupDiscoveryList"
+        return answer(request, aggregated, kind)
+
+    def _rows(self, group: str, version: str) -> list[Resource]:
+        rows = [row for row in self._table if (row.group, row.version) == (group, version)]
+        return sorted(rows, key=lambda row: row.plural)
+
+    def _resources(self, request: Request, group: str, version: str) -> Response:
+        if version not in self._versions(group):
+            return _missing()
+        resources: list[dict[str, Any]] = []
+        for row in self._rows(group, version):
+            resources.append(_resource(row))
+            resources += [_subresource(row, sub) for sub in row.subresources]
+        group_version = f"{group}/{version}" if group else version
+        kind = {"kind": "APIResourceList", "apiVersion": "v1"} if group else {"kind": "APIResourceList"}
+        return answer(request, {**kind, "groupVersion": group_version, "resources": resources})
+
+    def _aggregated(self, group: str) -> dict[str, Any]:
+        versions = [
+            {
+                "version": version,
+                "freshness": "Current",
+                "resources": [_aggregated_resource(row) for row in self._rows(group, version)],
+            }
+            for version in self._versions(group)
+        ]
+        return {"metadata": {"name": group} if group else {}, "versions": versions}
+
+
+def _resource(row: Resource) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": row.plural,
+        "singularName": row.singular,
+        "namespaced": row.namespaced,
+        "kind": row.kind,
+        "verbs": list(row.verbs),
+    }
+    if row.short_names:
+        found["shortNames"] = list(row.short_names)
+    if row.categories:
+        found["categories"] = list(row.categories)
+    return found
+
+
+def _subresource(row: Resource, sub: Subresource) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": f"{row.plural}/{sub.name}",
+        "singularName": "",
+        "namespaced": row.namespaced,
+        "kind": sub.kind or row.kind,
+        "verbs": sorted(sub.verbs),
+    }
+    if sub.group_version:
+        found["group"], _, found["version"] = sub.group_version.rpartition("/")
+    return found
+
+
+def _response_kind(group_version: str, kind: str) -> dict[str, str]:
+    group, _, version = group_version.rpartition("/")
+    return {"group": group, "version": version, "kind": kind}
+
+
+def _aggregated_resource(row: Resource) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "resource": row.plural,
+        "responseKind": _response_kind(row.api_version, row.kind),
+        "scope": "Namespaced" if row.namespaced else "Cluster",
+        "singularResource": row.singular,
+        "verbs": list(row.verbs),
+    }
+    if row.short_names:
+        found["shortNames"] = list(row.short_names)
+    if row.categories:
+        found["categories"] = list(row.categories)
+    if row.subresources:
+        found["subresources"] = [
+            {
+                "subresource": sub.name,
+                "responseKind": _response_kind(sub.group_version or row.api_version, sub.kind or row.kind),
+                "verbs": sorted(sub.verbs),
+            }
+            for sub in row.subresources
+        ]
+    return found
+
+
+def answer(request: Request, document: dict[str, Any], content_type: str = encoding.JSON) -> Response:
+    """The document with an ETag; 304 where the client has it."""
+    data = orjson.dumps(document)
+    etag = f'"{hashlib.sha256(data).hexdigest().upper()}"'
+    if request.headers.get("if-none-match") == etag:
+        return Response(304, {"etag": etag}, b"")
+    wanted = accepted(request.headers.get("accept", ""), FORMS)
+    if wanted.media_type != encoding.JSON:
+        return Response(200, {**YAML_HEADERS, "etag": etag}, encoding.to_yaml(data))
+    return Response(200, {**JSON_HEADERS, "content-type": content_type, "etag": etag, "vary": "Accept"}, data)
+
+
+def _missing() -> Response:
+    raise NotFound(NOT_SERVED)

@@ -1,0 +1,252 @@
+"""The network rim: aiohttp's low-level server on one TLS context, in front of `handle(Request) -> Response`.
+
+An ordinary answer is one write of head and body to the transport, past aiohttp's response classes. A PushStream is
+given the transport itself and writes chunks to it as they come; the connection task only waits for its end. Other
+streams are iterated.
+A client that leaves cancels a read or a stream; a write that has begun is finished, since its client may be gone but
+its effect is wanted.
+
+Taking the connection over (exec, attach, port-forward): a handler returns `Upgrade(run)`; `run` is awaited with
+aiohttp's own request (`web.BaseRequest`) and does what aiohttp offers for it, e.g.
+
+    async def run(request: web.BaseRequest) -> web.StreamResponse:
+        socket = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
+        await socket.prepare(request)
+        ...
+        return socket
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import parse_qsl, unquote
+
+from aiohttp import web
+
+from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver.body import BODY_BYTES_MAX
+from orchestrator.apiserver.stream import PushStream
+from orchestrator.apiserver.verbs import UpgradeResponse
+
+KEEP_ALIVE_S = 180.0
+GZIP_BYTES_MIN = 128 << 10
+GZIP_LEVEL = 1
+GZIP_WINDOW = 31  # zlib's window bits with the gzip header
+BACKLOG = 1024
+SAFE_METHODS = ("GET", "HEAD")
+
+Handle = Callable[[Request], Awaitable[Response]]
+
+
+class HttpServer:
+    """Listens until closed. `addresses` are hosts to bind; port 0 asks the kernel for one (`port` then tells it)."""
+
+    def __init__(self, handle: Handle, tls: ssl.SSLContext | None = None) -> None:
+        self._handle = handle
+        self._tls = tls
+        self._server = web.Server(
+            self._serve, access_log=None, keepalive_timeout=KEEP_ALIVE_S, handler_cancellation=True
+        )
+        self._listeners: list[asyncio.Server] = []
+
+    async def listen(self, addresses: tuple[str, ...], port: int) -> int:
+        """Binds each address, all interfaces where there is none; returns the port."""
+        loop = asyncio.get_running_loop()
+        for address in addresses or (None,):
+            listener = await loop.create_server(self._server, address, port, ssl=self._tls, backlog=BACKLOG)
+            self._listeners.append(listener)
+            port = port or int(listener.sockets[0].getsockname()[1])
+        return port
+
+    async def close(self, grace_s: float = 2.0) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._server.pre_shutdown()
+        await self._server.shutdown(grace_s)
+
+    async def _serve(self, raw: web.BaseRequest) -> web.StreamResponse:
+        request = await _request(raw)
+        if request.method in SAFE_METHODS:
+            answer = await self._handle(request)
+        else:
+            answer = await asyncio.shield(asyncio.ensure_future(self._handle(request)))
+        if isinstance(answer, UpgradeResponse):
+            return await answer.upgrade.run(raw)
+        body = answer.body
+        if isinstance(body, bytes):
+            if len(body) >= GZIP_BYTES_MIN and "gzip" in request.headers.get("accept-encoding", ""):
+                body = await asyncio.get_running_loop().run_in_executor(None, _gzipped, body)
+                answer.headers["content-encoding"] = "gzip"
+            return cast(web.StreamResponse, _Whole(raw, answer.status, answer.headers, body))
+        return cast(web.StreamResponse, await _streamed(raw, answer, body))
+
+
+async def _request(raw: web.BaseRequest) -> Request:
+    message = raw._message
+    path, _, query = message.path.partition("?")
+    headers = {name.lower(): value for name, value in message.headers.items()}
+    if len(headers) != len(message.headers):
+        for name in headers:
+            headers[name] = ",".join(message.headers.getall(name))
+    request = Request(
+        message.method,
+        unquote(path) if "%" in path else path,
+        parse_qsl(query, keep_blank_values=True) if query else [],
+        headers,
+        remote_address=raw.remote or "",
+    )
+    transport = raw.transport
+    tls = transport.get_extra_info("ssl_object") if transport is not None else None
+    if tls is not None:
+        request.peer_certificate = tls.getpeercert(True)
+    if raw.body_exists:
+        request.body = await _body(raw)
+    return request
+
+
+async def _body(raw: web.BaseRequest) -> bytes:
+    """At most one byte more than is allowed; the handler refuses that, and the connection ends with the answer."""
+    pieces, size = [], 0
+    async for piece in raw.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > BODY_BYTES_MAX:
+            break
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _gzipped(body: bytes) -> bytes:
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WINDOW)
+    return packer.compress(body) + packer.flush()
+
+
+@lru_cache(maxsize=256)
+def _status_line(status: int) -> str:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\ncache-control: no-cache, private\r\n"
+
+
+def _head(status: int, headers: dict[str, str], last: str, keep_alive: bool) -> bytes:
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    end = "" if keep_alive else "connection: close\r\n"
+    return f"{_status_line(status)}{fields}{last}{end}\r\n".encode()
+
+
+class _Whole:
+    """What aiohttp's connection needs of a response, and no more: `prepare` writes all of it."""
+
+    body_length = 0
+
+    def __init__(self, raw: web.BaseRequest, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.keep_alive = raw.keep_alive and (not raw.body_exists or raw.content.at_eof())
+        self._raw = raw
+        self._data = _head(status, headers, f"content-length: {len(body)}\r\n", self.keep_alive)
+        if raw.method != "HEAD":
+            self._data += body
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        transport.write(self._data)
+        self._data = b""
+
+    async def write_eof(self) -> None:
+        await _drained(self._raw)
+
+
+async def _drained(raw: web.BaseRequest) -> None:
+    """Waits while the transport has more than it likes to hold."""
+    protocol = raw.protocol
+    if protocol is not None and protocol._paused:
+        await protocol._drain_helper()
+
+
+class _Ended:
+    """A response whose bytes are all written."""
+
+    body_length = 0
+
+    def __init__(self, status: int, *, keep_alive: bool) -> None:
+        self.status = status
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        pass
+
+    async def write_eof(self) -> None:
+        pass
+
+
+class _ChunkedConnection:
+    """Chunked transfer encoding on a transport: the connection of a PushStream."""
+
+    def __init__(self, transport: asyncio.Transport, done: asyncio.Future[bool]) -> None:
+        self._transport = transport
+        self._done = done
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def finish(self) -> None:
+        if not self._done.done():
+            self._transport.write(b"0\r\n\r\n")
+            self._done.set_result(True)
+
+    def abort(self) -> None:
+        if not self._done.done():
+            self._transport.abort()
+            self._done.set_result(False)
+
+
+async def _streamed(raw: web.BaseRequest, answer: Response, body: AsyncIterator[bytes]) -> Any:
+    transport = raw.transport
+    if transport is None:
+        if isinstance(body, PushStream):
+            body.close()
+        raise ConnectionResetError("the client has gone")
+    transport.write(_head(answer.status, answer.headers, "transfer-encoding: chunked\r\n", raw.keep_alive))
+    done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    connection = _ChunkedConnection(transport, done)
+    if isinstance(body, PushStream):
+        body.attach(connection)
+        try:
+            whole = await done
+        finally:
+            body.close()
+        return _Ended(answer.status, keep_alive=whole and raw.keep_alive)
+    try:
+        async for piece in body:
+            if piece:
+                connection.write(piece)
+                await _drained(raw)
+    finally:
+        if close := getattr(body, "aclose", None):
+            await close()
+    connection.finish()
+    return _Ended(answer.status, keep_alive=raw.keep_alive)
+
+
+def server_tls(certificate: str, key: str, client_ca: str = "") -> ssl.SSLContext:
+    """The one TLS context of the server. A client certificate is asked for, and checked where one comes."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["http/1.1"])
+    if client_ca:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context

@@ -1,0 +1,181 @@
+"""The API server's start: settings, parts, wiring, run.
+
+Start-up, in order: open the store, load the watch cache, build the access chain on it, write what every cluster starts
+with, listen, be ready. Shutdown: not ready, no new connections, watches end, the store commits what waits and closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import orjson
+
+from orchestrator.api.clock import SystemClock
+from orchestrator.api.resources import ResourceTable
+from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver import bootstrap, compaction
+from orchestrator.apiserver.access import Access, AccessConfig, Surroundings
+from orchestrator.apiserver.bootstrap import Advertised
+from orchestrator.apiserver.cachedlookup import CachedLookup
+from orchestrator.apiserver.discovery import Discovery
+from orchestrator.apiserver.endpoint import Core
+from orchestrator.apiserver.handlers import Tables
+from orchestrator.apiserver.health import Health
+from orchestrator.apiserver.http import HttpServer, server_tls
+from orchestrator.apiserver.server import ApiServer
+from orchestrator.apiserver.strategies.rewrite import StoreRewriter
+from orchestrator.apiserver.verbs import JSON_HEADERS
+from orchestrator.apiserver.version import version
+from orchestrator.apiserver.watchcache import WatchCache
+from orchestrator.client.client import Client
+from orchestrator.client.informer import Informers
+from orchestrator.store.interface import Store
+from orchestrator.store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+# How long a thread may hold the interpreter while another waits: the store's writer thread, after each fsync.
+SWITCH_INTERVAL_S = 0.0005
+GC_ALLOCATIONS = 50_000  # between young collections; what the cache holds has no cycles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Files are PEM. `bind_addresses` are addresses to listen on; none means all. `store_path` is the SQLite file."""
+
+    advertise_address: str
+    tls_certificate_file: str
+    tls_key_file: str
+    client_ca_file: str
+    access: AccessConfig
+    bind_addresses: tuple[str, ...] = ()
+    port: int = 6443
+    store_path: str = "/var/lib/sampan/store/store.db"
+    kubelet_client_certificate_file: str = ""
+    kubelet_client_key_file: str = ""
+    kubelet_ca_file: str = ""
+
+
+@dataclass(slots=True)
+class _State:
+    is_ready: bool = False
+    background: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+async def run(config: Config, client: Client | None = None, informers: Informers | None = None) -> None:
+    """Serves until cancelled."""
+    async with running(config):
+        await asyncio.get_running_loop().create_future()
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[ApiServer]:
+    """A server that listens and is ready. Other components of the process reach it by its `handle`."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(GC_ALLOCATIONS, 20, 20)
+    state = _State()
+    store = await SqliteStore.open(config.store_path)
+    try:
+        server = await _assembled(config, store, state)
+        network = HttpServer(
+            server.handle, server_tls(config.tls_certificate_file, config.tls_key_file, config.client_ca_file)
+        )
+        await network.listen(config.bind_addresses, config.port)
+        state.is_ready = True
+        gc.collect()
+        gc.freeze()  # what start-up made stays; collections need not look at it again
+        log.info("serving", extra={"port": config.port, "revision": store.revision})
+        try:
+            yield server
+        finally:
+            state.is_ready = False
+            await server.close()
+            await network.close()
+            for task in state.background:
+                task.cancel()
+            await asyncio.gather(*state.background, return_exceptions=True)
+    finally:
+        await store.close()
+
+
+async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
+    cache = WatchCache(store)
+    table = ResourceTable()
+    for row in table:
+        if not row.storage_group_version:
+            cache.add(row)
+    await cache.start()
+    lookup = CachedLookup(cache)
+    clock, chance = SystemClock(), random.Random()
+    access = Access(config.access, Surroundings(lookup=lookup, clock=clock, random=chance, new_uid=new_uid))
+    core = Core(
+        store=store,
+        cache=cache,
+        clock=clock,
+        new_uid=new_uid,
+        random=chance,
+        admission=access.admission,
+        tables=Tables(),
+        resources=table,
+    )
+    server = ApiServer(core, lookup, access.authenticator, access.authorizer)
+    core.tables = access.tables(StoreRewriter(store, cache), server.client)
+    server.add_resources(table)
+    add_routes(server, access, state)
+    server.start()
+    state.background.append(asyncio.get_running_loop().create_task(compaction.keep_compact(store)))
+    ranges = config.access.service_cluster_ip_ranges
+    advertised = Advertised(address=config.advertise_address, port=config.port, service_ranges=ranges)
+    await bootstrap.bootstrap(server.client, lookup, advertised)
+    await access.bootstrap(server.client)
+    return server
+
+
+def new_uid() -> str:
+    return str(uuid.uuid4())
+
+
+def add_routes(server: ApiServer, access: Access, state: _State) -> None:
+    """The paths that are no resources."""
+    discovery = Discovery(server.core.resources)
+    health = Health(
+        live={"ping": lambda: None, "etcd": lambda: server.core.store.failure},
+        ready={"poststarthook/bootstrap": lambda: None if state.is_ready else "starting or stopping"},
+    )
+
+    async def metrics(request: Request) -> Response:
+        return Response(200, {"content-type": "text/plain; version=0.0.4"}, server.metrics.text())
+
+    async def openid(request: Request) -> Response:
+        return Response(200, dict(JSON_HEADERS), orjson.dumps(access.openid_configuration()))
+
+    async def jwks(request: Request) -> Response:
+        return Response(200, {"content-type": "application/jwk-set+json"}, orjson.dumps(access.keys.jwks()))
+
+    async def root(request: Request) -> Response:
+        return Response(200, dict(JSON_HEADERS), orjson.dumps({"paths": sorted(server.routes)}))
+
+    server.routes |= {
+        "": root,
+        "/api": discovery.core,
+        "/api/": discovery.core,
+        "/apis": discovery.groups,
+        "/apis/": discovery.groups,
+        "/version": version,
+        "/metrics": metrics,
+        "/.well-known/openid-configuration": openid,
+        "/openid/v1/jwks": jwks,
+    }
+    for name, route in (("healthz", health.healthz), ("livez", health.livez), ("readyz", health.readyz)):
+        server.routes[f"/{name}"] = server.routes[f"/{name}/"] = route
+    server.metrics.gauge(
+        "apiserver_storage_revision", "The latest revision of the store.", lambda: server.core.store.revision
+    )
