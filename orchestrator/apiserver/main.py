@@ -10,11 +10,13 @@ import asyncio
 import gc
 import logging
 import random
+import ssl
 import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 
@@ -32,6 +34,8 @@ from orchestrator.apiserver.health import Health
 from orchestrator.apiserver.http import HttpServer, server_tls
 from orchestrator.apiserver.server import ApiServer
 from orchestrator.apiserver.strategies.rewrite import StoreRewriter
+from orchestrator.apiserver.streams import table as streams
+from orchestrator.apiserver.streams.backend import Backends, client_tls
 from orchestrator.apiserver.verbs import JSON_HEADERS
 from orchestrator.apiserver.version import version
 from orchestrator.apiserver.watchcache import WatchCache
@@ -68,6 +72,7 @@ class Config:
 class _State:
     is_ready: bool = False
     background: list[asyncio.Task[None]] = field(default_factory=list)
+    backends: Backends | None = None
 
 
 async def run(config: Config, client: Client | None = None, informers: Informers | None = None) -> None:
@@ -102,6 +107,8 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
             for task in state.background:
                 task.cancel()
             await asyncio.gather(*state.background, return_exceptions=True)
+            if state.backends is not None:
+                await state.backends.close()
     finally:
         await store.close()
 
@@ -128,6 +135,9 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     )
     server = ApiServer(core, lookup, access.authenticator, access.authorizer)
     core.tables = access.tables(StoreRewriter(store, cache), server.client)
+    if config.kubelet_client_certificate_file:
+        state.backends = Backends(lookup, kubelet_tls(config))
+        core.tables.handlers = {**core.tables.handlers, **streams.handlers(state.backends, lookup, chance)}
     server.add_resources(table)
     add_routes(server, access, state)
     server.start()
@@ -137,6 +147,12 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     await bootstrap.bootstrap(server.client, lookup, advertised)
     await access.bootstrap(server.client)
     return server
+
+
+def kubelet_tls(config: Config) -> ssl.SSLContext:
+    """How this server shows itself to kubelets."""
+    ca = config.kubelet_ca_file or config.client_ca_file
+    return client_tls(Path(ca), Path(config.kubelet_client_certificate_file), Path(config.kubelet_client_key_file))
 
 
 def new_uid() -> str:
