@@ -3,11 +3,13 @@
 Of a creation the resource version is kept: the cache has seen it once the informer has followed beyond that revision
 (resource versions of one resource can be compared, KEP-5504). Of a deletion the uid is kept, until the object is
 deleting or gone. A controller that finds its expectations open returns; the awaited events wake it, and as the event
-may have been lost in a relist, it also looks again after `RECHECK_S`. Source: client-go controller expectations.
+may have been lost in a relist, it also looks again after `RECHECK_S`. A deletion that has no effect for `EXPIRY_S` is
+waited for no longer. Source: client-go controller expectations.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from orchestrator.api import meta
@@ -15,6 +17,7 @@ from orchestrator.api.meta import Object
 from orchestrator.client.informer import Informer
 
 RECHECK_S = 5.0
+EXPIRY_S = 300.0
 
 
 class Expectations:
@@ -23,14 +26,15 @@ class Expectations:
     def __init__(self, informer: Informer) -> None:
         self._informer = informer
         self._revisions: dict[str, int] = {}
-        self._deletions: dict[str, dict[str, str]] = {}  # key → uid → key of the object
+        self._deletions: dict[str, dict[str, tuple[str, float]]] = {}  # key → uid → (key of the object, since when)
 
     def written(self, key: str, obj: Object) -> None:
         """An object was created or changed by the controller of `key`."""
         self._revisions[key] = max(self._revisions.get(key, 0), revision(meta.resource_version(obj)))
 
     def deleting(self, key: str, objects: Iterable[Object]) -> None:
-        self._deletions.setdefault(key, {}).update({meta.uid(obj): meta.key(obj) for obj in objects})
+        now = asyncio.get_running_loop().time()
+        self._deletions.setdefault(key, {}).update({meta.uid(obj): (meta.key(obj), now) for obj in objects})
 
     def not_deleted(self, key: str, obj: Object) -> None:
         """A deletion failed after all."""
@@ -41,9 +45,10 @@ class Expectations:
             return False
         pending = self._deletions.get(key)
         if pending:
-            for uid, name in list(pending.items()):
+            expired = asyncio.get_running_loop().time() - EXPIRY_S
+            for uid, (name, since) in list(pending.items()):
                 seen = self._informer.cache.get(name)
-                if seen is None or meta.uid(seen) != uid or meta.is_deleting(seen):
+                if seen is None or meta.uid(seen) != uid or meta.is_deleting(seen) or since < expired:
                     del pending[uid]
             if pending:
                 return False

@@ -57,8 +57,8 @@ class PodControl:
     async def _delete(self, key: str, owner: Object, pod: Object) -> None:
         try:
             await self._client.delete(PODS, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod))
-        except (status.NotFound, status.Conflict):
-            return  # gone already, or another pod of that name
+        except status.NotFound:
+            return  # the cache will show it
         except (status.ApiError, ConnectionError) as error:
             self._expectations.not_deleted(key, pod)
             self._recorder.event(owner, "Warning", "FailedDelete", f"Error deleting: {error}")

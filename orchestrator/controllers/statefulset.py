@@ -142,7 +142,7 @@ class StatefulSetController:
         self._pod_expectations.deleting(key, [pod])
         try:
             await self._client.delete(PODS, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod))
-        except (status.NotFound, status.Conflict):
+        except status.NotFound:
             return
         except (status.ApiError, ConnectionError):
             self._pod_expectations.not_deleted(key, pod)

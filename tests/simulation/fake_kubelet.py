@@ -2,8 +2,7 @@
 
 A pod starts within seconds, becomes ready, and ends when deleted, after a part of its grace; a pod whose image is
 `broken` never becomes ready; one whose image is `once` ends well after a while, `fails` badly. A silent kubelet hears
-and says
-nothing, as a node that lost its network: its pods stay as they are, as far as anyone else can tell.
+and says nothing, as a node that lost its network: its pods stay as they are, as far as anyone else can tell.
 """
 
 from __future__ import annotations
