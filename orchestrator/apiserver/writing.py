@@ -55,14 +55,12 @@ async def create(
     rules = endpoint.rules
     attributes.operation, attributes.object = "CREATE", obj
     rules.default(obj)
-    rules.prepare_create(obj)
-    metadata = obj["metadata"]
+    metadata = obj.setdefault("metadata", {})
     base = metadata.get("generateName") if not metadata.get("name") else None
-    metadata["uid"] = core.new_uid()
-    metadata["creationTimestamp"] = core.now()
     tries = NAME_TRIES if base else 1
     if base:
         metadata["name"] = generated_name(core, base)
+    rules.prepare_create(obj, uid=core.new_uid(), now=core.now())  # a Job's selector needs name and uid
     attributes.name = metadata.get("name") or ""
     succeeded = False
     strategy = core.tables.strategies.get(endpoint.stored.group_resource)
