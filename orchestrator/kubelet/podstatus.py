@@ -54,6 +54,7 @@ class Known:
     pod_ips: tuple[str, ...] = ()
     host_ips: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    is_ending: bool = False  # what ended will not be started again
 
 
 def pod_status(known: Known) -> Status:
@@ -227,6 +228,8 @@ def _phase(known: Known, lists: Mapping[ContainerKind, list[Status]]) -> str:
         return "Running"
     if not stopped:
         return "Pending"
+    if known.is_ending:
+        return "Succeeded" if stopped == succeeded else "Failed"
     if policy == "Always" and not _all_have_own_policy(known.pod):
         return "Running"
     if stopped == succeeded:

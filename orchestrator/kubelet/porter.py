@@ -47,6 +47,7 @@ class HostPort:
 class NodeInfo:
     cgroup_version: int
     enforces: tuple[str, ...]  # of "cpu", "memory", "pids"
+    is_network_ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ class SocketPorter:
 
     async def node_info(self) -> NodeInfo:
         found = await self.call("node.info", {})
-        return NodeInfo(int(found.get("cgroup_version") or 0), tuple(found.get("enforces") or ()))
+        version, enforces = int(found.get("cgroup_version") or 0), tuple(found.get("enforces") or ())
+        return NodeInfo(version, enforces, bool(found.get("network_ready")))
 
     async def attach(self, pod: PodKey, pid: int, ports: tuple[HostPort, ...]) -> tuple[str, ...]:
         listed = [

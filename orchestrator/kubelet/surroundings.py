@@ -1,0 +1,50 @@
+"""What every pod worker shares: the adapters and services of this kubelet, put together once in `main.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from orchestrator.api.clock import Clock
+from orchestrator.api.meta import Object
+from orchestrator.client.client import Client
+from orchestrator.client.events import EventRecorder
+from orchestrator.kubelet.config import Config
+from orchestrator.kubelet.dirs import Dirs
+from orchestrator.kubelet.downwardapi import NodeFacts
+from orchestrator.kubelet.etcfiles import Resolver
+from orchestrator.kubelet.handlers import Handlers
+from orchestrator.kubelet.images import Images
+from orchestrator.kubelet.objects import Objects
+from orchestrator.kubelet.porter import Porter
+from orchestrator.kubelet.runtime.interface import Runtime
+from orchestrator.kubelet.statuswriter import StatusWriter
+from orchestrator.kubelet.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """`node` gives this node's object as the API has it, `services` all Services, `admitted` the pods that count
+    against the node's resources, without the one that asks, `mirror` what stands for a pod in the API."""
+
+    config: Config
+    dirs: Dirs
+    clock: Clock
+    random: Random
+    client: Client
+    recorder: EventRecorder
+    runtime: Runtime
+    porter: Porter
+    images: Images
+    objects: Objects
+    tokens: Tokens
+    handlers: Handlers
+    statuses: StatusWriter
+    facts: Callable[[], NodeFacts]
+    node: Callable[[], Object | None]
+    services: Callable[[], list[Object]]
+    admitted: Callable[[str], list[Object]]
+    mirror: Callable[[Object], Object | None]
+    resolver: Callable[[], Resolver]
+    memory_capacity_bytes: int
