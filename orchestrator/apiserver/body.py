@@ -1,4 +1,4 @@
-"""Request bodies: JSON or YAML, to plain data.
+"""Request bodies: JSON, YAML or Kubernetes' protobuf, to plain data.
 
 YAML means here what it means to kube-apiserver, YAML 1.1: `y`, `on` and `yes` are true, `0644` is octal, a date stays
 text. Errors: UnsupportedMediaType for other encodings, RequestEntityTooLarge over BODY_BYTES_MAX, BadRequest for text
@@ -16,6 +16,7 @@ import yaml
 from orchestrator.api.meta import Object
 from orchestrator.api.status import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from orchestrator.api.wire import Request
+from orchestrator.apiserver import protobuf
 from orchestrator.apiserver.encoding import JSON, YAML
 
 BODY_BYTES_MAX = 3 << 20
@@ -79,6 +80,9 @@ def read(request: Request) -> tuple[Object, bytes]:
         text = orjson.dumps(obj)
     elif kind in ("", JSON):
         obj, text = from_json(request.body), request.body
+    elif kind == protobuf.MEDIA_TYPE:
+        obj = protobuf.decode(request.body)
+        text = orjson.dumps(obj)
     else:
         raise UnsupportedMediaType(_UNKNOWN)
     if not isinstance(obj, dict):
