@@ -13,7 +13,8 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ from orchestrator.kubelet.server import interface, logfile, logoptions, stats
 from orchestrator.kubelet.server.access import Access
 from orchestrator.kubelet.server.commands import Commands
 from orchestrator.kubelet.server.containers import log_path, pod_of, running
-from orchestrator.kubelet.server.interface import Pods, Porter
+from orchestrator.kubelet.server.interface import Pods, Porter, Streaming
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,14 @@ class Runtime(interface.Commands, Protocol):
 
 async def serve(config: Config, pods: Pods, runtime: Runtime, porter: Porter, client: Client) -> None:
     """Runs until cancelled."""
-    endpoints = Endpoints(config, pods, runtime, porter)
-    application = make_application(endpoints, Access(client, config.node_name))
+    endpoints = Endpoints(config, pods, runtime, PodmanStreaming(runtime.libpod), porter)
+    async with listening(config, endpoints, Access(client, config.node_name)):
+        await asyncio.get_running_loop().create_future()
+
+
+@asynccontextmanager
+async def listening(config: Config, endpoints: Endpoints, access: Access) -> AsyncIterator[None]:
+    application = make_application(endpoints, access)
     # A handler is told when its caller goes: a followed log must not go on for nobody.
     runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
@@ -61,7 +68,7 @@ async def serve(config: Config, pods: Pods, runtime: Runtime, porter: Porter, cl
         )
         await site.start()
         log.info("serving", extra={"address": config.address or "*", "port": config.port})
-        await asyncio.get_running_loop().create_future()
+        yield
     finally:
         await runner.cleanup()
 
@@ -106,9 +113,11 @@ def make_application(endpoints: Endpoints, access: Access) -> web.Application:
 class Endpoints:
     """The endpoints that answer and are done; `commands` has those that take the connection over."""
 
-    def __init__(self, config: Config, pods: Pods, runtime: Runtime, porter: Porter) -> None:
+    def __init__(
+        self, config: Config, pods: Pods, runtime: interface.Commands, streaming: Streaming, porter: Porter
+    ) -> None:
         self._config, self._pods, self._runtime, self._porter = config, pods, runtime, porter
-        self.commands = Commands(pods, PodmanStreaming(runtime.libpod), porter, Path(config.porter_socket))
+        self.commands = Commands(pods, streaming, porter, Path(config.porter_socket))
 
     async def container_logs(self, request: web.Request) -> web.StreamResponse:
         options = logoptions.parse(request.query, time.time())
