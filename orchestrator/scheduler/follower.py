@@ -94,7 +94,9 @@ class Follower:
 
     def forget(self, pod: Pod) -> None:
         """Its binding failed."""
-        if self.assumed.pop(pod.key, None) is not None:
+        assumed = self.assumed.get(pod.key)
+        if assumed is not None and assumed.uid == pod.uid:  # not a later Pod of that name
+            del self.assumed[pod.key]
             self.snapshot.remove_pod(pod.key)
             self._tell(Change(ChangeKind.POD_DELETED, pod=pod))
 

@@ -13,7 +13,8 @@ Source: KEP-624 scheduling framework.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import ClassVar
@@ -177,7 +178,11 @@ class Framework:
         count = int(np.count_nonzero(feasible))
         if not count:
             return self.explain(cycle, nominated)
-        row = int(feasible.argmax()) if count == 1 else self._best(cycle, feasible)
+        promised = cycle.snapshot.row_of.get(cycle.pod.nominated_node)
+        if promised is not None and feasible[promised]:
+            row = promised  # Pods were removed there for this one
+        else:
+            row = int(feasible.argmax()) if count == 1 else self._best(cycle, feasible)
         return Chosen(cycle.snapshot.name_of(row), count)
 
     def feasible(self, cycle: Cycle) -> Mask:
@@ -197,12 +202,8 @@ class Framework:
         rows = [cycle.snapshot.row_of[name] for name in places if name in cycle.snapshot.row_of]
         if not mask[rows].any():
             return mask
-        guests = [pod.on(pod.nominated_node) for pod in nominated if pod.key not in cycle.snapshot.pods]
-        for pod in guests:
-            cycle.snapshot.put_pod(pod)
-        beside = self.feasible(cycle)
-        for pod in guests:
-            cycle.snapshot.remove_pod(pod.key)
+        with _guests(cycle.snapshot, nominated):
+            beside = self.feasible(cycle)
         mask = mask.copy()
         mask[rows] &= beside[rows]
         return mask
@@ -231,9 +232,16 @@ class Framework:
 
     def explain(self, cycle: Cycle, nominated: Sequence[Pod] = ()) -> Diagnosis:
         """Which plugin refused which node, each node by the first that did."""
-        left = cycle.snapshot.alive.copy()
         rejections: list[Rejection] = []
         plugins: set[str] = set()
+        left = self._explain(cycle, cycle.snapshot.alive.copy(), rejections, plugins)
+        if left.any() and nominated:  # these fit, but not beside the Pods that are to come there
+            with _guests(cycle.snapshot, nominated):
+                self._explain(cycle, left, rejections, plugins)
+        return Diagnosis(cycle.snapshot.node_count, frozenset(plugins), tuple(rejections))
+
+    def _explain(self, cycle: Cycle, left: Mask, rejections: list[Rejection], plugins: set[str]) -> Mask:
+        """Adds to the rejections of the nodes in `left`; returns those that no plugin refuses."""
         for plugin in self._filters:
             allowed = plugin.filter(cycle)
             if allowed is None:
@@ -242,15 +250,25 @@ class Framework:
             if rejected.any():
                 rejections += plugin.explain(cycle, rejected)
                 plugins.add(plugin.name)
-                left &= allowed
-        if left.any() and nominated:  # these fit only as long as the nominated Pods are not there
-            rejections.append(Rejection(left, "node(s) are kept for pods with higher priority"))
-            plugins.add("NodeResourcesFit")
-        return Diagnosis(cycle.snapshot.node_count, frozenset(plugins), tuple(rejections))
+                left = left & allowed
+        return left
 
     def helps(self, change: Change, pod: Pod, plugins: frozenset[str]) -> bool:
         """Whether the change may help a Pod that these plugins refused."""
         return any(self._by_name[name].helps(change, pod) for name in plugins if name in self._by_name)
+
+
+@contextmanager
+def _guests(snapshot: Snapshot, nominated: Sequence[Pod]) -> Iterator[None]:
+    """With the nominated Pods on their nodes."""
+    guests = [pod.on(pod.nominated_node) for pod in nominated if pod.key not in snapshot.pods]
+    for pod in guests:
+        snapshot.put_pod(pod)
+    try:
+        yield
+    finally:
+        for pod in guests:
+            snapshot.remove_pod(pod.key)
 
 
 def _overrides(plugin: Plugin, point: str) -> bool:

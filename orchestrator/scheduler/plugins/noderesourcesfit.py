@@ -39,8 +39,8 @@ class NodeResourcesFit(Plugin):
         self._scores = [float(point["score"]) * SCORE_MAX / _SHAPE_SCORE_MAX for point in shape]
 
     def filter(self, cycle: Cycle) -> Mask | None:
+        demanded = self._demanded(cycle)  # first: a resource not seen before gets its row
         free = cycle.snapshot.free
-        demanded = self._demanded(cycle)
         mask: Mask = free[demanded[0][0]] >= demanded[0][1]
         for index, value in demanded[1:]:
             mask &= free[index] >= value
