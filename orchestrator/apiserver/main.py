@@ -32,6 +32,7 @@ from orchestrator.apiserver.endpoint import Core
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.health import Health
 from orchestrator.apiserver.http import HttpServer, server_tls
+from orchestrator.apiserver.openapi import OpenApi
 from orchestrator.apiserver.server import ApiServer
 from orchestrator.apiserver.strategies.rewrite import StoreRewriter
 from orchestrator.apiserver.streams import table as streams
@@ -162,6 +163,7 @@ def new_uid() -> str:
 def add_routes(server: ApiServer, access: Access, state: _State) -> None:
     """The paths that are no resources."""
     discovery = Discovery(server.core.resources)
+    openapi = OpenApi(server.core.resources)
     health = Health(
         live={"ping": lambda: None, "etcd": lambda: server.core.store.failure},
         ready={"poststarthook/bootstrap": lambda: None if state.is_ready else "starting or stopping"},
@@ -185,6 +187,9 @@ def add_routes(server: ApiServer, access: Access, state: _State) -> None:
         "/api/": discovery.core,
         "/apis": discovery.groups,
         "/apis/": discovery.groups,
+        "/openapi/v2": openapi.v2,
+        "/openapi/v3": openapi.v3,
+        "/openapi/v3/": openapi.v3,
         "/version": version,
         "/metrics": metrics,
         "/.well-known/openid-configuration": openid,

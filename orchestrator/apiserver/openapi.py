@@ -1,0 +1,272 @@
+"""OpenAPI: the published schemas and the paths of what is served, for `kubectl explain`, apply and client generators.
+
+`/openapi/v3` lists a document a group version, each with a hash in its URL, so that clients may keep it for ever; a
+document is built when it is first asked for, and the last few are kept. `/openapi/v2` is all of it in the older format.
+Paths carry the verbs, the query parameters and the kinds, which is what clients look for in them; answers are described
+by their schema only. Source: Kubernetes docs, "OpenAPI"; KEP-2896.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from orchestrator.api import schema
+from orchestrator.api.resources import Resource, ResourceTable
+from orchestrator.api.status import NotFound
+from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED
+
+DOCUMENTS_KEPT = 4
+_KEPT_FOR_EVER = "public, immutable, max-age=31536000"
+_META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+_REFERENCE = "#/$defs/"
+_GVK = "x-kubernetes-group-version-kind"
+_METHODS = {"get": "get", "list": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
+_ACTIONS = {"get": "get", "list": "list", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
+_PATCHES = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+)
+_SELECTION = (
+    ("labelSelector", "string"), ("fieldSelector", "string"), ("limit", "integer"), ("continue", "string"),
+    ("resourceVersion", "string"), ("resourceVersionMatch", "string"), ("watch", "boolean"),
+    ("allowWatchBookmarks", "boolean"), ("sendInitialEvents", "boolean"), ("timeoutSeconds", "integer"),
+)  # fmt: skip
+_WRITING = (("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string"))
+_DELETION = (("dryRun", "string"), ("gracePeriodSeconds", "integer"), ("propagationPolicy", "string"))
+_PARAMETERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "list": _SELECTION,
+    "create": _WRITING,
+    "update": _WRITING,
+    "patch": (*_WRITING, ("force", "boolean")),
+    "delete": _DELETION,
+    "deletecollection": (*_SELECTION, *_DELETION),
+}
+
+
+class OpenApi:
+    def __init__(self, table: ResourceTable) -> None:
+        self._table = table
+        self._documents: OrderedDict[str, bytes] = OrderedDict()
+
+    async def v3(self, request: Request) -> Response:
+        """`/openapi/v3` and `/openapi/v3/{api/v1,apis/GROUP/VERSION}`."""
+        wanted = request.path.removeprefix("/openapi/v3").strip("/")
+        if not wanted:
+            paths = {root.strip("/"): {"serverRelativeURL": self._url(root)} for root in self._roots()}
+            return Response(200, dict(JSON_HEADERS), orjson.dumps({"paths": paths}))
+        root = f"/{wanted}"
+        if root not in self._roots():
+            raise NotFound(NOT_SERVED)
+        etag = f'"{self._hash(root)}"'
+        headers = {**JSON_HEADERS, "etag": etag}
+        if request.param("hash"):
+            headers["cache-control"] = _KEPT_FOR_EVER
+        if request.headers.get("if-none-match") == etag:
+            return Response(304, headers)
+        return Response(200, headers, self._kept(f"{root}?{self._hash(root)}", lambda: document_v3(self._rows(root))))
+
+    async def v2(self, request: Request) -> Response:
+        rows = list(self._table)
+        etag = f'"{_digest(rows)}"'
+        if request.headers.get("if-none-match") == etag:
+            return Response(304, {**JSON_HEADERS, "etag": etag})
+        return Response(200, {**JSON_HEADERS, "etag": etag}, self._kept(f"v2?{etag}", lambda: document_v2(rows)))
+
+    def _roots(self) -> list[str]:
+        return sorted({row.root for row in self._table})
+
+    def _rows(self, root: str) -> list[Resource]:
+        return [row for row in self._table if row.root == root]
+
+    def _hash(self, root: str) -> str:
+        return _digest(self._rows(root))
+
+    def _url(self, root: str) -> str:
+        return f"/openapi/v3{root}?hash={self._hash(root)}"
+
+    def _kept(self, key: str, build: Any) -> bytes:
+        found = self._documents.get(key)
+        if found is None:
+            found = orjson.dumps(build())
+            self._documents[key] = found
+            if len(self._documents) > DOCUMENTS_KEPT:
+                self._documents.popitem(last=False)
+        self._documents.move_to_end(key)
+        return found
+
+
+def _digest(rows: list[Resource]) -> str:
+    text = "\n".join(repr(row) for row in rows) + schema.VERSION
+    return hashlib.sha256(text.encode()).hexdigest().upper()[:32]
+
+
+# -- documents ---------------------------------------------------------------------------------------------------------
+
+
+def document_v3(rows: list[Resource]) -> dict[str, Any]:
+    schemas = {name: _converted(definition, "#/components/schemas/") for name, definition in _needed(rows)}
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": schema.VERSION},
+        "paths": _paths(rows, version=3),
+        "components": {"schemas": schemas},
+    }
+
+
+def document_v2(rows: list[Resource]) -> dict[str, Any]:
+    definitions = {name: _converted(definition, "#/definitions/") for name, definition in _needed(rows)}
+    return {
+        "swagger": "2.0",
+        "info": {"title": "Kubernetes", "version": schema.VERSION},
+        "paths": _paths(rows, version=2),
+        "definitions": definitions,
+    }
+
+
+def _needed(rows: list[Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The definitions of these kinds and their lists, and all that they refer to."""
+    known = schema.definitions()
+    waiting = [f"{_META}{kind}" for kind in ("DeleteOptions", "Status", "Patch")]
+    for row in rows:
+        for kind in (row.kind, row.list_kind, *(sub.kind for sub in row.subresources if sub.kind)):
+            waiting.append(schema.definition_name(row.group, row.version, kind))
+        for sub in row.subresources:
+            if sub.kind and sub.group_version:
+                group, _, version = sub.group_version.rpartition("/")
+                waiting.append(schema.definition_name(group, version, sub.kind))
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in known:
+            continue
+        seen.add(name)
+        definition = known.read(name)
+        waiting += _references(definition)
+        yield name, definition
+
+
+def _references(value: Any) -> list[str]:
+    found: list[str] = []
+    if isinstance(value, dict):
+        if isinstance(reference := value.get("$ref"), str):
+            found.append(reference.removeprefix(_REFERENCE))
+        for inner in value.values():
+            found += _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            found += _references(inner)
+    return found
+
+
+def _converted(value: Any, place: str) -> Any:
+    """A definition in terms of the document: no null types, references into `place`."""
+    if isinstance(value, list):
+        return [_converted(inner, place) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        if key == "type" and isinstance(inner, list):
+            found["type"] = next(kind for kind in inner if kind != "null")
+        elif key == "enum" and len(inner) == 1:
+            continue  # apiVersion and kind of a strict validator, not of the API
+        elif key == "$ref":
+            reference = {"$ref": place + inner.removeprefix(_REFERENCE)}
+            # Nothing may stand beside a reference in version 3.
+            found.update({"allOf": [reference]} if len(value) > 1 and "components" in place else reference)
+        else:
+            found[key] = _converted(inner, place)
+    if "oneOf" in found and "components" not in place:
+        del found["oneOf"]  # version 2 has no choice: Quantity and IntOrString are text there
+        found["type"] = "string"
+    if found.get("oneOf") and any(kind.get("type") == "integer" for kind in found["oneOf"]):
+        found["format"] = "int-or-string"
+    return found
+
+
+def _paths(rows: list[Resource], version: int) -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for row in rows:
+        scope = f"{row.root}/namespaces/{{namespace}}/{row.plural}" if row.namespaced else f"{row.root}/{row.plural}"
+        collection = {_verb_method(verb): _operation(row, verb, version) for verb in row.verbs if verb in
+                      ("list", "create", "deletecollection")}  # fmt: skip
+        single = {
+            _verb_method(verb): _operation(row, verb, version)
+            for verb in row.verbs
+            if verb in ("get", "update", "patch", "delete")
+        }
+        if row.namespaced and "list" in row.verbs:
+            paths[f"{row.root}/{row.plural}"] = {"get": _operation(row, "list", version)}
+        paths[scope] = {**collection, "parameters": _place(row, named=False, version=version)}
+        if single:
+            paths[f"{scope}/{{name}}"] = {**single, "parameters": _place(row, named=True, version=version)}
+        for sub in row.subresources:
+            operations: dict[str, Any] = {
+                _verb_method(verb): _operation(row, verb, version, sub.kind, sub.group_version, sub.name)
+                for verb in sub.verbs
+            }
+            operations["parameters"] = _place(row, named=True, version=version)
+            paths[f"{scope}/{{name}}/{sub.name}"] = operations
+    return paths
+
+
+def _verb_method(verb: str) -> str:
+    return _METHODS.get(verb, "delete")
+
+
+def _place(row: Resource, *, named: bool, version: int) -> list[dict[str, Any]]:
+    names = (["name"] if named else []) + (["namespace"] if row.namespaced else [])
+    return [
+        {"name": name, "in": "path", "required": True, "uniqueItems": True} | _typed("string", version)
+        for name in names
+    ]
+
+
+def _typed(kind: str, version: int) -> dict[str, Any]:
+    return {"schema": {"type": kind}} if version == 3 else {"type": kind}
+
+
+def _operation(
+    row: Resource, verb: str, version: int, kind: str = "", group_version: str = "", subresource: str = ""
+) -> dict[str, Any]:
+    group, _, served = (group_version or row.api_version).rpartition("/")
+    kind = kind or row.kind
+    shown = row.list_kind if verb == "list" else kind
+    place = "#/components/schemas/" if version == 3 else "#/definitions/"
+    name = schema.definition_name(group, served, shown)
+    body = {"$ref": place + (name if name in schema.definitions() else f"{_META}Status")}
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "query", "uniqueItems": True} | _typed(kind_, version)
+        for name, kind_ in _PARAMETERS.get(verb, ())
+    ]
+    scope = "Namespaced" if row.namespaced else ""
+    operation: dict[str, Any] = {
+        "operationId": f"{verb}{row.group.title().replace('.', '')}{row.version.title()}{scope}{row.kind}"
+        f"{subresource.title()}",
+        "tags": [f"{row.group or 'core'}_{row.version}"],
+        "x-kubernetes-action": _ACTIONS.get(verb, verb),
+        _GVK: {"group": group, "version": served, "kind": kind},
+        "parameters": parameters,
+    }
+    sent = body if verb in ("create", "update") else {"$ref": f"{place}{_META}Patch"} if verb == "patch" else None
+    media_types = _PATCHES if verb == "patch" else ("application/json", "application/yaml")
+    if version == 3:
+        if sent:
+            operation["requestBody"] = {"content": {media: {"schema": sent} for media in media_types}}
+        content = {media: {"schema": body} for media in ("application/json", "application/yaml")}
+        operation["responses"] = {"200": {"description": "OK", "content": content}}
+        return operation
+    if sent:
+        parameters.append({"name": "body", "in": "body", "required": True, "schema": sent})
+        operation["consumes"] = list(media_types)
+    operation["produces"] = ["application/json", "application/yaml"]
+    operation["responses"] = {"200": {"description": "OK", "schema": body}}
+    return operation
