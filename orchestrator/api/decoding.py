@@ -94,10 +94,10 @@ def _struct(obj: Object, kind: Type, trail: Trail, unknown: list[str]) -> None:
 
 
 def blank(kind: Type) -> Any:
-    """What Kubernetes writes for a field that was never set: `{}` with its own such fields, 0 or false."""
+    """What Kubernetes writes for a field that was never set: `{}` with its own such fields, "", 0 or false."""
     if kind.kind == STRUCT:
         return {name: blank(kind.fields[name].type) for name in kind.always}
-    return False if kind.kind == BOOL else 0
+    return {BOOL: False, STRING: ""}.get(kind.kind, 0)
 
 
 def _decode(value: Any, kind: Type, trail: Trail, owner: Type, unknown: list[str]) -> Any:
@@ -171,18 +171,19 @@ def _quantity(value: Any) -> str:
 
 
 def _time(value: str, kind: str) -> str:
-    if (_SECONDS if kind == TIME else _MICROS).match(value):
-        form = ""
-    else:
-        form = "2006-01-02T15:04:05Z07:00" if kind == TIME else "2006-01-02T15:04:05.000000Z07:00"
+    form = "2006-01-02T15:04:05Z07:00" if kind == TIME else "2006-01-02T15:04:05.000000Z07:00"
     try:
         seconds = parse_time(value)
     except ValueError as error:
-        form = form or "2006-01-02T15:04:05Z07:00"
         raise DecodeError(f'parsing time "{value}" as "{form}": cannot parse "{value}" as "2006"') from error
-    if not form:
+    if (_SECONDS if kind == TIME else _MICROS).match(value):
         return value
-    return format_time(seconds) if kind == TIME else format_micro_time(seconds)
+    if kind == TIME:
+        return format_time(seconds)
+    if not re.search(r"\.\d{6}(Z|[+-]\d\d:\d\d)$", value):  # unlike Time, a MicroTime has exactly six digits
+        rest = re.sub(r"^.{19}", "", value)
+        raise DecodeError(f'parsing time "{value}" as "{form}": cannot parse "{rest}" as ".000000"')
+    return format_micro_time(seconds)
 
 
 def _bytes(value: str) -> str:

@@ -6,7 +6,7 @@ pays for the kinds it sees (a Pod: 3 ms and 1 MiB, once; all kinds: 10 ms and 3 
 
 The Go names that kube-apiserver's messages show and the schemas lack are in `go_types.json`: per definition `go`
 (field → Go type), `embedded` (field → the Go struct inlined around it), `zero` (fields whose "", 0 or false is not
-written back), `always` (structs, numbers and truth values that are written even when empty).
+written back), `always` (structs and scalars that are written even when empty).
 Source: OpenAPI of Kubernetes v1.36; API conventions, "Merge strategies" (list and map types).
 """
 
@@ -76,7 +76,7 @@ class Type:
         self.list_keys: tuple[str, ...] = ()
         self.map_type = ""  # atomic or granular; "" is granular
         self.zero: frozenset[str] = frozenset()  # fields not written back when "", 0 or false
-        self.always: tuple[str, ...] = ()  # fields written even when empty: {}, 0, false
+        self.always: tuple[str, ...] = ()  # fields written even when empty: {}, "", 0, false
         self.plain = {STRING: str, BOOL: bool}.get(kind)  # the Python class that needs no further look
         self._definition = definition
         self._fields: dict[str, Field] | None = None

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.api import conditions, meta
-from orchestrator.api.kinds import faults, formats, pod_faults, podspec, table
+from orchestrator.api.kinds import faults, formats, pod_faults, pod_warnings, podspec, table
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, duration, integer, since, wide
-from orchestrator.api.kinds.values import label_selector, nonnegative, one_of, selects
+from orchestrator.api.kinds.values import is_readable, label_selector, nonnegative, one_of, selects
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CRONJOBS, JOBS
 from orchestrator.api.status import Cause
@@ -50,7 +50,7 @@ def default_job_spec(spec: dict[str, Any]) -> None:
     spec.setdefault("manualSelector", False)
     for rule in (policy or {}).get("rules") or ():
         for pattern in rule.get("onPodConditions") or ():
-            pattern.setdefault("status", "True")
+            pattern["status"] = pattern.get("status") or "True"
 
 
 def default_job(obj: Object) -> None:
@@ -104,8 +104,8 @@ def job(obj: Object) -> list[Cause]:
         causes.append(faults.required("spec.selector"))
     else:
         causes += label_selector(selector, "spec.selector")
-    labels = meta.labels(spec.get("template") or {})
-    if selector is not None and not selects(selector, labels):
+    labels = meta.metadata(spec.get("template") or {}).get("labels")
+    if is_readable(selector) and not selects(selector, labels):
         detail = "`selector` does not match template `labels`"
         causes.append(faults.invalid("spec.template.metadata.labels", labels, detail))
     completions = spec.get("completions") or 0
@@ -475,6 +475,7 @@ RULES = (
         faults=job,
         update_faults=job_update,
         status_faults=job_status,
+        warnings=pod_warnings.of_template,
         columns=(NAME, *table.texts("Status", "Completions", "Duration"), AGE, *WIDE),
         cells=_job_cells,
     ),
@@ -484,6 +485,7 @@ RULES = (
         default=default_cron_job,
         faults=cron_job,
         update_faults=lambda new, old: cron_job(new),
+        warnings=pod_warnings.of_job_template,
         columns=(
             NAME,
             *table.texts("Schedule", "Timezone"),

@@ -22,6 +22,7 @@ Json = Mapping[str, Any]
 NAME_LABEL = "kubernetes.io/metadata.name"
 FINALIZER = "kubernetes"
 ROLE_PREFIX, ROLE_LABEL = "node-role.kubernetes.io/", "kubernetes.io/role"
+TAINTS = "metadata.taints"  # sic: the path that kube-apiserver names
 ONCE = 'node updates may not change {} except from "" to valid'
 
 
@@ -64,7 +65,7 @@ def default_node(obj: Object) -> None:
 
 def node(obj: Object) -> list[Cause]:
     spec = obj.get("spec") or {}
-    causes = taints(spec.get("taints") or (), "spec.taints") + _amounts(obj)
+    causes = taints(spec.get("taints") or (), TAINTS) + _amounts(obj)
     ranges = spec.get("podCIDRs") or []
     for index, value in enumerate(ranges):
         causes += faults.each(f"spec.podCIDRs[{index}]", value, formats.cidr(value))
@@ -122,7 +123,7 @@ def node_update(new: Object, old: Object) -> list[Cause]:
         causes.append(faults.forbidden("spec.podCIDRs", ONCE.format("podCIDR")))
     if before.get("providerID") and spec.get("providerID") != before["providerID"]:
         causes.append(faults.forbidden("spec.providerID", ONCE.format("providerID")))
-    return causes + taints(spec.get("taints") or (), "spec.taints")
+    return causes + taints(spec.get("taints") or (), TAINTS)
 
 
 def _namespace_cells(obj: Object, now: float) -> Cells:

@@ -134,10 +134,13 @@ def lease(obj: Object) -> list[Cause]:
     if spec.get("leaseTransitions", 0) < 0:
         detail = "must be greater than or equal to 0"
         causes.append(faults.invalid("spec.leaseTransitions", spec["leaseTransitions"], detail))
-    if spec.get("preferredHolder") and not spec.get("strategy"):
-        detail = "may only be specified if `strategy` is defined"
-        causes.append(faults.forbidden("spec.preferredHolder", detail))
     return causes
+
+
+def default_lease(obj: Object) -> None:
+    """Coordinated election is behind a gate that is off in v1.36; its fields are dropped."""
+    for name in ("strategy", "preferredHolder"):
+        (obj.get("spec") or {}).pop(name, None)
 
 
 def _lease_cells(obj: Object, now: float) -> Cells:
@@ -149,6 +152,7 @@ RULES = (
     KindRules(resource=EVENTS_V1, faults=event_v1, columns=COLUMNS, cells=_cells),
     KindRules(
         resource=LEASES,
+        default=default_lease,
         faults=lease,
         update_faults=lambda new, old: lease(new),
         columns=(NAME, *table.texts("Holder"), AGE),

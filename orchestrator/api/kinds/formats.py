@@ -79,6 +79,17 @@ def dns_subdomain(name: str, is_prefix: bool = False) -> list[str]:
     return complaints
 
 
+def search_domain(name: str) -> list[str]:
+    """A DNS search path: a subdomain whose labels may have underscores."""
+    label = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+    pattern = rf"{label}(\.{label})*"
+    complaints = [too_long(253)] if len(name) > 253 else []
+    if not _matches(pattern, name):
+        rule = _SUBDOMAIN_RULE.replace("characters, '-'", "characters, '_', '-'")
+        complaints.append(_regex(rule, pattern, "example.com"))
+    return complaints
+
+
 def dns_label(name: str, is_prefix: bool = False) -> list[str]:
     name = _unmasked(name, is_prefix)
     complaints = [too_long(63)] if len(name) > 63 else []

@@ -14,6 +14,7 @@ from orchestrator.api.meta import Object
 from orchestrator.api.status import Cause
 
 ANNOTATIONS_BYTES_MAX = 256 * 1024
+STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 _SYSTEM_FIELDS = ("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "selfLink", "uid")
 _IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
@@ -29,9 +30,10 @@ def carry_over(new: Object, old: Object) -> None:
     """System fields that an update left out come from the stored object; a deletion cannot be taken back."""
     metadata, kept = new.setdefault("metadata", {}), old.get("metadata") or {}
     for name in (*_SYSTEM_FIELDS, "generation"):
-        if kept.get(name) is not None and (name == "generation" or metadata.get(name) in (None, "")):
+        is_ours = name in ("creationTimestamp", "generation")  # whatever the client says
+        if kept.get(name) is not None and (is_ours or metadata.get(name) in (None, "")):
             metadata[name] = kept[name]
-        elif name == "generation":
+        elif is_ours:
             metadata.pop(name, None)
 
 
@@ -130,6 +132,10 @@ def _finalizers(names: list[str]) -> list[Cause]:
     causes: list[Cause] = []
     for name in names:
         causes += faults.each(path, name, formats.qualified_name(name))
+    for index, name in enumerate(names):
+        if "/" not in name and name not in STANDARD_FINALIZERS:
+            detail = "name is neither a standard finalizer name nor is it fully qualified"
+            causes.append(faults.invalid(f"{path}[{index}]", name, detail))
     if {"orphan", "foregroundDeletion"} <= set(names):
         detail = "finalizer orphan and foregroundDeletion cannot be both set"
         causes.append(faults.invalid(path, names, detail))

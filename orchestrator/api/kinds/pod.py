@@ -7,7 +7,7 @@ Source: core/v1 API reference, Pod.
 from __future__ import annotations
 
 from orchestrator.api import meta
-from orchestrator.api.kinds import pod_faults, podspec, table
+from orchestrator.api.kinds import pod_faults, pod_warnings, podspec, table
 from orchestrator.api.kinds.pod_table import COLUMNS, cells
 from orchestrator.api.kinds.qos import qos_class
 from orchestrator.api.kinds.rules import KindRules
@@ -44,11 +44,13 @@ RULES = (
         faults=pod_faults.create,
         update_faults=pod_faults.update,
         status_faults=pod_faults.status_update,
+        warnings=pod_warnings.of_pod,
         columns=COLUMNS,
         cells=cells,
     ),
     KindRules(
         resource=PODTEMPLATES,
+        has_generation=True,
         default=podspec.default_template,
         faults=lambda obj: pod_faults.template(obj.get("template"), "template"),
         update_faults=lambda new, old: pod_faults.template(new.get("template"), "template"),

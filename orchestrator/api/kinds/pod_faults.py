@@ -34,6 +34,9 @@ def create(pod: Object) -> list[Cause]:
     causes = spec(spec_, "spec", pod_name=(pod.get("metadata") or {}).get("name") or "")
     for kind in ("containers", "initContainers"):
         causes += _image_blanks(spec_.get(kind) or (), f"spec.{kind}")
+    if spec_.get("schedulingGates") and spec_.get("nodeName"):
+        detail = "cannot be set until all schedulingGates have been cleared"
+        causes.append(faults.forbidden("spec.nodeName", detail))
     if spec_.get("ephemeralContainers"):
         detail = "cannot be set on create"
         causes.append(faults.forbidden("spec.ephemeralContainers", detail))
@@ -70,8 +73,8 @@ def spec(found: Json, path: str, *, pod_name: str = "") -> list[Cause]:
     causes += _ephemeral_containers(found, path, volumes, claims)
     causes += resource_faults.requirements(found.get("resources"), f"{path}.resources", claims)
     causes += _host_network(found, path)
-    causes += one_of(found.get("restartPolicy"), f"{path}.restartPolicy", ("Always", "Never", "OnFailure"))
-    policies = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+    causes += one_of(found.get("restartPolicy"), f"{path}.restartPolicy", ("Always", "OnFailure", "Never"))
+    policies = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
     causes += one_of(found.get("dnsPolicy"), f"{path}.dnsPolicy", policies)
     causes += check_labels(found.get("nodeSelector"), f"{path}.nodeSelector")
     causes += _security(found, path)
@@ -235,8 +238,7 @@ def _dns_config(found: Json, path: str) -> list[Cause]:
     for index, search in enumerate(searches):
         name = search.removesuffix(".")
         if search != ".":
-            complaints = formats.dns_subdomain(name.replace("_", "a"))
-            causes += faults.each(f"{path}.searches[{index}]", search, complaints)
+            causes += faults.each(f"{path}.searches[{index}]", search, formats.search_domain(name))
     for index, option in enumerate(config.get("options") or ()):
         if not option.get("name"):
             causes.append(faults.required(f"{path}.options[{index}]", "must not be empty"))

@@ -53,7 +53,18 @@ def amount(name: str, value: Any, path: str) -> list[Cause]:
     causes = nonnegative_quantity(value, path)
     if (name in INTEGERS or _is_extended(name)) and quantity.millis(value) % 1000:
         causes.append(faults.invalid(path, value, "must be an integer"))
+    if name.startswith(_HUGE):
+        causes += _huge_pages(name, value, path)
     return causes
+
+
+def _huge_pages(name: str, value: Any, path: str) -> list[Cause]:
+    try:
+        size = quantity.parse(name.removeprefix(_HUGE))
+    except quantity.QuantityError:
+        return []
+    whole = size > 0 and quantity.parse(value) % size == 0
+    return [] if whole else [faults.invalid(path, value, f"{value} is not positive integer multiple of {name}")]
 
 
 def requirements(resources: Json | None, path: str, claims: Collection[str] = ()) -> list[Cause]:
@@ -61,10 +72,10 @@ def requirements(resources: Json | None, path: str, claims: Collection[str] = ()
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     causes: list[Cause] = []
     for name, value in sorted(limits.items()):
-        causes += container_resource_name(name, f"{path}.limits")
+        causes += container_resource_name(name, f"{path}.limits[{name}]")
         causes += amount(name, value, f"{path}.limits[{name}]")
     for name, value in sorted(requests.items()):
-        causes += container_resource_name(name, f"{path}.requests")
+        causes += container_resource_name(name, f"{path}.requests[{name}]")
         causes += amount(name, value, f"{path}.requests[{name}]")
         causes += _within_limit(name, value, limits.get(name), path)
     names = {*limits, *requests}

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator.api import decoding, schema
 from orchestrator.api.kinds import formats, metadata
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age
 from orchestrator.api.meta import Object, name
@@ -77,7 +78,8 @@ class KindRules:
         metadata.wipe_system_fields(obj)
         obj["metadata"] |= {"uid": uid, "creationTimestamp": now} if uid else {}
         if self.has_status and self.clears_status:
-            obj["status"] = {}
+            kind = schema.type_of(self.resource)
+            obj["status"] = decoding.blank(kind.fields["status"].type) if kind and "status" in kind.fields else {}
         if self.has_generation:
             obj["metadata"]["generation"] = 1
         self.on_create(obj)

@@ -30,10 +30,10 @@ def in_range(value: int | None, path: str, low: int, high: int) -> list[Cause]:
 
 
 def one_of(value: Any, path: str, supported: Collection[str], *, required: bool = True) -> list[Cause]:
-    """An enumeration; shown sorted."""
+    """An enumeration, shown in the given order: sorted nearly everywhere upstream."""
     if not value:
         return [faults.required(path)] if required else []
-    return [] if value in supported else [faults.not_supported(path, value, sorted(supported))]
+    return [] if value in supported else [faults.not_supported(path, value, supported)]
 
 
 def name_of(value: str | None, path: str, name_format: formats.NameFormat, *, required: bool = False) -> list[Cause]:
@@ -92,6 +92,18 @@ def _requirement(expression: Json, path: str) -> list[Cause]:
     for index, value in enumerate(values):
         causes += faults.each(f"{path}.values[{index}]", value, formats.label_value(value))
     return causes
+
+
+def is_readable(selector: Json | None) -> bool:
+    try:
+        selectors.from_json(selector)
+    except (selectors.SelectorError, KeyError):
+        return False
+    return all(
+        bool(e.get("values")) == (e.get("operator") in ("In", "NotIn"))
+        and not formats.qualified_name(e.get("key") or "")
+        for e in (selector or {}).get("matchExpressions") or ()
+    )
 
 
 def selects(selector: Json | None, labels: Mapping[str, str] | None) -> bool:

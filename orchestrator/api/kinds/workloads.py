@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.api import meta
-from orchestrator.api.kinds import faults, formats, pod_faults, podspec, table
+from orchestrator.api.kinds import faults, formats, pod_faults, pod_warnings, podspec, table
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, integer, wide
 from orchestrator.api.kinds.values import (
     amount,
     at_most_100_percent,
     int_or_percent,
+    is_readable,
     label_selector,
     nonnegative,
     selects,
@@ -34,6 +35,7 @@ from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
 
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 MISMATCH = "`selector` does not match template `labels`"
 WIDE = (wide("Containers"), wide("Images"), wide("Selector"))
 
@@ -69,6 +71,7 @@ def default_replica_set(obj: Object) -> None:
 def default_daemon_set(obj: Object) -> None:
     spec = _spec(obj)
     podspec.default_template(spec)
+    obj.setdefault("metadata", {}).setdefault("annotations", {}).setdefault(TEMPLATE_GENERATION, "0")
     strategy = spec.setdefault("updateStrategy", {})
     if not strategy.get("type"):
         strategy["type"] = "RollingUpdate"
@@ -77,6 +80,19 @@ def default_daemon_set(obj: Object) -> None:
         rolling.setdefault("maxUnavailable", 1)
         rolling.setdefault("maxSurge", 0)
     spec.setdefault("revisionHistoryLimit", 10)
+
+
+def create_daemon_set(obj: Object) -> None:
+    """The template's own generation is kept as an annotation."""
+    obj["metadata"].setdefault("annotations", {})[TEMPLATE_GENERATION] = "1"
+
+
+def update_daemon_set(new: Object, old: Object) -> None:
+    count = int(meta.annotations(old).get(TEMPLATE_GENERATION) or 0)
+    if _spec(new).get("template") != _spec(old).get("template"):
+        count += 1
+    if count:
+        new["metadata"].setdefault("annotations", {})[TEMPLATE_GENERATION] = str(count)
 
 
 def default_stateful_set(obj: Object) -> None:
@@ -90,7 +106,7 @@ def default_stateful_set(obj: Object) -> None:
         strategy.setdefault("rollingUpdate", {})
     if strategy["type"] == "RollingUpdate" and strategy.get("rollingUpdate") is not None:
         strategy["rollingUpdate"].setdefault("partition", 0)
-        strategy["rollingUpdate"].setdefault("maxUnavailable", 1)
+        strategy["rollingUpdate"].pop("maxUnavailable", None)  # behind a gate that is off in v1.36
     retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
     for name in ("whenDeleted", "whenScaled"):
         if not retention.get(name):
@@ -131,9 +147,12 @@ def _selector(spec: Json, kind: str) -> list[Cause]:
 
 def _template(spec: Json, kind: str, *, template: Json | None = None) -> list[Cause]:
     found = template if template is not None else (spec.get("template") or {})
-    labels = (found.get("metadata") or {}).get("labels") or {}
+    labels = (found.get("metadata") or {}).get("labels")
+    selector = spec.get("selector")
+    if not is_readable(selector):
+        return [faults.invalid("spec.selector", selector, "invalid label selector")]
     causes: list[Cause] = []
-    if spec.get("selector") is not None and not selects(spec.get("selector"), labels):
+    if not selects(selector, labels):
         causes.append(faults.invalid("spec.template.metadata.labels", labels, MISMATCH))
     causes += pod_faults.template(found, "spec.template")
     return causes + _always_restarts(found, kind)
@@ -206,8 +225,8 @@ def daemon_set(obj: Object) -> list[Cause]:
     selector = spec.get("selector")
     causes = label_selector(selector, "spec.selector")
     template = spec.get("template") or {}
-    labels = (template.get("metadata") or {}).get("labels") or {}
-    if not selects(selector, labels):
+    labels = (template.get("metadata") or {}).get("labels")
+    if is_readable(selector) and not selects(selector, labels):
         causes.append(faults.invalid("spec.template.metadata.labels", labels, MISMATCH))
     if selector is not None and not selector.get("matchLabels") and not selector.get("matchExpressions"):
         causes.append(faults.invalid("spec.selector", selector, "empty selector is invalid for daemonset"))
@@ -283,14 +302,7 @@ def _stateful_strategy(strategy: Json) -> list[Cause]:
             return [faults.invalid(f"{path}.rollingUpdate", rolling, detail)] if rolling is not None else []
         case "RollingUpdate":
             at = f"{path}.rollingUpdate"
-            unavailable = (rolling or {}).get("maxUnavailable")
-            causes = nonnegative(rolling or {}, at, "partition")
-            if unavailable is not None:
-                causes += int_or_percent(unavailable, f"{at}.maxUnavailable")
-                if amount(unavailable) == 0:
-                    causes.append(faults.invalid(f"{at}.maxUnavailable", unavailable, "cannot be 0"))
-                causes += at_most_100_percent(unavailable, f"{at}.maxUnavailable")
-            return causes
+            return nonnegative(rolling or {}, at, "partition")
     return [faults.invalid(path, strategy, "must be 'RollingUpdate' or 'OnDelete'")]
 
 
@@ -424,6 +436,7 @@ RULES = (
         faults=deployment,
         update_faults=deployment_update,
         status_faults=status_update,
+        warnings=pod_warnings.of_template,
         columns=(NAME, *table.texts("Ready", "Up-to-date", "Available"), AGE, *WIDE),
         cells=_deployment_cells,
     ),
@@ -434,6 +447,7 @@ RULES = (
         faults=replica_set,
         update_faults=replica_set_update,
         status_faults=status_update,
+        warnings=pod_warnings.of_template,
         columns=REPLICA_COLUMNS,
         cells=_replica_set_cells,
     ),
@@ -444,6 +458,7 @@ RULES = (
         faults=replication_controller,
         update_faults=replication_controller_update,
         status_faults=status_update,
+        warnings=pod_warnings.of_template,
         columns=REPLICA_COLUMNS,
         cells=_replica_set_cells,
     ),
@@ -451,9 +466,12 @@ RULES = (
         resource=DAEMONSETS,
         has_generation=True,
         default=default_daemon_set,
+        on_create=create_daemon_set,
+        on_update=update_daemon_set,
         faults=daemon_set,
         update_faults=daemon_set_update,
         status_faults=status_update,
+        warnings=pod_warnings.of_template,
         columns=(
             NAME,
             *map(integer, ("Desired", "Current", "Ready", "Up-to-date", "Available")),
@@ -471,6 +489,7 @@ RULES = (
         faults=stateful_set,
         update_faults=stateful_set_update,
         status_faults=status_update,
+        warnings=pod_warnings.of_template,
         columns=(NAME, Column("Ready"), AGE, *WIDE[:2]),
         cells=_stateful_set_cells,
     ),

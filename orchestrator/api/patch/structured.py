@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.api import schema
+from orchestrator.api import decoding, schema
 from orchestrator.api.patch import field_sets
 from orchestrator.api.patch.field_sets import FieldSet
 from orchestrator.api.schema import ANY, ANY_TYPE, BOOL, BYTES, INTEGER, LIST, MAP, NUMBER, STRING, STRUCT, Type
@@ -84,7 +84,7 @@ def unset(kind: Type) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name in kind.always:
         inner = kind.fields[name].type
-        made[name] = unset(inner) if inner.kind == STRUCT else (False if inner.kind == BOOL else 0)
+        made[name] = unset(inner) if inner.kind == STRUCT else decoding.blank(inner)
     for name, known in kind.fields.items():
         if known.required and known.type.kind in (LIST, MAP):
             made[name] = None

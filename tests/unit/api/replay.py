@@ -7,6 +7,7 @@ else: no admission, no authorization, no addresses. Answers are compared by `ans
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -52,7 +53,8 @@ class Replay:
         if step["method"] == "POST":
             obj = orjson.loads(body)
             warnings = decoding.check(obj, resource, check, body)
-            return 201, self._create(resource, namespace, obj, writer, dry), warnings
+            created = self._create(resource, namespace, obj, writer, dry)
+            return 201, created, warnings + rules(resource).warnings(created)
         live = self.objects.get(key)
         if step["method"] == "PATCH" and step.get("type") == request.APPLY_PATCH:
             new, warnings = self._apply(live, body, resource, writer, query.get("force") == "true", namespace, name)
@@ -89,9 +91,9 @@ class Replay:
         if resource.namespaced:
             obj.setdefault("metadata", {}).setdefault("namespace", namespace)
         rule.default(obj)
-        rule.prepare_create(obj, uid=UID, now=NOW)
         if not applied:
             managed_fields.record_update(None, obj, kind, writer, rule.reset_fields())
+        rule.prepare_create(obj, uid=UID, now=NOW)
         if causes := rule.validate_create(obj):
             raise status.invalid(resource.group, resource.kind, meta.name(obj), causes)
         return self._keep(resource, obj, dry)
@@ -101,9 +103,9 @@ class Replay:
         new["apiVersion"], new["kind"] = resource.api_version, resource.kind
         new["metadata"].setdefault("namespace", meta.namespace(live)) if resource.namespaced else None
         rule.default(new)
-        rule.prepare_update(new, live, writer.subresource)
         if not applied:
             managed_fields.record_update(live, new, kind, writer, rule.reset_fields(writer.subresource))
+        rule.prepare_update(new, live, writer.subresource)
         if causes := rule.validate_update(new, live, writer.subresource):
             raise status.invalid(resource.group, resource.kind, meta.name(live), causes)
         managed_fields.keep_times_if_unchanged(new, live)
@@ -129,27 +131,41 @@ def _locate(path: str) -> tuple[Resource, str, str, str]:
 
 
 VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "selfLink")
+# Upstream shows a value as its own Go struct in places, and a change as a diff of such; we show the wire's words.
+SHOWN_OBJECT = re.compile(r"(Invalid|Unsupported|Duplicate) value: \{.*?\}(?=$|: [^{}]*$)", re.DOTALL)
 
 
 def answer_of(code: int, body: Any, warnings: list[str], *, whole: bool) -> dict[str, Any]:
-    """What is compared of an answer: of a failure reason, message and causes; of a success the object, if `whole`."""
+    """What is compared of an answer: of a failure reason, message and causes; of a success the object, if `whole`.
+
+    The order of several causes is not: kube-apiserver walks Go maps, which have none.
+    """
     answer: dict[str, Any] = {"code": code}
     if warnings:
-        answer["warnings"] = warnings
+        answer["warnings"] = sorted(warnings)
     if code >= 400 and isinstance(body, dict):
-        answer["reason"] = body.get("reason", "")
-        answer["message"] = body.get("message", "")
         causes = (body.get("details") or {}).get("causes") or []
-        answer["causes"] = sorted({(c.get("field", ""), c["reason"], c["message"]) for c in causes})
-        answer["causes"] = [list(cause) for cause in answer["causes"]]
+        found = sorted({(c.get("field", ""), c["reason"], _comparable(c["message"])) for c in causes})
+        message = body.get("message", "")
+        answer["reason"] = body.get("reason", "")
+        answer["message"] = _comparable(message) if len(found) < 2 else message.partition(" is invalid: ")[0]
+        answer["causes"] = [list(cause) for cause in found]
     elif whole:
         answer["object"] = stable(body)
     return answer
 
 
+def _comparable(message: str) -> str:
+    head, separator, _ = message.partition("previously negative)\n")
+    message = head + separator.rstrip("\n")
+    if message.startswith("failed to create typed"):
+        message = "\n".join(sorted(message.split("\n")))
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", UID, SHOWN_OBJECT.sub(r"\1 value: {…}", message))
+
+
 def stable(obj: dict[str, Any]) -> dict[str, Any]:
-    """Without what differs from run to run."""
-    obj = orjson.loads(orjson.dumps(obj))
+    """Without what differs from run to run, and without explicit nulls at the top."""
+    obj = {name: value for name, value in orjson.loads(orjson.dumps(obj)).items() if value is not None}
     for name in VOLATILE:
         obj["metadata"].pop(name, None)
     for entry in obj["metadata"].get("managedFields") or ():
