@@ -64,9 +64,7 @@ def install_kubectl() -> None:
         apt = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in options.items())]
         try:
             subprocess.run([*apt, "update"], check=True, capture_output=True, text=True)
-            subprocess.run(
-                [*apt, "download", "kubectl"], check=True, capture_output=True, text=True, cwd=place
-            )
+            subprocess.run([*apt, "download", "kubectl"], check=True, capture_output=True, text=True, cwd=place)
             (package,) = place.glob("*.deb")
             subprocess.run(["dpkg-deb", "-x", str(package), str(place / "root")], check=True, capture_output=True)
         except (subprocess.CalledProcessError, ValueError) as error:

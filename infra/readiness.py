@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from infra.install.components import ROLE_LABEL
 from infra.local.control import Control
 from infra.topology import Topology
 from orchestrator.api import meta
@@ -67,14 +68,23 @@ async def wait_api(kubeconfig: Path) -> None:
     raise NotReady(f"the API server is not ready after {API_TIMEOUT_S:.0f} s: {seen}")
 
 
-async def wait_nodes(kubeconfig: Path, wanted: Sequence[str]) -> None:
+async def label_roles(client: Client, nodes: Sequence[Object], control_planes: Sequence[str]) -> None:
+    """kubelets may not name their own node's role, so whoever installs them does, as kubeadm."""
+    for node in nodes:
+        if meta.name(node) in control_planes and ROLE_LABEL not in meta.labels(node):
+            await client.patch(NODES, meta.name(node), "", {"metadata": {"labels": {ROLE_LABEL: ""}}})
+
+
+async def wait_nodes(kubeconfig: Path, topology: Topology) -> None:
     client = Client.from_kubeconfig(kubeconfig, user_agent="sampan")
     missing = "nodes could not be listed"
     deadline = time.monotonic() + NODES_TIMEOUT_S
     try:
         while time.monotonic() < deadline:
             try:
-                missing = why_not_ready((await client.list(NODES)).items, wanted)
+                nodes = (await client.list(NODES)).items
+                await label_roles(client, nodes, [topology.control_plane.name])
+                missing = why_not_ready(nodes, [node.name for node in topology.nodes])
                 if not missing:
                     return
             except (ApiError, OSError) as error:

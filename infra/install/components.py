@@ -92,7 +92,6 @@ def _config(component: str, topology: Topology, node: Node) -> File:
         dns_service=topology.networks.dns_service,
         kubernetes_service=topology.networks.kubernetes_service,
         cgroup_parent=CGROUP_PARENT,
-        labels={ROLE_LABEL: ""} if is_control_plane else {},
         taints=taints,
     )
     return _file(f"{component}.yaml", text.encode())

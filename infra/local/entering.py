@@ -89,7 +89,9 @@ def _run(pidfd: int, node_cgroup: str, account: Account, output: int, main: Call
         main()
         code = 0
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:

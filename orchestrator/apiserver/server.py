@@ -87,6 +87,9 @@ class ApiServer:
         if "impersonate-user" in request.headers or "impersonate-group" in request.headers:
             user = acting_as(request, user, self._authorizer)
         attributes = requests.attributes(info, user)
+        if request.query:  # what a node may list or watch depends on them
+            attributes.field_selector = request.param("fieldSelector")
+            attributes.label_selector = request.param("labelSelector")
         decision = self._authorizer.authorize(attributes)
         if not decision.allowed:
             raise refusal(attributes, decision.reason)

@@ -2,8 +2,8 @@
 
 `server`: API server, scheduler and controllers. The latter two call the API server's one function instead of a
 socket, under the user names that their certificates would give them, through the same authorization and admission.
-`node`: porter, proxy and DNS as root. The porter acts as its node and sees that node's pods; proxy and DNS share one
-client and its informers, so Services and EndpointSlices are watched and held once.
+`node`: porter, proxy and DNS as root, as one user with one client and its informers, so that nodes, services and
+endpoint slices are watched and held once.
 If one of them fails, all end, and the supervisor starts them again.
 """
 
@@ -29,10 +29,10 @@ USERS = {
 async def server(folder: Path) -> None:
     api, api_config = load("api-server", folder / "api-server.yaml")
     parts = {name: load(name, folder / f"{name}.yaml") for name in USERS}
-    async with api.serving(api_config) as handle, asyncio.TaskGroup() as tasks:
+    async with api.running(api_config) as served, asyncio.TaskGroup() as tasks:
         for name, (module, config) in parts.items():
             user, agent = USERS[name]
-            transport = InProcessTransport(handle, Identity(user, (AUTHENTICATED,)))
+            transport = InProcessTransport(served.handle, Identity(user, (AUTHENTICATED,)))
             tasks.create_task(module.run(config, Client(transport, agent)), name=name)
 
 
@@ -43,7 +43,7 @@ async def node(folder: Path) -> None:
     client = Client.from_kubeconfig(proxy_config.kubeconfig, user_agent="sampan-node")
     try:
         async with Informers(client) as informers, asyncio.TaskGroup() as tasks:
-            tasks.create_task(porter.run(porter_config), name="porter")
+            tasks.create_task(porter.run(porter_config, client, informers), name="porter")
             tasks.create_task(proxy.run(proxy_config, client, informers), name="proxy")
             tasks.create_task(dns.run(dns_config, client, informers), name="dns")
     finally:
