@@ -24,6 +24,7 @@ from orchestrator.apiserver.admission.defaulttolerationseconds import DefaultTol
 from orchestrator.apiserver.admission.limitranger import LimitRanger
 from orchestrator.apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from orchestrator.apiserver.admission.noderestriction import NodeRestriction
+from orchestrator.apiserver.admission.podsecurity import PodSecurity
 from orchestrator.apiserver.admission.priority import SYSTEM_CLASSES, Priority
 from orchestrator.apiserver.admission.resourcequota import ResourceQuota
 from orchestrator.apiserver.admission.runtimeclass import RuntimeClass
@@ -118,6 +119,7 @@ class Access:
             ],
             validating=[
                 limits,
+                PodSecurity(lookup),
                 priority,
                 PersistentVolumeClaimResize(lookup),
                 CertificateApproval(self.authorizer),
