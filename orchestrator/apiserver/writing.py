@@ -56,6 +56,9 @@ async def create(
     attributes.operation, attributes.object = "CREATE", obj
     rules.default(obj)
     metadata = obj.setdefault("metadata", {})
+    if not applied:  # what the client asked for is the client's; what the server adds from here on is nobody's
+        writer = _writer(core, endpoint, attributes, write)
+        managed_fields.record_update(None, obj, endpoint.type, writer, rules.reset_fields())
     base = metadata.get("generateName") if not metadata.get("name") else None
     tries = NAME_TRIES if base else 1
     if base:
@@ -69,9 +72,6 @@ async def create(
         rules.default(obj)  # what admission added has defaults too
         if strategy:
             await strategy.before_write(attributes)
-        if not applied:
-            writer = _writer(core, endpoint, attributes, write)
-            managed_fields.record_update(None, obj, endpoint.type, writer, rules.reset_fields())
         _check(endpoint, obj, rules.validate_create(obj))
         attributes.warnings += rules.warnings(obj)
         await core.admission.validate(attributes)
@@ -141,6 +141,9 @@ async def _update_once(
     rules, subresource = endpoint.rules, attributes.subresource
     attributes.operation, attributes.object, attributes.old_object = "UPDATE", new, old
     rules.default(new)
+    if not applied:
+        writer = _writer(core, endpoint, attributes, write)
+        managed_fields.record_update(old, new, endpoint.type, writer, rules.reset_fields(subresource))
     rules.prepare_update(new, old, subresource)
     new["metadata"]["resourceVersion"] = str(entry.revision)
     strategy = core.tables.strategies.get(endpoint.stored.group_resource)
@@ -149,9 +152,6 @@ async def _update_once(
         await core.admission.mutate(attributes)
         if strategy and not subresource:
             await strategy.before_write(attributes)
-        if not applied:
-            writer = _writer(core, endpoint, attributes, write)
-            managed_fields.record_update(old, new, endpoint.type, writer, rules.reset_fields(subresource))
         managed_fields.keep_times_if_unchanged(new, old)
         if new == old and not applied:
             return Written(entry.data)  # validated when it was stored; admission had its say
