@@ -25,6 +25,7 @@ from orchestrator.apiserver.admission.limitranger import LimitRanger
 from orchestrator.apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from orchestrator.apiserver.admission.noderestriction import NodeRestriction
 from orchestrator.apiserver.admission.podsecurity import PodSecurity
+from orchestrator.apiserver.admission.podtopologylabels import PodTopologyLabels
 from orchestrator.apiserver.admission.priority import SYSTEM_CLASSES, Priority
 from orchestrator.apiserver.admission.resourcequota import ResourceQuota
 from orchestrator.apiserver.admission.runtimeclass import RuntimeClass
@@ -116,6 +117,7 @@ class Access:
                 DefaultStorageClass(lookup),
                 RuntimeClass(lookup),
                 DefaultIngressClass(lookup),
+                PodTopologyLabels(lookup),
             ],
             validating=[
                 limits,

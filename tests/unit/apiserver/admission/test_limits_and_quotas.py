@@ -1,0 +1,169 @@
+"""What pods ask for, the bounds of LimitRanges, and what counts towards a quota."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from orchestrator.api.clock import FixedClock
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import PODS, RESOURCEQUOTAS, ResourceTable
+from orchestrator.api.status import Forbidden
+from orchestrator.api.wire import Identity
+from orchestrator.apiserver.admission.limitranger import bounds, claim_faults, defaults, pod_faults
+from orchestrator.apiserver.admission.podresources import amounts, pod_amounts
+from orchestrator.apiserver.admission.quota_usage import applies, kinds_of, unspecified, usage
+from orchestrator.apiserver.admission.resourcequota import ADMITTED_S, ResourceQuota
+from orchestrator.apiserver.lookup import MemoryLookup
+from orchestrator.apiserver.request import Attributes
+
+
+def container(cpu: str, name: str = "c", **more: Any) -> dict[str, Any]:
+    return {"name": name, "resources": {"requests": {"cpu": cpu}}, **more}
+
+
+def pod(*containers: dict[str, Any], name: str = "web", **spec: Any) -> Object:
+    return {"metadata": {"name": name, "namespace": "d"}, "spec": {"containers": list(containers), **spec}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "cpu"),
+    [
+        pytest.param({"containers": [container("1"), container("500m")]}, "1.5", id="containers-add-up"),
+        pytest.param(
+            {"containers": [container("1")], "initContainers": [container("2"), container("3")]},
+            "3",
+            id="the-most-demanding-moment",
+        ),
+        pytest.param(
+            {
+                "containers": [container("1")],
+                "initContainers": [container("1", restartPolicy="Always"), container("3")],
+            },
+            "4",
+            id="a-sidecar-runs-beside-later-ones",
+        ),
+        pytest.param({"containers": [container("1")], "overhead": {"cpu": "250m"}}, "1.25", id="overhead"),
+    ],
+)
+def test_what_a_pod_asks_for(spec: dict[str, Any], cpu: str) -> None:
+    assert pod_amounts(spec, "requests") == {"cpu": Decimal(cpu)}
+
+
+@pytest.mark.parametrize(
+    ("item", "requests", "limits", "found"),
+    [
+        pytest.param(
+            {"min": {"cpu": "100m"}}, {"cpu": "50m"}, {},
+            ["minimum cpu usage per Container is 100m, but request is 50m"], id="below-min",
+        ),
+        pytest.param(
+            {"min": {"cpu": "100m"}}, {}, {},
+            ["minimum cpu usage per Container is 100m.  No request is specified"], id="no-request",
+        ),
+        pytest.param(
+            {"max": {"memory": "1Gi"}}, {}, {"memory": "2Gi"},
+            ["maximum memory usage per Container is 1Gi, but limit is 2Gi"], id="above-max",
+        ),
+        pytest.param(
+            {"max": {"memory": "1Gi"}}, {}, {},
+            ["maximum memory usage per Container is 1Gi.  No limit is specified"], id="no-limit",
+        ),
+        pytest.param(
+            {"maxLimitRequestRatio": {"cpu": "2"}}, {"cpu": "1"}, {"cpu": "3"},
+            ["cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000"], id="too-steep",
+        ),
+        pytest.param({"min": {"cpu": "1"}, "max": {"cpu": "2"}}, {"cpu": "1"}, {"cpu": "2"}, [], id="within"),
+    ],
+)  # fmt: skip
+def test_bounds(item: dict[str, Any], requests: dict[str, str], limits: dict[str, str], found: list[str]) -> None:
+    assert bounds(item, "Container", amounts(requests), amounts(limits)) == found
+
+
+def test_a_bound_is_a_default_too() -> None:
+    item = {"type": "Container", "max": {"cpu": "2"}, "min": {"cpu": "1", "memory": "1Gi"}}
+    assert defaults([item]) == ({"cpu": "2", "memory": "1Gi"}, {"cpu": "2"})
+
+
+def test_bounds_of_a_whole_pod_and_of_a_claim() -> None:
+    item = {"type": "Pod", "max": {"cpu": "1"}}
+    resources = {"requests": {"cpu": "1"}, "limits": {"cpu": "1"}}
+    two = pod({"name": "a", "resources": resources}, {"name": "b", "resources": resources})
+    assert pod_faults(two, [item]) == ["maximum cpu usage per Pod is 1, but limit is 2"]
+    claim = {"spec": {"resources": {"requests": {"storage": "5Gi"}}}}
+    bound = {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}
+    assert claim_faults(claim, [bound]) == [
+        "maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 5Gi"
+    ]
+
+
+def test_what_counts() -> None:
+    running = usage("pods", pod(container("1")))
+    assert running.amounts == {
+        "count/pods": 1, "pods": 1, "cpu": 1, "requests.cpu": 1,
+    }  # fmt: skip
+    finished = usage("pods", {**pod(container("1")), "status": {"phase": "Succeeded"}})
+    assert finished.amounts == {"count/pods": 1}
+    balancer = {"spec": {"type": "LoadBalancer", "ports": [{"port": 1}, {"port": 2}]}}
+    assert usage("services", balancer).amounts == {
+        "count/services": 1, "services": 1, "services.loadbalancers": 1, "services.nodeports": 2,
+    }  # fmt: skip
+    claim = {"spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "2Gi"}}}}
+    assert usage("persistentvolumeclaims", claim).amounts["fast.storageclass.storage.k8s.io/requests.storage"] == 2**31
+    assert kinds_of(["limits.cpu", "count/jobs.batch", "services.nodeports", "requests.storage", "secrets"]) == {
+        "pods", "jobs.batch", "services", "persistentvolumeclaims", "secrets",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "obj", "counted"),
+    [
+        pytest.param({}, pod(container("1")), True, id="no-scope"),
+        pytest.param({"scopes": ["BestEffort"]}, pod(container("1")), False, id="not-best-effort"),
+        pytest.param({"scopes": ["BestEffort"]}, pod({"name": "c"}), True, id="best-effort"),
+        pytest.param({"scopes": ["Terminating"]}, pod(activeDeadlineSeconds=5), True, id="terminating"),
+        pytest.param(
+            {"scopeSelector": {"matchExpressions": [
+                {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]},
+            ]}},
+            pod(priorityClassName="low"), False, id="another-class",
+        ),
+    ],
+)  # fmt: skip
+def test_scopes(spec: dict[str, Any], obj: Object, counted: bool) -> None:
+    assert applies(spec, usage("pods", obj)) is counted
+
+
+def test_a_compute_quota_wants_to_know() -> None:
+    found = unspecified(pod(container("1"), {"name": "d"}), ["requests.cpu", "limits.memory", "pods"])
+    assert found == ["limits.memory for: c,d", "requests.cpu for: d"]
+
+
+def create(name: str, *containers: dict[str, Any]) -> Attributes:
+    return Attributes(
+        user=Identity("ann"), verb="create", resource="pods", row=PODS, namespace="d", operation="CREATE",
+        object=pod(*containers, name=name),
+    )  # fmt: skip
+
+
+async def test_admitted_writes_count_until_they_are_seen_or_given_up() -> None:
+    lookup, clock = MemoryLookup(), FixedClock()
+    lookup.put(RESOURCEQUOTAS, {"metadata": {"name": "q", "namespace": "d"}, "spec": {"hard": {"requests.cpu": "2"}}})
+    plugin = ResourceQuota(lookup, ResourceTable(), clock)
+    await plugin.validate(create("a", container("1")))
+    await plugin.validate(create("b", container("1")))
+    with pytest.raises(Forbidden) as refused:
+        await plugin.validate(create("c", container("500m")))
+    assert str(refused.value) == (
+        'pods "c" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=2, '
+        "limited: requests.cpu=2"
+    )
+    with pytest.raises(Forbidden, match=r"failed quota: q: must specify requests\.cpu for: c"):
+        await plugin.validate(create("c", {"name": "c"}))
+    lookup.put(PODS, pod(container("1"), name="a"))
+    clock.advance(ADMITTED_S + 1)  # b was never written
+    await plugin.validate(create("c", container("1")))
+    with pytest.raises(Forbidden):
+        await plugin.validate(create("d", container("1")))
