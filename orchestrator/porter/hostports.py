@@ -133,13 +133,13 @@ async def run(command: Sequence[str], text: str, failure: str) -> str:
     try:
         child = await asyncio.create_subprocess_exec(
             *command,
-            stdin=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE if text else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
         raise PorterError(f"{failure}: {command[0]}: {error.strerror}") from error
-    out, err = await child.communicate(text.encode())
+    out, err = await child.communicate(text.encode() or None)
     if child.returncode != 0:
         raise PorterError(f"{failure}: {err.decode(errors='replace').strip()}")
     return out.decode()
