@@ -12,7 +12,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from orchestrator.api import meta
+from orchestrator.api import conditions, meta
 from orchestrator.api.clock import Clock
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import LEASES, NODES
@@ -60,7 +60,11 @@ class Reporter:
             tasks.create_task(self._keep_lease())
             while True:
                 await self._report_or_wait()
-                await self._pause(self._config.status_look_s)
+                await self._pause(self._config.status_look_s if self._is_ready() else RETRY_S)
+
+    def _is_ready(self) -> bool:
+        """While it is not, the next look comes sooner: what was missing may be there by then."""
+        return conditions.is_true(self.node or {}, "Ready")
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -88,8 +92,10 @@ class Reporter:
         if not is_due and status.is_same(node.get("status") or {}, made):
             return
         try:
+            # Addresses are a list keyed by type for patches, and two of ours share one: the list is replaced.
+            patch = {"status": {**made, "addresses": [*made["addresses"], {"$patch": "replace"}]}}
             self.node = await self._client.patch(
-                NODES, self._config.node_name, "", {"status": made}, "strategic", subresource="status"
+                NODES, self._config.node_name, "", patch, "strategic", subresource="status"
             )
         except NotFound:
             self.node = None
