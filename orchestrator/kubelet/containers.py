@@ -70,7 +70,7 @@ def sandbox_spec(pod: Object, attempt: int, config: Config) -> SandboxSpec:
         host_ipc=bool(described.get("hostIPC")),
         share_pid=bool(described.get("shareProcessNamespace")),
         sysctls=securitycontext.sysctls(pod),
-        cgroup_parent=f"{config.cgroup_parent}/pod{meta.uid(pod)}" if config.cgroup_parent else "",
+        cgroup_parent=config.cgroup_parent,
     )
 
 

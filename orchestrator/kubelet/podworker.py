@@ -279,6 +279,7 @@ class PodWorker:
         for old in self.state.sandboxes:
             await around.runtime.remove_sandbox(old.id)
         self._addresses, self._mounted = (), None
+        self.dirs.root.mkdir(parents=True, exist_ok=True)
         # The sandbox does not need the volumes nor they it: both are made at once.
         mounting = asyncio.create_task(self._mount())
         try:

@@ -63,8 +63,7 @@ class Reporter:
                 await self._pause(self._config.status_look_s if self._is_ready() else RETRY_S)
 
     def _is_ready(self) -> bool:
-        """While it is not, the next look comes sooner: what was missing may be there by then."""
-        return conditions.is_true(self.node or {}, "Ready")
+        return self.node is not None and conditions.is_true(self.node, "Ready")
 
     async def _pause(self, seconds: float) -> None:
         try:
