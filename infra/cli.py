@@ -121,7 +121,8 @@ def ssh(
 ) -> None:
     """A shell in a node, or one command. Options of ours come before NODE."""
     shell = Control(_existing(name)).shell(node)
-    line = shell.line(command or ["/bin/bash", "--login"], user=user)
+    words = command[1:] if command and command[0] == "--" else command
+    line = shell.line(words or ["/bin/bash", "--login"], user=user)
     os.execvp(line[0], line)
 
 

@@ -49,6 +49,7 @@ def folders(node: Node) -> list[Folder]:
         Folder(path="/var/lib/sampan/home/.config", user_id=user, group_id=user),
         Folder(path="/var/lib/sampan/home/.config/containers", user_id=user, group_id=user),
         Folder(path="/var/lib/sampan/kubelet", user_id=user, group_id=user),
+        Folder(path="/var/lib/sampan/kubelet/pods", user_id=user, group_id=user),
         Folder(path="/var/lib/sampan/store", user_id=SERVER_USER_ID, group_id=SERVER_USER_ID, mode=0o700),
         Folder(path="/var/lib/containers/sampan", user_id=user, group_id=user),
         Folder(path="/var/lib/containers/sampan/tmp", user_id=user, group_id=user),
