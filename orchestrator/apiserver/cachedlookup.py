@@ -11,16 +11,30 @@ from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.lookup import Handler
-from orchestrator.apiserver.watchcache import Change, WatchCache
+from orchestrator.apiserver.watchcache import Change, Entry, WatchCache
+
+DECODED_MAX = 256
 
 
 class CachedLookup:
+    """`get` keeps what it decoded last (DECODED_MAX): admission asks for the same few accounts and namespaces."""
+
     def __init__(self, cache: WatchCache) -> None:
         self._cache = cache
+        self._decoded: dict[str, tuple[Entry, Object]] = {}
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         entry = self._cache.of(resource).get(namespace, name)
-        return None if entry is None else encoding.decode(entry.data)
+        if entry is None:
+            return None
+        found = self._decoded.get(entry.key)
+        if found is not None and found[0] is entry:
+            return found[1]
+        if len(self._decoded) >= DECODED_MAX:
+            self._decoded.clear()
+        obj = encoding.decode(entry.data)
+        self._decoded[entry.key] = (entry, obj)
+        return obj
 
     def list(self, resource: Resource, namespace: str = "") -> Iterable[Object]:
         return (encoding.decode(entry.data) for entry in self._cache.of(resource).range(namespace))

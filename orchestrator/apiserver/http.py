@@ -44,13 +44,35 @@ SAFE_METHODS = ("GET", "HEAD")
 Handle = Callable[[Request], Awaitable[Response]]
 
 
+class _Connections(web.Server):
+    """aiohttp's server, which also remembers what does not change while a connection lasts: certificate and address."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
+        super().__init__(handler, **options)
+        self.peers: dict[object, tuple[bytes | None, str]] = {}
+
+    def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
+        self.peers.pop(handler, None)
+        super().connection_lost(handler, exc)
+
+    def peer(self, raw: web.BaseRequest) -> tuple[bytes | None, str]:
+        found = self.peers.get(raw.protocol)
+        if found is None:
+            transport = raw.transport
+            tls = transport.get_extra_info("ssl_object") if transport is not None else None
+            found = (tls.getpeercert(True) if tls is not None else None, raw.remote or "")
+            if transport is not None:
+                self.peers[raw.protocol] = found
+        return found
+
+
 class HttpServer:
     """Listens until closed. `addresses` are hosts to bind; port 0 asks the kernel for one (`port` then tells it)."""
 
     def __init__(self, handle: Handle, tls: ssl.SSLContext | None = None) -> None:
         self._handle = handle
         self._tls = tls
-        self._server = web.Server(
+        self._server = _Connections(
             self._serve, access_log=None, keepalive_timeout=KEEP_ALIVE_S, handler_cancellation=True
         )
         self._listeners: list[asyncio.Server] = []
@@ -71,7 +93,8 @@ class HttpServer:
         await self._server.shutdown(grace_s)
 
     async def _serve(self, raw: web.BaseRequest) -> web.StreamResponse:
-        request = await _request(raw)
+        certificate, address = self._server.peer(raw)
+        request = await _request(raw, certificate, address)
         if request.method in SAFE_METHODS:
             answer = await self._handle(request)
         else:
@@ -87,7 +110,7 @@ class HttpServer:
         return cast(web.StreamResponse, await _streamed(raw, answer, body))
 
 
-async def _request(raw: web.BaseRequest) -> Request:
+async def _request(raw: web.BaseRequest, certificate: bytes | None, address: str) -> Request:
     message = raw._message
     path, _, query = message.path.partition("?")
     headers = {name.lower(): value for name, value in message.headers.items()}
@@ -99,12 +122,9 @@ async def _request(raw: web.BaseRequest) -> Request:
         unquote(path) if "%" in path else path,
         parse_qsl(query, keep_blank_values=True) if query else [],
         headers,
-        remote_address=raw.remote or "",
+        peer_certificate=certificate,
+        remote_address=address,
     )
-    transport = raw.transport
-    tls = transport.get_extra_info("ssl_object") if transport is not None else None
-    if tls is not None:
-        request.peer_certificate = tls.getpeercert(True)
     if raw.body_exists:
         request.body = await _body(raw)
     return request

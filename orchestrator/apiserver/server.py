@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 
 import orjson
 
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = Identity("system:apiserver", ("system:masters",))
 
+IDENTITY_KEPT_S = 1.0  # kube-apiserver believes a token for 10 s after it was last looked at
+IDENTITIES_MAX = 1024
+
 Route = Callable[[Request], Awaitable[Response]]
 
 
@@ -48,6 +52,7 @@ class ApiServer:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._bookmarks: asyncio.Task[None] | None = None
+        self._identities: dict[tuple[str | None, bytes | None], tuple[Identity, float]] = {}
         self.client = Client(InProcessTransport(self.handle, LOOPBACK))
 
     def add_resources(self, resources: Iterable[Resource]) -> None:
@@ -69,7 +74,10 @@ class ApiServer:
 
     async def handle(self, request: Request) -> Response:
         started = time.perf_counter()
-        info = requests.parse(request.method, request.path, request.query)
+        if request.query:
+            info = requests.parse(request.method, request.path, request.query)
+        else:
+            info = _parse_again(request.method, request.path)
         try:
             answer = await self._serve(request, info)
         except ApiError as error:
@@ -81,9 +89,7 @@ class ApiServer:
         return answer
 
     async def _serve(self, request: Request, info: RequestInfo) -> Response:
-        user = self._authenticator.authenticate(request)
-        if user is None:
-            raise Unauthorized
+        user = self._authenticated(request)
         if "impersonate-user" in request.headers or "impersonate-group" in request.headers:
             user = acting_as(request, user, self._authorizer)
         attributes = requests.attributes(info, user)
@@ -115,6 +121,22 @@ class ApiServer:
             return verbs.handled(asked, await handler(Call(request, info, attributes, self)))
         return await verbs.serve(asked)
 
+    def _authenticated(self, request: Request) -> Identity:
+        """Who asks; what was found for a credential is believed for IDENTITY_KEPT_S more."""
+        credential = (request.headers.get("authorization"), request.peer_certificate)
+        kept = request.identity is None and credential != (None, None)
+        now = self.core.clock.now()
+        if kept and (found := self._identities.get(credential)) is not None and now < found[1]:
+            return found[0]
+        user = self._authenticator.authenticate(request)
+        if user is None:
+            raise Unauthorized
+        if kept:
+            if len(self._identities) >= IDENTITIES_MAX:
+                self._identities.clear()
+            self._identities[credential] = (user, now + IDENTITY_KEPT_S)
+        return user
+
     async def _plain(self, request: Request) -> Response:
         path = request.path
         route = self.routes.get(path) or self.routes.get(path.rstrip("/"))
@@ -124,6 +146,12 @@ class ApiServer:
         if route is None:
             raise NotFound(NOT_SERVED)
         return await route(request)
+
+
+@lru_cache(maxsize=4096)
+def _parse_again(method: str, path: str) -> RequestInfo:
+    """The same few thousand paths are asked for again and again."""
+    return requests.parse(method, path, [])
 
 
 def failure(error: ApiError) -> Response:

@@ -35,7 +35,7 @@ NOT_ALLOWED = "the server does not allow this method on the requested resource"
 NOT_SERVED = "the server could not find the requested resource"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """One resource request that may go on."""
 
