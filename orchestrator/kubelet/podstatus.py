@@ -102,7 +102,7 @@ def _container_status(known: Known, kind: ContainerKind, container: Container) -
     made: Status = {
         "name": name,
         "image": (latest.image if latest else "") or container.get("image", ""),
-        "imageID": latest.image_id if latest else previous.get("imageID", ""),
+        "imageID": f"sha256:{latest.image_id}" if latest else previous.get("imageID", ""),
         "restartCount": latest.attempt if latest else previous.get("restartCount", 0),
         "ready": False,
         "started": False,

@@ -93,9 +93,11 @@ class StatusWriter:
         if wanted is None:
             return
         pod, status = wanted
+        before = self._written.get(uid) or pod.get("status") or {}
+        patch = patch_of(pod, status, before)
         try:
             await self._client.patch(
-                PODS, meta.name(pod), meta.namespace(pod), patch_of(pod, status), "strategic", subresource="status"
+                PODS, meta.name(pod), meta.namespace(pod), patch, "strategic", subresource="status"
             )
         except (NotFound, Conflict) as error:
             # The pod is gone, or another of its name is there: nothing to tell anyone.
@@ -107,9 +109,15 @@ class StatusWriter:
                 idle.set()
 
 
-def patch_of(pod: Object, status: Status) -> Object:
-    gone = {field: None for field in OWN_FIELDS if field not in status and field in (pod.get("status") or {})}
-    return {"metadata": {"uid": meta.uid(pod)}, "status": {**gone, **status}}
+def patch_of(pod: Object, status: Status, before: Status) -> Object:
+    """What turns the status that was there before into this one; conditions are a list keyed by type."""
+    gone = {field: None for field in OWN_FIELDS if field not in status and field in before}
+    conditions_made = []
+    for condition in status.get("conditions") or ():
+        old = conditions.find(before.get("conditions"), condition["type"]) or {}
+        emptied = {field: None for field in ("reason", "message") if field in old and field not in condition}
+        conditions_made.append({**emptied, **condition})
+    return {"metadata": {"uid": meta.uid(pod)}, "status": {**gone, **status, "conditions": conditions_made}}
 
 
 def is_same(before: Status, status: Status) -> bool:
