@@ -27,13 +27,14 @@ from infra.topology import Topology, TopologyError
 
 DEFAULT_NAME = "lab"
 WORKERS = 2
+PIPE_COLUMNS = 200  # where nobody says how wide the reader is
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 fault = typer.Typer(no_args_is_help=True, help="Break something on purpose, and heal it.")
 app.add_typer(fault, name="fault")
 image = typer.Typer(no_args_is_help=True, help="Container images of the nodes.")
 app.add_typer(image, name="image")
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 Name = Annotated[str, typer.Option("--name", help="Which lab.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="table or json")]

@@ -6,14 +6,15 @@ Conditions are polled with a limit each; an error says what was still missing wh
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infra.install.components import ROLE_LABEL
 from infra.local.control import Control
 from infra.topology import Topology
-from orchestrator.api import meta
+from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES
 from orchestrator.api.status import ApiError
@@ -31,22 +32,35 @@ class NotReady(RuntimeError):
 
 
 def is_ready(node: Object) -> bool:
-    conditions = node.get("status", {}).get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return conditions.is_true(node, "Ready")
 
 
-def why_not_ready(nodes: Sequence[Object], wanted: Sequence[str]) -> str:
-    """Empty when all wanted nodes are Ready."""
+def why_not_ready(nodes: Sequence[Object], since: Mapping[str, float]) -> str:
+    """Empty when every node of `since` is Ready, as said by a kubelet that was started then (seconds since the epoch).
+
+    What an earlier kubelet said stands until the node controller doubts it, which takes 40 s: it says nothing of now.
+    """
     found = {meta.name(node): node for node in nodes}
     reasons = []
-    for name in wanted:
+    for name, started in since.items():
         if name not in found:
             reasons.append(f"{name} has not registered")
-        elif not is_ready(found[name]):
-            conditions = found[name].get("status", {}).get("conditions") or []
-            said = next((c.get("message", "") for c in conditions if c["type"] == "Ready"), "no Ready condition yet")
-            reasons.append(f"{name} is not Ready: {said}")
+            continue
+        ready = conditions.find(found[name].get("status", {}).get("conditions"), "Ready")
+        if ready is None:
+            reasons.append(f"{name} is not Ready: no Ready condition yet")
+        elif ready["status"] != "True":
+            reasons.append(f"{name} is not Ready: {ready.get('message', '')}")
+        elif meta.parse_time(ready["lastHeartbeatTime"]) + 1 <= started:  # heartbeats are whole seconds
+            reasons.append(f"{name} was Ready, but its kubelet has not reported since it was started again")
     return "; ".join(reasons)
+
+
+def kubelets(control: Control, topology: Topology) -> dict[str, float]:
+    """When each node's present kubelet was started; in the future for one that does not run."""
+    running = [one for one in control.ask("status")["components"] if one["name"] == "kubelet" and one["pid"]]
+    started = {one["node"]: one["startedAt"] for one in running}
+    return {node.name: started.get(node.name, math.inf) for node in topology.nodes}
 
 
 async def wait_api(kubeconfig: Path) -> None:
@@ -75,7 +89,7 @@ async def label_roles(client: Client, nodes: Sequence[Object], control_planes: S
             await client.patch(NODES, meta.name(node), "", {"metadata": {"labels": {ROLE_LABEL: ""}}})
 
 
-async def wait_nodes(kubeconfig: Path, topology: Topology) -> None:
+async def wait_nodes(kubeconfig: Path, control: Control, topology: Topology) -> None:
     client = Client.from_kubeconfig(kubeconfig, user_agent="sampan")
     missing = "nodes could not be listed"
     deadline = time.monotonic() + NODES_TIMEOUT_S
@@ -84,7 +98,7 @@ async def wait_nodes(kubeconfig: Path, topology: Topology) -> None:
             try:
                 nodes = (await client.list(NODES)).items
                 await label_roles(client, nodes, [topology.control_plane.name])
-                missing = why_not_ready(nodes, [node.name for node in topology.nodes])
+                missing = why_not_ready(nodes, kubelets(control, topology))
                 if not missing:
                     return
             except (ApiError, OSError) as error:

@@ -19,13 +19,14 @@ class Restarts:
     wanted: bool = True
     pid: int = 0
     started: float = 0.0
+    started_at: float = 0.0  # the same moment in seconds since the epoch
     due: float = 0.0
     failures: int = 0  # quick deaths in a row
     deaths: int = 0  # since the supervisor began
     last_exit: str = ""
 
-    def ran(self, pid: int, now: float) -> None:
-        self.pid, self.started = pid, now
+    def ran(self, pid: int, now: float, wall_time: float = 0.0) -> None:
+        self.pid, self.started, self.started_at = pid, now, wall_time
 
     def died(self, status: str, now: float) -> None:
         self.failures = 1 if now - self.started > GOOD_RUN_S else self.failures + 1

@@ -92,7 +92,7 @@ class Supervisor:
         for one in booting:
             state = self.nodes[one.node.name]
             try:
-                state.ran(boot.finish(self.topology, one), now)
+                state.ran(boot.finish(self.topology, one), now, time.time())
                 log.info("node booted: %s as %d", one.node.name, one.pid)
             except boot.BootError as error:
                 state.failed(str(error), now)
@@ -133,7 +133,7 @@ class Supervisor:
             component.restarts.failed(str(error), now)
             log.error("component not started: %s on %s: %s", component.name, node.name, error)
             return
-        component.restarts.ran(pid, now)
+        component.restarts.ran(pid, now, time.time())
         log.info("component started: %s on %s as %d", component.name, node.name, pid)
 
     def preload(self) -> None:
@@ -187,6 +187,7 @@ class Supervisor:
                 "node": component.node,
                 "name": component.name,
                 "pid": component.restarts.pid,
+                "startedAt": component.restarts.started_at,
                 "wanted": component.restarts.wanted,
                 "deaths": component.restarts.deaths,
                 "lastExit": component.restarts.last_exit,

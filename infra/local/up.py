@@ -46,7 +46,7 @@ def up(wish: Topology, kubeconfig_file: Path, show: Steps) -> Up:
     with show.step("API server ready"):
         asyncio.run(readiness.wait_api(layout.kubeconfig))
     with show.step("all nodes Ready"):
-        asyncio.run(readiness.wait_nodes(layout.kubeconfig, topology))
+        asyncio.run(readiness.wait_nodes(layout.kubeconfig, control, topology))
     with show.step("cluster DNS answers"):
         readiness.wait_dns(control, topology)
     return Up(topology, kubeconfig_file, admin["current-context"], show.total_s)

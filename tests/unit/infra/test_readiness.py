@@ -7,9 +7,11 @@ import pytest
 from infra import status
 from infra.readiness import is_ready, why_not_ready
 
+NOW = 1_767_225_600.5  # 2026-01-01T00:00:00.5Z
 
-def node(name: str, ready: str, message: str = "") -> dict[str, Any]:
-    condition = {"type": "Ready", "status": ready, "message": message}
+
+def node(name: str, ready: str, message: str = "", heartbeat: str = "2026-01-01T00:00:00Z") -> dict[str, Any]:
+    condition = {"type": "Ready", "status": ready, "message": message, "lastHeartbeatTime": heartbeat}
     return {"metadata": {"name": name}, "status": {"conditions": [condition]}}
 
 
@@ -20,6 +22,11 @@ def node(name: str, ready: str, message: str = "") -> dict[str, Any]:
         pytest.param([node("a", "True")], "b has not registered", id="one-is-missing"),
         pytest.param([node("a", "True"), node("b", "False", "no net")], "b is not Ready: no net", id="one-says-why"),
         pytest.param(
+            [node("a", "True", heartbeat="2025-12-31T23:59:59Z"), node("b", "True")],
+            "a was Ready, but its kubelet has not reported since it was started again",
+            id="one-said-so-before-it-was-started-again",
+        ),
+        pytest.param(
             [{"metadata": {"name": "a"}}],
             "a is not Ready: no Ready condition yet; b has not registered",
             id="none-has-reported",
@@ -27,7 +34,7 @@ def node(name: str, ready: str, message: str = "") -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_what_is_missing_is_named(nodes: list[dict[str, Any]], said: str) -> None:
-    assert why_not_ready(nodes, ["a", "b"]) == said
+    assert why_not_ready(nodes, {"a": NOW, "b": NOW}) == said
 
 
 def test_a_node_without_a_status_is_not_ready() -> None:
