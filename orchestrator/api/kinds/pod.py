@@ -7,7 +7,7 @@ Source: core/v1 API reference, Pod.
 from __future__ import annotations
 
 from orchestrator.api import meta
-from orchestrator.api.kinds import pod_faults, pod_warnings, podspec, table
+from orchestrator.api.kinds import pod_faults, pod_resize, pod_warnings, podspec, table
 from orchestrator.api.kinds.pod_table import COLUMNS, cells
 from orchestrator.api.kinds.qos import qos_class
 from orchestrator.api.kinds.rules import KindRules
@@ -44,6 +44,7 @@ RULES = (
         faults=pod_faults.create,
         update_faults=pod_faults.update,
         status_faults=pod_faults.status_update,
+        subresource_faults={"ephemeralcontainers": pod_faults.ephemeral_update, "resize": pod_resize.faults_of},
         warnings=pod_warnings.of_pod,
         columns=COLUMNS,
         cells=cells,

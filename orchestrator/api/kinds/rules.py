@@ -11,8 +11,8 @@ status from the stored object, a main update keeps the stored status. An update 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from orchestrator.api import decoding, schema
 from orchestrator.api.kinds import formats, metadata
@@ -21,6 +21,8 @@ from orchestrator.api.meta import Object, name
 from orchestrator.api.patch.field_sets import FieldSet
 from orchestrator.api.resources import Resource
 from orchestrator.api.status import Cause
+
+STATUS_SUBRESOURCES = ("status", "approval")  # an approval is a condition in the status
 
 
 def _nothing(obj: Object) -> None:
@@ -62,6 +64,8 @@ class KindRules:
     faults: Callable[[Object], list[Cause]] = _no_faults
     update_faults: Callable[[Object, Object], list[Cause]] = _no_faults_in_both
     status_faults: Callable[[Object, Object], list[Cause]] = _no_faults_in_both
+    # What an update through another subresource may change (a pod's resize), where that is not what an update may.
+    subresource_faults: Mapping[str, Callable[[Object, Object], list[Cause]]] = field(default_factory=dict)
     warnings: Callable[[Object], list[str]] = _no_warnings
     columns: tuple[Column, ...] = (NAME, AGE)
     cells: Callable[[Object, float], Cells] = _name_and_age
@@ -91,7 +95,7 @@ class KindRules:
     def prepare_update(self, new: Object, old: Object, subresource: str = "") -> None:
         """Keeps from `old` what this subresource may not change, and counts the generation."""
         metadata.carry_over(new, old)
-        if subresource == "status":
+        if subresource in STATUS_SUBRESOURCES:
             self._keep_all_but_status(new, old)
             return
         if self.has_status:
@@ -123,7 +127,8 @@ class KindRules:
         found = metadata.update(new, old)
         if subresource == "status":
             return _each_once(found + self.status_faults(new, old))
-        return _each_once(found + self.update_faults(new, old))
+        check = self.subresource_faults.get(subresource, self.update_faults)
+        return _each_once(found + check(new, old))
 
 
 def _keep(new: Object, old: Object, key: str) -> None:
