@@ -36,6 +36,7 @@ from orchestrator.client.client import Client
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Object | None, Object | None], None]
+Keep = Callable[[Object], Object]
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 30.0
@@ -55,6 +56,7 @@ class Informer:
         label_selector: str = "",
         field_selector: str = "",
         is_metadata_only: bool = False,
+        keep: Keep | None = None,
         random: Random,
     ) -> None:
         self.resource = resource
@@ -64,6 +66,7 @@ class Informer:
         self._labels = label_selector
         self._fields = field_selector
         self._is_metadata_only = is_metadata_only
+        self._keep = keep
         self._random = random
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
@@ -121,7 +124,7 @@ class Informer:
         listed = await self._client.list(
             self.resource, self._namespace, label_selector=self._labels, field_selector=self._fields
         )
-        self._replace({meta.key(obj): obj for obj in listed.items}, listed.resource_version)
+        self._replace({meta.key(obj): self._trimmed(obj) for obj in listed.items}, listed.resource_version)
 
     async def _stream(self) -> None:
         """The whole state as a watch; goes on as the ordinary watch after the bookmark that ends the initial events."""
@@ -143,7 +146,7 @@ class Informer:
                     if event.type == watch.DELETED:
                         initial.pop(meta.key(event.object), None)
                     elif event.type != watch.BOOKMARK:
-                        initial[meta.key(event.object)] = event.object
+                        initial[meta.key(event.object)] = self._trimmed(event.object)
         if initial is not None:
             raise status.ServiceUnavailable("watch ended before its initial events did")
 
@@ -184,7 +187,6 @@ class Informer:
         for key in [key for key in self.cache.keys() if key not in objects]:  # noqa: SIM118 (a cache is no mapping)
             self._tell(self.cache.remove(key), None)
         for key, obj in objects.items():
-            obj = self._trimmed(obj)
             old = self.cache.put(key, obj)
             if old is None or meta.resource_version(old) != meta.resource_version(obj):
                 self._tell(old, obj)
@@ -198,7 +200,7 @@ class Informer:
         meta.metadata(obj).pop("managedFields", None)
         if self._is_metadata_only:
             return {field: obj[field] for field in ("apiVersion", "kind", "metadata") if field in obj}
-        return obj
+        return obj if self._keep is None else self._keep(obj)
 
     def _tell(self, old: Object | None, new: Object | None) -> None:
         for handler in self._handlers:
@@ -220,7 +222,7 @@ class Informer:
         return {"resource": self.resource.group_resource, "error": str(error)}
 
 
-Selection = tuple[Resource, str | None, str, str, bool]
+Selection = tuple[Resource, str | None, str, str, bool, Keep | None]
 
 
 class Informers:
@@ -244,11 +246,13 @@ class Informers:
         field_selector: str = "",
         indexers: Mapping[str, Indexer] | None = None,
         is_metadata_only: bool = False,
+        keep: Keep | None = None,
     ) -> Informer:
         """The informer of a selection. With `is_metadata_only` its objects may be cut down to their metadata: they are
-        whole all the same if somebody has asked for whole ones before."""
-        selection = (resource, namespace, label_selector, field_selector, is_metadata_only)
-        if is_metadata_only and (whole := self._informers.get((*selection[:-1], False))) is not None:
+        whole all the same if somebody has asked for whole ones before. `keep` makes what is held of each object, at
+        least its key, uid and resourceVersion where they were; such an informer is nobody else's."""
+        selection = (resource, namespace, label_selector, field_selector, is_metadata_only, keep)
+        if is_metadata_only and (whole := self._informers.get((*selection[:-2], False, None))) is not None:
             return whole
         informer = self._informers.get(selection)
         if informer is None:
@@ -259,6 +263,7 @@ class Informers:
                 label_selector=label_selector,
                 field_selector=field_selector,
                 is_metadata_only=is_metadata_only,
+                keep=keep,
                 random=self._random,
             )
             self._informers[selection] = informer
@@ -269,9 +274,9 @@ class Informers:
 
     def known(self, resource: Resource) -> Informer | None:
         """The informer of all whole objects of a resource, in whatever version somebody asked for it."""
-        for known, namespace, labels, fields, is_metadata_only in self._informers:
-            if known.group_resource == resource.group_resource and not (namespace or labels or fields):
-                return self._informers[known, namespace, labels, fields, is_metadata_only]
+        for (known, namespace, labels, fields, _, keep), informer in self._informers.items():
+            if known.group_resource == resource.group_resource and not (namespace or labels or fields or keep):
+                return informer
         return None
 
     def release(self, informer: Informer) -> None:

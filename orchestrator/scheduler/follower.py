@@ -2,7 +2,8 @@
 
 A Pod that was assumed to be on a node is confirmed when the API server shows it there; while its binding is under way
 what the API server shows of it (no node yet) does not undo that. Every change that may help a waiting Pod is told to
-the queue. Changes of a Pod that concern nobody here (its status, mostly) are dropped before anything is parsed.
+the queue. Changes that concern nobody here (of a Pod's status, mostly; a node's heartbeat) are dropped: what is kept
+of the object is then the same as before.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from orchestrator.api.resources import (
 )
 from orchestrator.client.informer import Informer, Informers
 from orchestrator.scheduler.changes import Change, ChangeKind
+from orchestrator.scheduler.kept import PARSED, TERMINAL, KeptPods, keep_node, keep_selector, node_of, pod_of
 from orchestrator.scheduler.listers import Listers
-from orchestrator.scheduler.node import parse_node
-from orchestrator.scheduler.pod import Demands, Pod, is_terminal, parse_pod
+from orchestrator.scheduler.pod import Pod
 from orchestrator.scheduler.queue import SchedulingQueue
 from orchestrator.scheduler.snapshot import Snapshot
 
@@ -44,17 +45,16 @@ class Follower:
         self.assumed: dict[str, Pod] = {}
         self.nominated: dict[str, Pod] = {}
         self._is_ours = is_ours  # by scheduler name
-        self._demands = Demands()
         self._queue: SchedulingQueue | None = None
         self._claims_changed: Callable[[], None] = lambda: None
-        self.pods = informers.informer(PODS)
-        self._nodes = informers.informer(NODES)
+        self.pods = informers.informer(PODS, keep=KeptPods().keep)
+        self._nodes = informers.informer(NODES, keep=keep_node)
         storage = {
             resource: informers.informer(resource)
             for resource in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES, CSINODES)
         }
         services = informers.informer(SERVICES)
-        workloads = {kind: informers.informer(resource) for kind, resource in WORKLOADS.items()}
+        workloads = {kind: informers.informer(resource, keep=keep_selector) for kind, resource in WORKLOADS.items()}
         namespaces, budgets = informers.informer(NAMESPACES), informers.informer(PODDISRUPTIONBUDGETS)
         self.listers = Listers(
             namespaces=namespaces.cache,
@@ -104,14 +104,14 @@ class Follower:
         if new is None:
             assert old is not None
             self._gone(meta.key(old))
-        elif is_terminal(new):
+        elif new[TERMINAL]:
             self._gone(meta.key(new))
-        elif old is not None and meta.uid(old) == meta.uid(new) and not is_terminal(old) and _is_same(old, new):
+        elif old is not None and not old[TERMINAL] and old[PARSED] == new[PARSED]:
             return
-        elif (new.get("spec") or {}).get("nodeName"):
-            self._placed(parse_pod(new, self._demands))
+        elif pod_of(new).node_name:
+            self._placed(pod_of(new))
         else:
-            self._pending(parse_pod(new, self._demands))
+            self._pending(pod_of(new))
 
     def _gone(self, key: str) -> None:
         self._known_queue.remove(key)
@@ -159,12 +159,11 @@ class Follower:
         if new is None:
             assert old is not None
             self.snapshot.remove_node(meta.name(old))
-            self._tell(Change(ChangeKind.NODE_DELETED, old_node=parse_node(old)))
+            self._tell(Change(ChangeKind.NODE_DELETED, old_node=node_of(old)))
             return
-        node = parse_node(new)
-        known = self.snapshot.nodes[self.snapshot.row_of[node.name]] if node.name in self.snapshot.row_of else None
+        node, known = node_of(new), node_of(old) if old else None
         if known == node:
-            return  # a heartbeat
+            return
         self.snapshot.put_node(node)
         kind = ChangeKind.NODE_ADDED if known is None else ChangeKind.NODE_UPDATED
         self._tell(Change(kind, node=node, old_node=known))
@@ -184,13 +183,3 @@ class Follower:
     def _known_queue(self) -> SchedulingQueue:
         assert self._queue is not None
         return self._queue
-
-
-def _is_same(old: Object, new: Object) -> bool:
-    """For the scheduler: the spec, the labels, whether it ends, and where it is nominated."""
-    return bool(
-        old.get("spec") == new.get("spec")
-        and meta.labels(old) == meta.labels(new)
-        and meta.is_deleting(old) == meta.is_deleting(new)
-        and (old.get("status") or {}).get("nominatedNodeName") == (new.get("status") or {}).get("nominatedNodeName")
-    )

@@ -108,6 +108,13 @@ class Demands:
     """The interned demands. Bounded: beyond the limit it starts over, and only identity is lost."""
 
     _known: dict[bytes, Demand] = field(default_factory=dict)
+    _labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = field(default_factory=dict)
+
+    def labels(self, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """Equal labels are one object too."""
+        if len(self._labels) >= DEMANDS_MAX:
+            self._labels.clear()
+        return self._labels.setdefault(tuple(sorted(labels.items())), labels)
 
     def of(self, obj: Object) -> Demand:
         spec: dict[str, Any] = obj.get("spec") or {}
@@ -202,7 +209,7 @@ def parse_pod(obj: Object, demands: Demands) -> Pod:
     return Pod(
         key=meta.key(obj),
         uid=meta.uid(obj),
-        labels=meta.labels(obj),
+        labels=demands.labels(meta.labels(obj)),
         demand=demands.of(obj),
         priority=spec.get("priority") or 0,
         node_name=spec.get("nodeName") or "",
