@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,9 @@ from infra.local import container_images, lab
 from infra.local.control import Control
 from infra.local.layout import Layout, bridge, host_link
 from infra.topology import Topology
+from tests.integration.infra.traces import eventually, leftovers
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespace nodes need root")
-
-LIMIT_S = 20.0
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -135,24 +126,6 @@ def test_unknown_things_are_named(booted: tuple[Topology, Control]) -> None:
         control.ask("component", node="worker-1", name="x", action="kill")
     with pytest.raises(RuntimeError, match="exit code 3"):
         control.run("worker-1", ["sh", "-c", "exit 3"])
-
-
-def leftovers(topology: Topology) -> list[str]:
-    """Whatever of a lab can still be found on this machine."""
-    name = topology.name
-    links = [host_link(topology, node) for node in topology.nodes] + [bridge(topology)]
-    found = [link for link in links if Path("/sys/class/net", link).exists()]
-    found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"sampan-{name}")]
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"/sampan-labs/{name}" in line]
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"sampan-{name}" in (process / "cgroup").read_text():
-                found.append(f"{process}: {(process / 'cmdline').read_bytes()!r}")
-        except OSError:
-            continue
-    if Layout(name).folder.exists():
-        found.append(str(Layout(name).folder))
-    return found
 
 
 def test_down_leaves_nothing_even_of_a_lab_whose_supervisor_was_killed() -> None:

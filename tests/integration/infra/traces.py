@@ -1,0 +1,37 @@
+"""What a lab leaves on a machine while it is there, and must not leave afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from infra.local.layout import Layout, bridge, host_link
+from infra.topology import Topology
+
+LIMIT_S = 20.0
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def leftovers(topology: Topology) -> list[str]:
+    """Whatever of a lab can still be found on this machine."""
+    name = topology.name
+    links = [host_link(topology, node) for node in topology.nodes] + [bridge(topology)]
+    found = [link for link in links if Path("/sys/class/net", link).exists()]
+    found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"sampan-{name}")]
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"/sampan-labs/{name}" in line]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"sampan-{name}" in (process / "cgroup").read_text():
+                found.append(f"{process}: {(process / 'cmdline').read_bytes()!r}")
+        except OSError:
+            continue
+    if Layout(name).folder.exists():
+        found.append(str(Layout(name).folder))
+    return found
