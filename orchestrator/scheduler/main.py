@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random
 
-from orchestrator.api.clock import SystemClock
+from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.client.client import Client
 from orchestrator.client.election import LeaderElector
 from orchestrator.client.events import EventRecorder
@@ -60,10 +60,13 @@ async def run(config: Config, client: Client | None = None, informers: Informers
         await LeaderElector(client, *LEASE, identity).run(lead)
 
 
-async def schedule(chosen: Configuration, random: Random, client: Client, informers: Informers) -> None:
+async def schedule(
+    chosen: Configuration, random: Random, client: Client, informers: Informers, clock: Clock | None = None
+) -> None:
     """Wires one scheduler and runs it."""
+    clock = clock or SystemClock()
     frameworks = {profile.scheduler_name: make_framework(profile, random) for profile in chosen.profiles}
-    recorders = {name: EventRecorder(client, name) for name in frameworks}
+    recorders = {name: EventRecorder(client, name, clock=clock) for name in frameworks}
     follower = Follower(informers, frameworks.__contains__)
 
     def helps(change: Change, pod: Pod, plugins: frozenset[str]) -> bool:
@@ -75,7 +78,7 @@ async def schedule(chosen: Configuration, random: Random, client: Client, inform
         backoff_first_s=chosen.backoff_first_s,
         backoff_max_s=chosen.backoff_max_s,
     )
-    binder = Binder(client, recorders, SystemClock(), follower.listers.claims.get)
+    binder = Binder(client, recorders, clock, follower.listers.claims.get)
     await follower.wait_synced()
     try:
         async with Outbox() as outbox, asyncio.TaskGroup() as tasks:

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 
-from orchestrator.api import meta, status
+from orchestrator.api import meta
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, ResourceTable
+from orchestrator.api.resources import DEPLOYMENTS, NAMESPACES, PODS, ResourceTable
 from orchestrator.api.wire import Identity
 from orchestrator.apiserver.cachedlookup import CachedLookup
 from orchestrator.apiserver.discovery import Discovery
@@ -28,9 +28,10 @@ from orchestrator.apiserver.watchcache import WatchCache
 from orchestrator.client.client import Client
 from orchestrator.client.informer import Informers
 from orchestrator.client.inprocess import InProcessTransport
-from orchestrator.client.workqueue import WorkQueue
 from orchestrator.controllers import main as controllers
 from orchestrator.controllers.context import Context
+from orchestrator.scheduler import main as scheduler
+from orchestrator.scheduler.configuration import Configuration
 from orchestrator.store.memory import MemoryStore
 from tests.apiserver_fixture import EveryoneIsAdmin, EverythingIsAllowed, NothingIsAdmitted
 from tests.simulation.fake_kubelet import FakeKubelet
@@ -127,7 +128,7 @@ async def simulated(seed: int, *, node_count: int = 3, faults: Faults = Faults()
     config = controllers.Config(cluster_cidrs=["10.244.0.0/16", "fd00:10:244::/56"])
     running = [
         asyncio.create_task(controllers.run_all(context, config, runs_informers=True)),
-        asyncio.create_task(FirstFit(client("scheduler"), Random(random.random())).run()),
+        asyncio.create_task(run_scheduler(client("kube-scheduler"), Random(random.random()), clock)),
         asyncio.create_task(follow(server.client, cluster)),
         *(asyncio.create_task(kubelet.run()) for kubelet in kubelets.values()),
     ]
@@ -159,63 +160,9 @@ async def follow(client: Client, cluster: Cluster) -> None:
     await informers.run()
 
 
-class FirstFit:
-    """The smallest scheduler: a ready node without taints that the pod does not tolerate, drawn from the seed."""
-
-    def __init__(self, client: Client, random: Random) -> None:
-        self._client = client
-        self._random = random
-        self._informers = Informers(client, random)
-        self._nodes = self._informers.informer(NODES)
-        self._pods = self._informers.informer(PODS)
-        self._queue = WorkQueue()
-        self._pods.add_handler(self._pod_changed)
-        self._nodes.add_handler(lambda old, new: self._again())
-
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._informers.run())
-            group.create_task(self._work())
-
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is not None and not new["spec"].get("nodeName") and not meta.is_deleting(new):
-            self._queue.add(meta.key(new))
-
-    def _again(self) -> None:
-        for pod in self._pods.cache.list():
-            self._pod_changed(None, pod)
-
-    async def _work(self) -> None:
-        while (key := await self._queue.get()) is not None:
-            try:
-                await self._place(key)
-            except (status.ApiError, ConnectionError):
-                self._queue.add_rate_limited(key)
-            finally:
-                self._queue.done(key)
-
-    async def _place(self, key: str) -> None:
-        pod = self._pods.cache.get(key)
-        if pod is None or pod["spec"].get("nodeName") or meta.is_deleting(pod):
-            return
-        fitting = [node for node in self._nodes.cache.list() if _fits(pod, node)]
-        if not fitting:
-            return
-        node = self._random.choice(sorted(fitting, key=meta.name))
-        binding = {"metadata": {"name": meta.name(pod)}, "target": {"kind": "Node", "name": meta.name(node)}}
-        await self._client.create(PODS, binding, meta.namespace(pod), subresource="binding", name=meta.name(pod))
-
-
-def _fits(pod: Object, node: Object) -> bool:
-    affinity = ((pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}).get(
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ) or {}
-    for term in affinity.get("nodeSelectorTerms") or ():
-        for each in term.get("matchFields") or ():
-            if meta.name(node) not in each["values"]:
-                return False
-    tolerated = {each.get("key") for each in pod["spec"].get("tolerations") or ()}
-    return all(taint["key"] in tolerated for taint in node["spec"].get("taints") or ())
+async def run_scheduler(client: Client, random: Random, clock: VirtualClock) -> None:
+    async with Informers(client, random) as informers:
+        await scheduler.schedule(Configuration(), random, client, informers, clock)
 
 
 def deployment(name: str, replicas: int, image: str = "web:1", **spec: object) -> Object:
