@@ -65,7 +65,7 @@ class AccessConfig:
     api_audiences: tuple[str, ...] = ()
     token_auth_file: str = ""
     service_cluster_ip_ranges: tuple[str, ...] = ("10.96.0.0/16", "fd00:10:96::/112")
-    service_node_ports: tuple[int, int] = field(default=NODE_PORTS)
+    service_node_ports: tuple[int, int] = NODE_PORTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 P256_BYTES = 32
+KEY_KINDS = "a key of service accounts is RSA, or elliptic on the curve P-256"
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
@@ -47,7 +48,8 @@ class Signer:
     def from_pem(cls, pem: bytes) -> Signer:
         key = load_pem_private_key(pem, None)
         if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-            raise ValueError("a signing key must be RSA or elliptic curve P-256")
+            raise ValueError(KEY_KINDS)
+        _check_curve(key)
         return cls(key)
 
     @property
@@ -73,10 +75,6 @@ class KeySet:
     def __init__(self, keys: Iterable[PublicKey]) -> None:
         self._keys = {key_id(key): key for key in keys}
 
-    @classmethod
-    def from_pem(cls, pem: bytes) -> KeySet:
-        return cls(public_keys(pem))
-
     def verify(self, token: str) -> dict[str, Any]:
         """The claims of a token with a good signature; time and audience are the caller's to check."""
         parts = token.split(".")
@@ -101,9 +99,15 @@ def public_keys(pem: bytes) -> list[PublicKey]:
         block, label = match.group(0), match.group(1)
         key = load_pem_private_key(block, None).public_key() if b"PRIVATE" in label else load_pem_public_key(block)
         if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-            raise ValueError("a verifying key must be RSA or elliptic curve P-256")
+            raise ValueError(KEY_KINDS)
+        _check_curve(key)
         keys.append(key)
     return keys
+
+
+def _check_curve(key: PrivateKey | PublicKey) -> None:
+    if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) and key.curve.name != "secp256r1":
+        raise ValueError(KEY_KINDS)
 
 
 def key_id(key: PublicKey) -> str:

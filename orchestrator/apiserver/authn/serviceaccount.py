@@ -86,15 +86,10 @@ def _reference(obj: Object) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSettings:
-    """`issuer` signs new tokens, any of `accepted_issuers` is believed; `audiences` are the API server's own names."""
+    """`issuer` stands in every token; `audiences` are the API server's own names."""
 
     issuer: str = "https://kubernetes.default.svc.cluster.local"
-    accepted_issuers: tuple[str, ...] = ()
     audiences: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
-
-    @property
-    def issuers(self) -> tuple[str, ...]:
-        return (self.issuer, *self.accepted_issuers)
 
 
 class ServiceAccountTokens:
@@ -126,7 +121,7 @@ class ServiceAccountTokens:
             self._verified[token] = claims
             if len(self._verified) > CACHE_SIZE:
                 self._verified.popitem(last=False)
-        if claims.get("iss") != LEGACY_ISSUER and claims.get("iss") not in self.settings.issuers:
+        if claims.get("iss") not in (LEGACY_ISSUER, self.settings.issuer):
             raise TokenError("the issuer is not ours")
         return claims
 

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from orchestrator.api.clock import FixedClock
@@ -20,7 +20,7 @@ from orchestrator.api.wire import Identity, Request
 from orchestrator.apiserver.authn.bootstraptoken import BootstrapTokens
 from orchestrator.apiserver.authn.chain import ANONYMOUS, Authenticator
 from orchestrator.apiserver.authn.clientcert import ClientCertificates
-from orchestrator.apiserver.authn.jwt import KeySet, Signer, TokenError
+from orchestrator.apiserver.authn.jwt import KeySet, Signer, TokenError, public_keys
 from orchestrator.apiserver.authn.serviceaccount import Binding, ServiceAccountTokens, TokenSettings, claims_for
 from orchestrator.apiserver.authn.tokenfile import TokenFile, parse
 from orchestrator.apiserver.lookup import MemoryLookup
@@ -224,6 +224,14 @@ def test_a_bootstrap_secret_that_does_not_serve(changes: dict[str, str]) -> None
     world.lookup.put(SECRETS, bootstrap_secret(**changes))
     with pytest.raises(Unauthorized):
         world.ask("abcdef.0123456789abcdef")
+
+
+def test_a_key_of_another_curve_is_refused() -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    with pytest.raises(ValueError, match="P-256"):
+        Signer.from_pem(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(ValueError, match="P-256"):
+        public_keys(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def test_the_key_set_publishes_what_verifies() -> None:
