@@ -53,7 +53,7 @@ def applied(spec: dict[str, Any], runtime_class: Object | None) -> str:
     if selector:
         spec["nodeSelector"] = selector
     present = spec.get("tolerations") or []
-    added = [one for one in scheduling.get("tolerations") or () if one not in present]
+    added = [dict(one) for one in scheduling.get("tolerations") or () if one not in present]
     if added:
         spec["tolerations"] = [*present, *added]
     return ""
