@@ -260,6 +260,7 @@ class PodWorker:
                 container = found[1] if found else {"name": action.name}
                 state = next(state for state in self.state.containers if state.id == action.id)
                 grace_s = killing.probe_grace_s(self.pod, container, action.probe)
+                self._prober.stop_killing([state.id])
                 await self._killer.kill(state, container, self._pod_ip, grace_s, action.message)
             case sync.BackOff(name, until):
                 self._back_off(name, until)
@@ -432,7 +433,7 @@ class PodWorker:
         ending = PodEnding(self._around, self.pod, self.key, self.dirs)
         if self.state.running:
             self._publish()
-            self._prober.stop_killing()
+            self._prober.stop_killing(state.id for state in self.state.running)
             verdict_grace = 0.0 if self._verdict and self._verdict.reason == "Evicted" else None
             grace_s = killing.pod_grace_s(self.pod) if verdict_grace is None else verdict_grace
             await self._killer.kill_pod(self.pod, self.state.running, self._pod_ip, grace_s)

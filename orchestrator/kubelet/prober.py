@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -69,10 +69,10 @@ class Prober:
     def stop(self) -> None:
         self.follow({}, "")
 
-    def stop_killing(self) -> None:
-        """The pod is ending: only readiness goes on."""
-        for tasks in self._tasks.values():
-            for task in tasks:
+    def stop_killing(self, container_ids: Iterable[str]) -> None:
+        """These containers are ending: of their probes only readiness goes on."""
+        for container_id in container_ids:
+            for task in self._tasks.get(container_id, ()):
                 if not task.get_name().startswith("readiness"):
                     task.cancel()
 

@@ -37,6 +37,7 @@ from orchestrator.kubelet.runtime.interface import (
     State,
 )
 from orchestrator.kubelet.runtime.libpod import Json, Libpod
+from orchestrator.kubelet.runtime.slots import Slots
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,9 @@ STATES = {
     "exited": State.EXITED,
     "removing": State.EXITED,
 }
+# Podman forks several processes for each of these; more at once only make each of them slower.
+CHANGES_MAX = 4
+STARTING, CREATING, SANDBOX = range(3)  # ranks
 # What tells of a change of state; the many others (exec, mount, …) would wake a worker for nothing.
 EVENTS = ["start", "died", "remove", "cleanup"]
 
@@ -63,6 +67,7 @@ class Podman:
         self.libpod = libpod
         self._porter = porter
         self._limits_by_porter = limits_by_porter
+        self._slots = Slots(CHANGES_MAX)
         self._start_errors: dict[str, str] = {}  # of containers that never ran, by id
         self._oom_killed: dict[str, bool] = {}  # of ended containers, by id
 
@@ -156,6 +161,10 @@ class Podman:
                 del memory[gone]
 
     async def run_sandbox(self, spec: SandboxSpec) -> Sandbox:
+        async with self._slots.slot(SANDBOX):
+            return await self._run_sandbox(spec)
+
+    async def _run_sandbox(self, spec: SandboxSpec) -> Sandbox:
         pod_id = await self.libpod.create_pod(specgen.pod(spec))
         try:
             await self.libpod.start_pod(pod_id)
@@ -163,7 +172,7 @@ class Podman:
             if (pid := int(infra["State"].get("Pid") or 0)) <= 0:
                 raise RuntimeFailure(f"sandbox image {spec.image} ended at once")
         except RuntimeFailure:
-            await self.remove_sandbox(pod_id)
+            await self.libpod.remove_pod(pod_id)
             raise
         return Sandbox(id=pod_id, is_ready=True, attempt=spec.attempt, pid=pid)
 
@@ -177,18 +186,22 @@ class Podman:
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
         try:
-            await self.libpod.remove_pod(sandbox_id)
+            async with self._slots.slot(SANDBOX):
+                await self.libpod.remove_pod(sandbox_id)
         except NoSuchContainer:
             return
 
     async def create_container(self, spec: ContainerSpec) -> str:
-        return await self.libpod.create_container(specgen.container(spec, limits_here=not self._limits_by_porter))
+        wanted = specgen.container(spec, limits_here=not self._limits_by_porter)
+        async with self._slots.slot(CREATING):
+            return await self.libpod.create_container(wanted)
 
     async def start_container(self, container_id: str, spec: ContainerSpec) -> None:
         try:
-            if self._limits_by_porter:
-                await self._enter_cgroup(container_id, spec)
-            await self.libpod.start_container(container_id)
+            async with self._slots.slot(STARTING):
+                if self._limits_by_porter:
+                    await self._enter_cgroup(container_id, spec)
+                await self.libpod.start_container(container_id)
         except RuntimeUnavailable:
             raise
         except RuntimeFailure as error:
