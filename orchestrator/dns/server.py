@@ -1,5 +1,6 @@
 """The sockets: UDP and TCP on each of the node's addresses, so that a response leaves from the address that was asked.
 
+Addresses need not be usable yet: an IPv6 address is not for the first second, while the kernel looks for another owner.
 Over UDP what the zone knows is answered in the receive callback itself, with no task; only upstream queries become
 tasks, `UPSTREAM_TASKS_MAX` at most (more are answered SERVFAIL). Over TCP a connection may ask many questions and is
 closed after `IDLE_S` of silence. Errors: OSError where an address cannot be bound.
@@ -19,6 +20,25 @@ UPSTREAM_TASKS_MAX = 1_000
 CONNECTIONS_MAX = 256
 IDLE_S = 10.0
 RECEIVE_BUFFER_BYTES = 1 << 20
+_IP_FREEBIND = 15  # linux/in.h; the socket module has no name for it
+
+
+def bound(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    """A socket on an address that may not be this machine's yet."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, kind)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+        if kind is socket.SOCK_STREAM:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((address, port))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class _Udp(asyncio.DatagramProtocol):
@@ -73,13 +93,12 @@ class Server:
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             for address in self._addresses:
-                transport, _ = await loop.create_datagram_endpoint(
-                    lambda: _Udp(self._udp, self._tasks), local_addr=(address, self._port)
-                )
+                udp = bound(address, self._port, socket.SOCK_DGRAM)
+                udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+                transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(self._udp, self._tasks), sock=udp)
                 stack.callback(transport.close)
-                endpoint = transport.get_extra_info("socket")
-                endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-                server = await asyncio.start_server(self._serve, address, self._port)
+                tcp = bound(address, self._port, socket.SOCK_STREAM)
+                server = await asyncio.start_server(self._serve, sock=tcp)
                 stack.callback(server.close)
             self._stack = stack.pop_all()
         return self
