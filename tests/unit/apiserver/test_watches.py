@@ -1,0 +1,201 @@
+"""WATCH: what each kind of start shows, and that nothing is missed, doubled or out of order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from orchestrator.apiserver import stream, watchcache
+from orchestrator.apiserver.stream import PushStream
+from tests.apiserver_fixture import Served, serving
+from tests.unit.apiserver.rest import CONFIGMAPS, PODS, call, configmap, pod, send
+
+
+class Watch:
+    """The frames of a watch, as far as they have come."""
+
+    def __init__(self, body: PushStream) -> None:
+        self.body = body
+        self._lines: list[dict[str, Any]] = []
+
+    async def next(self) -> dict[str, Any]:
+        async with asyncio.timeout(5):
+            while not self._lines:
+                chunk = await self.body.__anext__()
+                self._lines = [orjson.loads(line) for line in chunk.splitlines()]
+        return self._lines.pop(0)
+
+    async def take(self, count: int) -> list[tuple[str, str]]:
+        events = [await self.next() for _ in range(count)]
+        return [(event["type"], event["object"]["metadata"].get("name", "")) for event in events]
+
+
+async def watch(served: Served, url: str, **headers: str) -> Watch:
+    answer = await send(served, "GET", f"{url}{'&' if '?' in url else '?'}watch=true", **headers)
+    assert answer.status == 200, answer.body
+    assert isinstance(answer.body, PushStream)
+    return Watch(answer.body)
+
+
+async def test_the_present_comes_first_then_changes() -> None:
+    async with serving() as served:
+        await call(served, "POST", CONFIGMAPS, configmap("a"))
+        seen = await watch(served, CONFIGMAPS)
+        await call(served, "POST", CONFIGMAPS, configmap("b"))
+        await call(served, "PUT", f"{CONFIGMAPS}/a", configmap("a", x="1"))
+        await call(served, "DELETE", f"{CONFIGMAPS}/b")
+        assert await seen.take(4) == [("ADDED", "a"), ("ADDED", "b"), ("MODIFIED", "a"), ("DELETED", "b")]
+
+
+async def test_a_deletion_carries_its_own_revision() -> None:
+    async with serving() as served:
+        _, made = await call(served, "POST", CONFIGMAPS, configmap("a", x="1"))
+        seen = await watch(served, f"{CONFIGMAPS}?resourceVersion=2")
+        await call(served, "DELETE", f"{CONFIGMAPS}/a")
+        event = await seen.next()
+        assert (event["type"], event["object"]["data"]) == ("DELETED", {"x": "1"})
+        assert event["object"]["metadata"] == {**made["metadata"], "resourceVersion": "3"}
+
+
+@pytest.mark.parametrize("window", [1000, 2], ids=["from-the-window", "from-the-store"])
+async def test_a_watch_goes_on_from_any_revision(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchcache, "WINDOW_CHANGES", window)
+    async with serving() as served:
+        for number in range(5):
+            await call(served, "POST", CONFIGMAPS, configmap(f"c{number}"))
+        await call(served, "PUT", f"{CONFIGMAPS}/c1", configmap("c1", x="1"))
+        await call(served, "DELETE", f"{CONFIGMAPS}/c0")
+        seen = await watch(served, f"{CONFIGMAPS}?resourceVersion=4")
+        await call(served, "POST", CONFIGMAPS, configmap("new"))
+        wanted = [("ADDED", "c3"), ("ADDED", "c4"), ("MODIFIED", "c1"), ("DELETED", "c0"), ("ADDED", "new")]
+        assert await seen.take(5) == wanted
+
+
+async def test_an_expired_revision_is_an_error_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchcache, "WINDOW_CHANGES", 1)
+    async with serving() as served:
+        for number in range(5):
+            await call(served, "POST", CONFIGMAPS, configmap(f"c{number}"))
+        await served.store.compact(5)
+        seen = await watch(served, f"{CONFIGMAPS}?resourceVersion=2")
+        event = await seen.next()
+        assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
+        with pytest.raises(StopAsyncIteration):
+            await seen.next()
+
+
+async def test_an_object_that_begins_to_match_is_added_and_one_that_stops_is_deleted() -> None:
+    async with serving() as served:
+        seen = await watch(served, f"{CONFIGMAPS}?labelSelector=on")
+        body = configmap("a")
+        for labels in ({}, {"on": ""}, {"on": "", "x": ""}, {}, {"x": ""}, {"on": ""}):
+            body["metadata"]["labels"] = labels
+            method, url = ("PUT", f"{CONFIGMAPS}/a") if served.store.revision > 1 else ("POST", CONFIGMAPS)
+            await call(served, method, url, body)
+        assert [kind for kind, _ in await seen.take(4)] == ["ADDED", "MODIFIED", "DELETED", "ADDED"]
+
+
+async def test_a_watch_of_one_node_sees_its_pods_only() -> None:
+    async with serving() as served:
+        seen = await watch(served, "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1")
+        for name, node in (("a", "n1"), ("b", "n2"), ("c", "n1")):
+            await call(served, "POST", PODS, pod(name, nodeName=node))
+        assert await seen.take(2) == [("ADDED", "a"), ("ADDED", "c")]
+
+
+async def test_a_watch_list_ends_its_present_with_the_annotated_bookmark() -> None:
+    async with serving() as served:
+        await call(served, "POST", CONFIGMAPS, configmap("a"))
+        query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+        seen = await watch(served, f"{CONFIGMAPS}?{query}")
+        assert await seen.take(1) == [("ADDED", "a")]
+        bookmark = await seen.next()
+        assert bookmark["type"] == "BOOKMARK"
+        assert bookmark["object"]["kind"] == "ConfigMap"
+        assert bookmark["object"]["metadata"] == {
+            "resourceVersion": "2",
+            "annotations": {"k8s.io/initial-events-end": "true"},
+        }
+        status, answer = await call(served, "GET", f"{CONFIGMAPS}?watch=1&sendInitialEvents=true")
+        assert (status, answer["reason"]) == (422, "Invalid")
+
+
+async def test_a_watch_ends_after_its_timeout_with_a_bookmark() -> None:
+    async with serving() as served:
+        seen = await watch(served, f"{CONFIGMAPS}?timeoutSeconds=1&allowWatchBookmarks=true&resourceVersion=1")
+        event = await seen.next()
+        assert (event["type"], event["object"]["metadata"]["resourceVersion"]) == ("BOOKMARK", "1")
+        with pytest.raises(StopAsyncIteration):
+            await seen.next()
+        assert not served.server.core.endpoints["", "v1", "configmaps"].cache.observers()
+
+
+async def test_two_watchers_see_the_same_order_of_racing_writes() -> None:
+    async with serving() as served:
+        one, two = await watch(served, CONFIGMAPS), await watch(served, CONFIGMAPS)
+        await asyncio.gather(*(call(served, "POST", CONFIGMAPS, configmap(f"c{number}")) for number in range(100)))
+        events = [await one.next() for _ in range(100)]
+        assert events == [await two.next() for _ in range(100)]
+        revisions = [int(event["object"]["metadata"]["resourceVersion"]) for event in events]
+        assert revisions == sorted(set(revisions))
+
+
+async def test_a_table_watch_sends_its_columns_once() -> None:
+    async with serving() as served:
+        await call(served, "POST", CONFIGMAPS, configmap("a"))
+        seen = await watch(served, CONFIGMAPS, accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+        await call(served, "POST", CONFIGMAPS, configmap("b"))
+        first, second = (await seen.next())["object"], (await seen.next())["object"]
+        assert first["kind"] == second["kind"] == "Table"
+        assert first["columnDefinitions"] and not second["columnDefinitions"]
+        assert second["rows"][0]["cells"][0] == "b"
+
+
+class SlowConnection:
+    def __init__(self) -> None:
+        self.written = 0
+        self.ended = ""
+
+    def write(self, data: bytes) -> None:
+        self.written += len(data)
+
+    def unsent_bytes(self) -> int:
+        return self.written
+
+    def finish(self) -> None:
+        self.ended = self.ended or "finished"
+
+    def abort(self) -> None:
+        self.ended = self.ended or "aborted"
+
+
+async def test_a_slow_watcher_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "UNSENT_BYTES_MAX", 1000)
+    async with serving() as served:
+        seen = await watch(served, CONFIGMAPS)
+        connection = SlowConnection()
+        seen.body.attach(connection)
+        for number in range(5):
+            await call(served, "POST", CONFIGMAPS, configmap(f"c{number}", x="x" * 300))
+        assert connection.ended == "aborted"
+        assert not served.server.core.endpoints["", "v1", "configmaps"].cache.observers()
+
+
+async def frames(body: AsyncIterator[bytes]) -> bytes:
+    return b"".join([chunk async for chunk in body])
+
+
+async def test_a_push_stream_gives_what_waited_first() -> None:
+    pushed = PushStream()
+    pushed.push(b"a")
+    pushed.push(b"b")
+    task = asyncio.ensure_future(frames(pushed))
+    await asyncio.sleep(0)
+    pushed.push(b"c")
+    pushed.close()
+    pushed.push(b"late")
+    assert await task == b"abc"
