@@ -21,6 +21,7 @@ from orchestrator.api.resources import REPLICATIONCONTROLLERS
 from orchestrator.client.client import Client
 from orchestrator.client.election import LeaderElector, Timing
 from orchestrator.client.informer import Informers
+from orchestrator.controllers.clusterroleaggregation import ClusterRoleAggregationController
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.daemonset import DaemonSetController
 from orchestrator.controllers.deployment import DeploymentController
@@ -102,6 +103,7 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         NodeLifecycleController(context, config.node_monitor_grace_period_s),
         TaintEvictionController(context),
         PodGarbageCollector(context, config.terminated_pod_gc_threshold),
+        ClusterRoleAggregationController(context),
     ]
     if config.root_ca_file:
         found.append(RootCaPublisher(context, Path(config.root_ca_file).read_text()))

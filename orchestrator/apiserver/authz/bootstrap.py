@@ -264,9 +264,13 @@ def cluster_roles() -> list[Object]:
 
 
 def _aggregated(level: str) -> Object:
-    """admin holds edit, edit holds view: each also carries the label that makes it part of the next."""
-    below = {"admin": ("admin", "edit", "view"), "edit": ("edit", "view"), "view": ("view",)}[level]
-    role = _role("ClusterRole", level, [one for each in below for one in AGGREGATED_RULES[each]])
+    """admin holds edit, edit holds view: each also carries the label that makes it part of the next. The rules come in
+    the order in which the aggregation controller puts them, so that it finds nothing to do."""
+    below = {"admin": ("edit", "view", "admin"), "edit": ("edit", "view"), "view": ("view",)}[level]
+    rules: Rules = []
+    for each in below:
+        rules += [one for one in AGGREGATED_RULES[each] if one not in rules]
+    role = _role("ClusterRole", level, rules)
     above = {"edit": "admin", "view": "edit"}.get(level)
     if above:
         role["metadata"]["labels"][f"{AGGREGATE}{above}"] = "true"
