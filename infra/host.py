@@ -12,6 +12,7 @@ from pathlib import Path
 from infra.images.packages import HOST_COMMANDS, NODE_SUITE
 from infra.images.sources import debian_mirror
 from infra.images.tree import trust
+from infra.local.layout import LABS
 
 KUBECTL = Path("/usr/local/bin/kubectl")
 Say = Callable[[str], None]
@@ -28,9 +29,32 @@ def ensure(say: Say) -> None:
     if missing:
         say(f"installing {', '.join(missing)} (apt-get)")
         apt_install(missing)
+    check_namespaces()
+    check_file_system(Path("/proc/self/mounts").read_text(), LABS)
     if shutil.which("kubectl") is None and not KUBECTL.exists():
         say(f"installing kubectl from Debian {NODE_SUITE} to {KUBECTL}")
         install_kubectl()
+
+
+def check_namespaces() -> None:
+    command = ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--fork", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise HostError(
+            f"this machine does not let root make namespaces: {done.stderr.strip()}\n"
+            "In a container, run it privileged (docker run --privileged), or use a virtual machine."
+        )
+
+
+def check_file_system(mounts: str, place: Path) -> None:
+    """Nodes are overlays whose upper layers are beneath `place`, which therefore may not be on an overlay itself."""
+    kinds = {fields[1]: fields[2] for line in mounts.splitlines() if len(fields := line.split()) > 2}
+    holder = next(str(folder) for folder in (place, *place.parents) if str(folder) in kinds)
+    if kinds[holder] == "overlay":
+        raise HostError(
+            f"{place} is on an overlay file system (mounted at {holder}), which cannot carry another one.\n"
+            f"Give it a file system of its own, such as a volume of the container at {place}."
+        )
 
 
 def apt_install(packages: list[str]) -> None:

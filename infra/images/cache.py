@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from infra.images import tree
@@ -20,7 +20,7 @@ from infra.images import tree
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
 CODE = ("orchestrator", "infra", "templates")
-CODE_KEPT = 4  # older copies of the code go when a new one comes
+KEPT = {"node": 1, "code": 4}  # the newest entries of a kind stay, though no lab uses them
 
 
 def folder() -> Path:
@@ -81,10 +81,17 @@ def code(node_tree: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
         _compile(place, node_tree)
-        for old in sorted(folder().glob("code-*"), key=lambda entry: entry.stat().st_mtime)[:-CODE_KEPT]:
-            _remove(old)
 
     return once(name, build)
+
+
+def prune(in_use: Collection[Path]) -> None:
+    """Remove entries that no lab of this machine uses, but for the newest."""
+    for kind, kept in KEPT.items():
+        entries = sorted(folder().glob(f"{kind}-*"), key=lambda entry: entry.stat().st_mtime)
+        for entry in entries[:-kept]:
+            if not any(used == entry or entry in used.parents for used in in_use):
+                _remove(entry)
 
 
 def _compile(place: Path, node_tree: Path) -> None:

@@ -84,10 +84,17 @@ def nodes_up(wish: Topology, say: Progress) -> tuple[Topology, Control]:
         layout.folder.chmod(0o711)
         layout.control_socket.unlink(missing_ok=True)
         _write(layout, lab)
+        cache.prune(in_use())
         say(f"booting {len(topology.nodes)} nodes")
         launch(layout, tree, code)
         wait_booted(control)
     return topology, control
+
+
+def in_use() -> set[Path]:
+    """What the labs of this machine have of the cache."""
+    return {Path(lab[part]) for layout in labs() for lab in [json.loads(layout.lab_file.read_text())] for part in
+            ("tree", "code")}  # fmt: skip
 
 
 def _apart_from_workers(lab: dict[str, Any]) -> dict[str, Any]:
