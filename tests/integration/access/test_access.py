@@ -26,6 +26,7 @@ from orchestrator.api.resources import (
 )
 from orchestrator.api.status import Conflict, Forbidden, Invalid
 from orchestrator.api.wire import Request
+from orchestrator.apiserver.authz.reconcile import reconcile
 from orchestrator.apiserver.server import IDENTITY_KEPT_S
 from tests.integration.access.conftest import Cluster
 
@@ -216,3 +217,9 @@ async def test_health_is_open_and_the_rest_is_not(cluster: Cluster) -> None:
     response = await cluster.server.handle(Request("GET", "/api/v1/pods"))
     assert response.status == 401
     assert (await cluster.server.handle(Request("GET", "/healthz"))).status != 401
+
+
+async def test_a_second_start_writes_nothing(cluster: Cluster) -> None:
+    before = await cluster.server.core.store.latest_revision()
+    await reconcile(cluster.root, cluster.server.lookup)
+    assert await cluster.server.core.store.latest_revision() == before
