@@ -60,7 +60,7 @@ def once(name: str, build: Callable[[Path], None]) -> Path:
 
 def node_image(say: tree.Progress) -> Path:
     """The node's root tree; downloads about 130 MB and takes about 40 s the first time."""
-    sources = [*(ROOT / "infra/images").glob("*.py"), LOCK]
+    sources = [file for file in (ROOT / "infra/images").glob("*.py") if file != Path(__file__)] + [LOCK]
 
     def build(place: Path) -> None:
         tree.build(place / "tree", LOCK, say)
