@@ -1,6 +1,6 @@
 """Event and Lease: what happened, and who is alive.
 
-One store keeps events of both API groups: v1 has the older fields, events.k8s.io/v1 the newer names of the same.
+Events of both API groups are kept as v1; the API server translates, and these rules see v1.
 Source: core/v1, events.k8s.io/v1 and coordination.k8s.io/v1 API reference.
 """
 
@@ -14,34 +14,12 @@ from orchestrator.api.kinds import faults, formats, table
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, since, wide
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import EVENTS, EVENTS_V1, LEASES
+from orchestrator.api.resources import EVENTS, LEASES
 from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
 
 TEXT_MAX = {"reportingInstance": 128, "action": 128, "reason": 128, "note": 1024}
-# What events.k8s.io/v1 calls a field of v1.
-RENAMED = {
-    "involvedObject": "regarding",
-    "message": "note",
-    "source": "deprecatedSource",
-    "firstTimestamp": "deprecatedFirstTimestamp",
-    "lastTimestamp": "deprecatedLastTimestamp",
-    "count": "deprecatedCount",
-    "reportingComponent": "reportingController",
-}
-
-
-def to_v1(event: Object) -> Object:
-    """An event of either group in the words of v1, in which events are stored."""
-    back = {new: old for old, new in RENAMED.items()}
-    return {back.get(name, name): value for name, value in event.items()} | {"apiVersion": "v1"}
-
-
-def to_events_v1(event: Object) -> Object:
-    """A stored event in the words of events.k8s.io/v1."""
-    renamed = {RENAMED.get(name, name): value for name, value in event.items()}
-    return renamed | {"apiVersion": "events.k8s.io/v1"}
 
 
 def event(obj: Object) -> list[Cause]:
@@ -55,31 +33,13 @@ def event(obj: Object) -> list[Cause]:
         held = about.get("namespace") or namespace
         return [] if held in expected or (not about.get("namespace") and namespace == "default") else [mismatch]
     causes = [mismatch] if not about.get("namespace") and namespace not in ("default", "kube-system") else []
-    return causes + _new_rules(obj, "reportingController")
+    return causes + _new_rules(obj)
 
 
-def event_v1(obj: Object) -> list[Cause]:
-    causes = _new_rules(obj, "reportingController")
-    series = obj.get("series")
-    if series is not None:
-        if series.get("count", 0) < 2:
-            causes.append(faults.invalid("series.count", "", "should be at least 2"))
-        if not series.get("lastObservedTime"):
-            causes.append(faults.required("series.lastObservedTime"))
-    if not obj.get("eventTime"):
-        causes.append(faults.required("eventTime"))
-    if obj.get("type") not in ("Normal", "Warning"):
-        causes.append(faults.invalid("type", "", f"has invalid value: {obj.get('type') or ''}"))
-    for name in ("firstTimestamp", "lastTimestamp", "count"):
-        if obj.get(RENAMED[name]):
-            causes.append(faults.invalid(name, "", "needs to be unset"))
-    return causes
-
-
-def _new_rules(obj: Object, name: str) -> list[Cause]:
+def _new_rules(obj: Object) -> list[Cause]:
     controller = obj.get("reportingController") or obj.get("reportingComponent") or ""
-    causes = [] if controller else [faults.required(name)]
-    causes += faults.each(name, controller, formats.qualified_name(controller))
+    causes = [] if controller else [faults.required("reportingController")]
+    causes += faults.each("reportingController", controller, formats.qualified_name(controller))
     for field in ("reportingInstance", "action", "reason"):
         text = obj.get(field) or ""
         if not text:
@@ -91,8 +51,7 @@ def _new_rules(obj: Object, name: str) -> list[Cause]:
     return causes
 
 
-def _cells(obj: Object, now: float) -> Cells:
-    event = to_v1(obj) if obj.get("apiVersion") == "events.k8s.io/v1" else obj
+def _cells(event: Object, now: float) -> Cells:
     about, source, series = event.get("involvedObject") or {}, event.get("source") or {}, event.get("series") or {}
     first = since(event.get("firstTimestamp") or event.get("eventTime"), now)
     last = since(event["lastTimestamp"], now) if event.get("lastTimestamp") else first
@@ -149,7 +108,6 @@ def _lease_cells(obj: Object, now: float) -> Cells:
 
 RULES = (
     KindRules(resource=EVENTS, faults=event, update_faults=lambda new, old: event(new), columns=COLUMNS, cells=_cells),
-    KindRules(resource=EVENTS_V1, faults=event_v1, columns=COLUMNS, cells=_cells),
     KindRules(
         resource=LEASES,
         default=default_lease,

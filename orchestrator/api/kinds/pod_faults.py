@@ -5,14 +5,13 @@ The order of the checks is kube-apiserver's, which is the order of the causes. S
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.api.kinds import container_faults, faults, formats, resource_faults, scheduling_faults, volume_faults
 from orchestrator.api.kinds.metadata import check_annotations, check_labels
 from orchestrator.api.kinds.values import in_range, name_of, one_of
-from orchestrator.api.meta import Object
+from orchestrator.api.meta import Object, copied
 from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
@@ -326,7 +325,7 @@ def _only_deleted_gates(new: list[Json], old: list[Json]) -> list[Cause]:
 
 def _with_updatable(new: Json, old: Json) -> Json:
     """`new` with all that an update may change taken from `old`; what still differs is forbidden."""
-    munged: dict[str, Any] = copy.deepcopy(dict(new))
+    munged: dict[str, Any] = copied(new)
     for kind in ("containers", "initContainers"):
         for container, before in zip(munged.get(kind) or (), old.get(kind) or (), strict=True):
             container["image"] = before.get("image")

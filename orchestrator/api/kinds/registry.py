@@ -4,14 +4,43 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from orchestrator.api.kinds import batch, cluster, config, endpoints, events, pod, rbac, service, workloads
+from orchestrator.api.kinds import (
+    autoscaling,
+    batch,
+    classes,
+    cluster,
+    config,
+    csi,
+    endpoints,
+    events,
+    limits,
+    networking,
+    pod,
+    rbac,
+    service,
+    storage,
+    workloads,
+)
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.resources import Resource
 
 FAMILIES = (
-    pod.RULES, workloads.RULES, service.RULES, endpoints.RULES, config.RULES, cluster.RULES, events.RULES, rbac.RULES,
+    autoscaling.RULES,
     batch.RULES,
-)  # fmt: skip
+    classes.RULES,
+    cluster.RULES,
+    config.RULES,
+    csi.RULES,
+    endpoints.RULES,
+    events.RULES,
+    limits.RULES,
+    networking.RULES,
+    pod.RULES,
+    rbac.RULES,
+    service.RULES,
+    storage.RULES,
+    workloads.RULES,
+)
 
 _BY_KIND = {
     (rules.resource.group, rules.resource.version, rules.resource.plural): rules

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.api import meta
 from orchestrator.api.kinds import faults, formats, pod_faults, pod_warnings, podspec, table
 from orchestrator.api.kinds.rules import KindRules
+from orchestrator.api.kinds.storage import claim_spec
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, integer, wide
 from orchestrator.api.kinds.values import (
     amount,
@@ -265,7 +266,7 @@ def stateful_set(obj: Object) -> list[Cause]:
             path = f"spec.persistentVolumeClaimRetentionPolicy.{name}"
             causes.append(faults.not_supported(path, value, ("Retain", "Delete")))
     for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
-        causes += _claim_template(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{index}].spec")
+        causes += claim_spec(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{index}].spec")
     causes += nonnegative(spec, "spec", "replicas", "minReadySeconds")
     if (spec.get("ordinals") or {}).get("start", 0) < 0:
         causes += nonnegative(spec["ordinals"], "spec.ordinals", "start")
@@ -273,15 +274,6 @@ def stateful_set(obj: Object) -> list[Cause]:
         causes += faults.each("spec.serviceName", name, formats.dns_label(name))
     causes += _selector(spec, "statefulset")
     return causes + _template(spec, "StatefulSet", template=_with_claims(spec))
-
-
-def _claim_template(spec: Json, path: str) -> list[Cause]:
-    causes: list[Cause] = []
-    if not spec.get("accessModes"):
-        causes.append(faults.required(f"{path}.accessModes", "at least 1 access mode is required"))
-    if not ((spec.get("resources") or {}).get("requests") or {}).get("storage"):
-        causes.append(faults.required(f"{path}.resources[storage]"))
-    return causes
 
 
 def _with_claims(spec: Json) -> Json:

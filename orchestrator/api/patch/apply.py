@@ -9,14 +9,13 @@ Source: KEP-555; Concepts, "Server-Side Apply".
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from orchestrator.api import decoding
-from orchestrator.api.meta import Object, name, namespace
+from orchestrator.api.meta import Object, copied, name, namespace
 from orchestrator.api.patch import field_sets, managed_fields, structured
 from orchestrator.api.patch.field_sets import FieldSet, Path
 from orchestrator.api.patch.managed_fields import Manager, Managers, Owned, Writer
@@ -109,7 +108,7 @@ def _merge(
     last = managers.get(me)
     fields = structured.field_set(applied, kind).without(ignored)
     managers = {**managers, me: Owned(fields, writer.api_version, last.time if last else "")}
-    merged = copy.deepcopy(structured.merge(live, applied, kind))
+    merged = copied(structured.merge(live, applied, kind))
     if last is not None:
         merged = _pruned(merged, last.fields, managers, kind)
     difference = structured.compare(live, merged, kind)
@@ -207,6 +206,6 @@ def _sync_last_applied(result: Object, applied: Object, writer: Writer) -> None:
     annotations: dict[str, Any] = result.get("metadata", {}).get("annotations") or {}
     if writer.manager != "kubectl" or not annotations.get(LAST_APPLIED):
         return
-    shown = copy.deepcopy(applied)
+    shown = copied(applied)
     (shown.get("metadata", {}).get("annotations") or {}).pop(LAST_APPLIED, None)
     annotations[LAST_APPLIED] = orjson.dumps(shown, option=orjson.OPT_SORT_KEYS).decode() + "\n"

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
+
 Path = tuple[str, ...]
 
 
@@ -24,7 +26,7 @@ class FieldSet:
         self.children: dict[str, FieldSet] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.members) or any(self.children.values())
+        return bool(self.members or self.children)  # a child is never empty
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FieldSet) and set(self.paths()) == set(other.paths())
@@ -65,10 +67,15 @@ class FieldSet:
             yield from self.children[element].paths((*prefix, element))
 
     def union(self, other: FieldSet) -> FieldSet:
+        if not other:
+            return self
+        if not self:
+            return other
         result = FieldSet()
         result.members = self.members | other.members
-        for element in {**self.children, **other.children}:
-            result.attach(element, self.child(element).union(other.child(element)))
+        result.children = {**self.children, **other.children}
+        for element in self.children.keys() & other.children.keys():
+            result.children[element] = self.children[element].union(other.children[element])
         return result
 
     def intersection(self, other: FieldSet) -> FieldSet:
@@ -81,19 +88,25 @@ class FieldSet:
 
     def difference(self, other: FieldSet) -> FieldSet:
         """Without exactly the paths of `other`: what lies below a removed path stays."""
+        if not other:
+            return self
         result = FieldSet()
         result.members = self.members - other.members
         for element, child in self.children.items():
-            result.attach(element, child.difference(other.child(element)))
+            theirs = other.children.get(element)
+            result.attach(element, child if theirs is None else child.difference(theirs))
         return result
 
     def without(self, other: FieldSet) -> FieldSet:
         """Without the paths of `other` and all below them."""
+        if not other:
+            return self
         result = FieldSet()
         result.members = self.members - other.members
         for element, child in self.children.items():
             if element not in other.members:
-                result.attach(element, child.without(other.child(element)))
+                theirs = other.children.get(element)
+                result.attach(element, child if theirs is None else child.without(theirs))
         return result
 
 
@@ -127,7 +140,7 @@ def field(name: str) -> str:
 
 
 def key(keys: Mapping[str, Any]) -> str:
-    return f"k:{json.dumps(dict(sorted(keys.items())), separators=(',', ':'), ensure_ascii=False)}"
+    return f"k:{orjson.dumps(dict(keys), option=orjson.OPT_SORT_KEYS).decode()}"
 
 
 def value(item: Any) -> str:

@@ -10,9 +10,9 @@ Source: sig-cli, "Strategic Merge Patch" and "Preserve order in strategic merge 
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
+from orchestrator.api.meta import copied
 from orchestrator.api.schema import ANY_TYPE, LIST, STRUCT, Field, Type
 from orchestrator.api.status import InternalError
 
@@ -36,7 +36,7 @@ class NotRestorable(ValueError):
 
 def merge(original: Json, patch: Json, kind: Type) -> Json:
     """The patched copy of `original`; nulls delete, directives are carried out and gone."""
-    return _merge_map(copy.deepcopy(original), copy.deepcopy(patch), kind)
+    return _merge_map(copied(original), copied(patch), kind)
 
 
 def _merge_map(original: Json, patch: Json, kind: Type) -> Json:

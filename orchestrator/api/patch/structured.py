@@ -127,9 +127,27 @@ def _compare(old: Any, new: Any, kind: Type) -> tuple[str, Comparison | None]:
     old_part = old if isinstance(old, (dict, list)) else None
     new_part = new if isinstance(new, (dict, list)) else None
     if (is_map(kind, shape) or is_list(kind)) and (old_part or new_part):
+        if old is ABSENT and new_part:
+            return whole, Comparison(added=_all_of(new_part, kind))
         inside = (_compare_lists if is_list(kind) else _compare_maps)(old_part, new_part, kind)
         return whole, inside
     return whole or "modified", None
+
+
+def _all_of(value: Any, kind: Type) -> FieldSet:
+    """What `compare` finds in a value that is new as a whole: every field on every level was added."""
+    result = FieldSet()
+    if is_list(kind):
+        pairs = [
+            (path, items[0], len(items) == 1, kind.item or ANY_TYPE) for path, items in _indexed(value, kind).items()
+        ]
+    else:
+        pairs = [(field_sets.field(name), item, True, _inner(kind, name)) for name, item in value.items()]
+    for path, item, is_alone, inner in pairs:
+        result.members.add(path)
+        if is_alone and item and isinstance(item, (dict, list)) and (is_map(inner, item) or is_list(inner)):
+            result.attach(path, _all_of(item, inner))
+    return result
 
 
 def _compare_maps(old: Any, new: Any, kind: Type) -> Comparison:

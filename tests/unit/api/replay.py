@@ -156,20 +156,29 @@ def answer_of(code: int, body: Any, warnings: list[str], *, whole: bool) -> dict
 
 
 def _comparable(message: str) -> str:
-    head, separator, _ = message.partition("previously negative)\n")
-    message = head + separator.rstrip("\n")
+    message = re.sub(r"\n[-@].*", "", message, flags=re.DOTALL)
     if message.startswith("failed to create typed"):
         message = "\n".join(sorted(message.split("\n")))
     return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", UID, SHOWN_OBJECT.sub(r"\1 value: {…}", message))
 
 
 def stable(obj: dict[str, Any]) -> dict[str, Any]:
-    """Without what differs from run to run, and without explicit nulls at the top."""
-    obj = {name: value for name, value in orjson.loads(orjson.dumps(obj)).items() if value is not None}
+    """Without what differs from run to run, without explicit nulls, and without what admission adds."""
+    obj = _without_nulls(orjson.loads(orjson.dumps(obj)))
     for name in VOLATILE:
         obj["metadata"].pop(name, None)
+    finalizers = [name for name in obj["metadata"].pop("finalizers", []) if not name.endswith("-protection")]
+    if finalizers:
+        obj["metadata"]["finalizers"] = finalizers
+    (obj.get("status") or {}).pop("lastPhaseTransitionTime", None)
     for entry in obj["metadata"].get("managedFields") or ():
         entry.pop("time", None)
     if "managedFields" in obj["metadata"]:
         obj["metadata"]["managedFields"].sort(key=lambda e: (e["manager"], e["operation"], e.get("subresource", "")))
     return obj
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

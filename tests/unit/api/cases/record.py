@@ -57,6 +57,8 @@ def record(server: Server, path: Path) -> None:
                 base = step["path"].split("?")[0]
                 made.append(base if step["method"] == "PATCH" else f"{base}/{body['metadata']['name']}")
         for url in reversed(made):
+            bare = {"metadata": {"finalizers": None}}
+            server.send({"method": "PATCH", "path": url, "type": "application/merge-patch+json", "body": bare})
             server.send({"method": "DELETE", "path": url + "?gracePeriodSeconds=0&propagationPolicy=Background"})
     path.write_text(json.dumps(cases, indent=1) + "\n")
 

@@ -1,0 +1,200 @@
+"""What CSI drivers keep in the API: the driver's abilities, where it runs, what it has room for, what it attached.
+
+Source: storage.k8s.io/v1 API reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.api import meta
+from orchestrator.api.kinds import faults, formats, table
+from orchestrator.api.kinds.rules import KindRules
+from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, integer
+from orchestrator.api.kinds.values import label_selector, nonnegative, nonnegative_quantity, one_of
+from orchestrator.api.kinds.volume_faults import csi_driver
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import CSIDRIVERS, CSINODES, CSISTORAGECAPACITIES, VOLUMEATTACHMENTS
+from orchestrator.api.status import Cause
+
+Json = Mapping[str, Any]
+
+NODE_ID_MAX = 192
+EXACTLY_ONE = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
+
+
+def _spec(obj: Json) -> dict[str, Any]:
+    return obj.get("spec") or {}
+
+
+def driver_name(name: str, is_prefix: bool = False) -> list[str]:
+    """A CSIDriver's name may have capitals."""
+    complaints = [formats.too_long(63)] if len(name) > 63 else []
+    return complaints + formats.dns_subdomain(name.lower(), is_prefix)
+
+
+def default_driver(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    for name, value in (
+        ("attachRequired", True),
+        ("podInfoOnMount", False),
+        ("storageCapacity", False),
+        ("fsGroupPolicy", "ReadWriteOnceWithFSType"),
+        ("requiresRepublish", False),
+        ("seLinuxMount", False),
+    ):
+        spec.setdefault(name, value)
+    if not spec.get("volumeLifecycleModes"):
+        spec["volumeLifecycleModes"] = ["Persistent"]
+
+
+def driver(obj: Object) -> list[Cause]:
+    spec = _spec(obj)
+    policies = ("File", "None", "ReadWriteOnceWithFSType")
+    causes = one_of(spec.get("fsGroupPolicy"), "spec.fsGroupPolicy", policies, required=False)
+    seen: set[str] = set()
+    for index, request in enumerate(spec.get("tokenRequests") or ()):
+        path, audience, seconds = (
+            f"spec.tokenRequests[{index}]",
+            request.get("audience"),
+            request.get("expirationSeconds"),
+        )
+        if audience in seen:
+            causes.append(faults.duplicate(f"{path}.audience", audience))
+            continue
+        seen.add(audience)
+        if seconds is not None and seconds < 600:
+            detail = "may not specify a duration less than 10 minutes"
+            causes.append(faults.invalid(f"{path}.expirationSeconds", seconds, detail))
+    for mode in spec.get("volumeLifecycleModes") or ():
+        if mode not in ("Persistent", "Ephemeral"):
+            causes.append(faults.not_supported("spec.volumeLifecycleModes", mode, ("Persistent", "Ephemeral")))
+    return causes
+
+
+def driver_update(new: Object, old: Object) -> list[Cause]:
+    spec, before = _spec(new), _spec(old)
+    causes = driver(new)
+    causes += faults.immutable("spec.attachedRequired", spec.get("attachRequired"), before.get("attachRequired"))
+    modes = spec.get("volumeLifecycleModes")
+    return causes + faults.immutable("spec.volumeLifecycleModes", modes, before.get("volumeLifecycleModes"))
+
+
+def node(obj: Object) -> list[Cause]:
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for index, found in enumerate(_spec(obj).get("drivers") or ()):
+        path, name, node_id = f"spec.drivers[{index}]", found.get("name") or "", found.get("nodeID") or ""
+        causes += csi_driver(name, f"{path}.name")
+        if not node_id:
+            causes.append(faults.required(f"{path}.nodeID"))
+        elif len(node_id) > NODE_ID_MAX:
+            causes.append(faults.invalid(f"{path}.nodeID", node_id, f"must be {NODE_ID_MAX} characters or less"))
+        causes += nonnegative(found.get("allocatable") or {}, f"{path}.allocatable", "count")
+        if name in seen:
+            causes.append(faults.duplicate(f"{path}.name", name))
+        seen.add(name)
+    return causes
+
+
+def capacity(obj: Object) -> list[Cause]:
+    causes = label_selector(obj.get("nodeTopology"), "nodeTopology")
+    name = obj.get("storageClassName") or ""
+    causes += faults.each("storageClassName", name, formats.dns_subdomain(name))
+    return causes + (nonnegative_quantity(obj["capacity"], "capacity") if obj.get("capacity") is not None else [])
+
+
+def capacity_update(new: Object, old: Object) -> list[Cause]:
+    names = ("nodeTopology", "storageClassName")
+    return capacity(new) + [c for name in names for c in faults.immutable(name, new.get(name), old.get(name))]
+
+
+def attachment(obj: Object) -> list[Cause]:
+    spec = _spec(obj)
+    causes = csi_driver(spec.get("attacher") or "", "spec.attacher")
+    source = spec.get("source") or {}
+    name, inline = source.get("persistentVolumeName"), source.get("inlineVolumeSpec")
+    if name is None and inline is None:
+        causes.append(faults.required("spec.source", EXACTLY_ONE))
+    elif name is not None and inline is not None:
+        causes.append(faults.forbidden("spec.source", EXACTLY_ONE))
+    elif name is not None:
+        path = "spec.source.persistentVolumeName"
+        if not name:
+            causes.append(faults.required(path, "must specify non empty persistentVolumeName"))
+        causes += faults.each(path, name, formats.dns_subdomain(name))
+    node_name = spec.get("nodeName") or ""
+    return causes + faults.each("spec.nodeName", node_name, formats.dns_subdomain(node_name))
+
+
+def attachment_update(new: Object, old: Object) -> list[Cause]:
+    return attachment(new) + faults.immutable("spec", _spec(new), _spec(old))
+
+
+def _driver_cells(obj: Object, now: float) -> Cells:
+    spec = _spec(obj)
+    requests = spec.get("tokenRequests")
+    tokens = "<unset>" if requests is None else ",".join(request.get("audience") or "" for request in requests)
+    return [
+        meta.name(obj),
+        spec.get("attachRequired", True),
+        bool(spec.get("podInfoOnMount")),
+        bool(spec.get("storageCapacity")),
+        tokens,
+        bool(spec.get("requiresRepublish")),
+        ",".join(spec.get("volumeLifecycleModes") or ()) or "<none>",
+        age(obj, now),
+    ]
+
+
+def _attachment_cells(obj: Object, now: float) -> Cells:
+    spec = _spec(obj)
+    name = (spec.get("source") or {}).get("persistentVolumeName") or ""
+    attached = bool((obj.get("status") or {}).get("attached"))
+    return [meta.name(obj), spec.get("attacher") or "", name, spec.get("nodeName") or "", attached, age(obj, now)]
+
+
+def _yes_no(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, "boolean") for name in names)
+
+
+RULES = (
+    KindRules(
+        resource=CSIDRIVERS,
+        name_format=driver_name,
+        default=default_driver,
+        faults=driver,
+        update_faults=driver_update,
+        columns=(
+            NAME,
+            *_yes_no("AttachRequired", "PodInfoOnMount", "StorageCapacity"),
+            Column("TokenRequests"),
+            *_yes_no("RequiresRepublish"),
+            Column("Modes"),
+            AGE,
+        ),
+        cells=_driver_cells,
+    ),
+    KindRules(
+        resource=CSINODES,
+        faults=node,
+        update_faults=lambda new, old: node(new),
+        columns=(NAME, integer("Drivers"), AGE),
+        cells=lambda obj, now: [meta.name(obj), len(_spec(obj).get("drivers") or ()), age(obj, now)],
+    ),
+    KindRules(
+        resource=CSISTORAGECAPACITIES,
+        faults=capacity,
+        update_faults=capacity_update,
+        columns=(NAME, *table.texts("StorageClassName", "Capacity")),
+        cells=lambda obj, now: [meta.name(obj), obj.get("storageClassName") or "", obj.get("capacity") or "<unset>"],
+    ),
+    KindRules(
+        resource=VOLUMEATTACHMENTS,
+        faults=attachment,
+        update_faults=attachment_update,
+        columns=(NAME, Column("Attacher", format="name"), *table.texts("PV", "Node"), *_yes_no("Attached"), AGE),
+        cells=_attachment_cells,
+    ),
+)

@@ -1,0 +1,355 @@
+"""PersistentVolume, its claim, and storage classes: what the binder and provisioners work on.
+
+A bound claim's spec is fixed but for its request, which may only grow. Source: core/v1 and storage.k8s.io/v1 reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.api import meta, quantity
+from orchestrator.api.kinds import faults, formats, podspec, scheduling_faults, table
+from orchestrator.api.kinds.pod_faults import difference
+from orchestrator.api.kinds.rules import KindRules
+from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, wide
+from orchestrator.api.kinds.values import label_selector, name_of, one_of
+from orchestrator.api.kinds.volume_faults import SOURCES
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import (
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    STORAGECLASSES,
+    VOLUMEATTRIBUTESCLASSES,
+)
+from orchestrator.api.status import Cause
+
+Json = Mapping[str, Any]
+
+ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
+SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+VOLUME_MODES = ("Block", "Filesystem")
+CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+# Fields of a PersistentVolume's spec that are no source.
+_NOT_SOURCES = {
+    "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
+    "storageClassName", "volumeAttributesClassName", "volumeMode",
+}  # fmt: skip
+
+
+def _spec(obj: Json) -> dict[str, Any]:
+    return obj.get("spec") or {}
+
+
+# -- PersistentVolume --------------------------------------------------------------------------------------------------
+
+
+def default_volume(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    status = obj.setdefault("status", {})
+    if not status.get("phase"):
+        status["phase"] = "Pending"
+    if not spec.get("persistentVolumeReclaimPolicy"):
+        spec["persistentVolumeReclaimPolicy"] = "Retain"
+    spec.setdefault("volumeMode", "Filesystem")
+    for name in spec.keys() - _NOT_SOURCES:
+        podspec.default_source(name, spec[name])
+
+
+def create_volume(obj: Object) -> None:
+    obj["status"] = {"phase": "Pending"}
+    if now := meta.metadata(obj).get("creationTimestamp"):
+        obj["status"]["lastPhaseTransitionTime"] = now
+
+
+def volume(obj: Object) -> list[Cause]:
+    spec = _spec(obj)
+    causes = access_modes(spec.get("accessModes") or (), "spec.accessModes")
+    capacity = spec.get("capacity") or {}
+    if not capacity:
+        causes.append(faults.required("spec.capacity"))
+    if set(capacity) != {"storage"}:
+        causes.append(faults.not_supported("spec.capacity", spec.get("capacity"), ("storage",)))
+    for name, value in capacity.items():
+        causes += positive(value, f"spec.capacity[{name}]")
+    policy = spec.get("persistentVolumeReclaimPolicy")
+    causes += one_of(policy, "spec.persistentVolumeReclaimPolicy", ("Delete", "Recycle", "Retain"), required=False)
+    affinity = spec.get("nodeAffinity")
+    if affinity is not None:
+        if affinity.get("required") is None:
+            causes.append(faults.required("spec.nodeAffinity.required", "must specify required node constraints"))
+        else:
+            causes += scheduling_faults.node_selector(affinity["required"], "spec.nodeAffinity.required")
+    causes += _source(spec)
+    causes += name_of(spec.get("storageClassName"), "spec.storageClassName", formats.dns_subdomain)
+    return causes + one_of(spec.get("volumeMode"), "spec.volumeMode", VOLUME_MODES, required=False)
+
+
+def access_modes(modes: Sequence[str], path: str, why: str = "") -> list[Cause]:
+    causes = [] if modes else [faults.required(path, why)]
+    causes += [faults.not_supported(path, mode, ACCESS_MODES) for mode in modes if mode not in ACCESS_MODES]
+    if "ReadWriteOncePod" in modes and set(modes) - {"ReadWriteOncePod"}:
+        causes.append(faults.forbidden(path, "may not use ReadWriteOncePod with other access modes"))
+    return causes
+
+
+def positive(value: Any, path: str) -> list[Cause]:
+    return [] if quantity.parse(value) > 0 else [faults.invalid(path, value, "must be greater than zero")]
+
+
+def _source(spec: Json) -> list[Cause]:
+    given = sorted(name for name in spec.keys() - _NOT_SOURCES if spec[name] is not None)
+    causes: list[Cause] = []
+    for position, name in enumerate(given):
+        if position:
+            causes.append(faults.forbidden(f"spec.{name}", "may not specify more than 1 volume type"))
+        elif name == "local":
+            if not spec[name].get("path"):
+                causes.append(faults.required("spec.local.path"))
+            if (spec.get("nodeAffinity") or {}).get("required") is None:
+                causes.append(faults.required("spec.nodeAffinity", "Local volume requires node affinity"))
+        elif name in SOURCES:
+            causes += SOURCES[name](spec[name], f"spec.{name}")
+    return causes if given else [*causes, faults.required("spec", "must specify a volume type")]
+
+
+def volume_update(new: Object, old: Object) -> list[Cause]:
+    causes = volume(new)
+    now = {name: value for name, value in _spec(new).items() if name not in _NOT_SOURCES}
+    held = {name: value for name, value in _spec(old).items() if name not in _NOT_SOURCES}
+    if now != held:
+        shown = difference(held, now, "spec.persistentvolumesource")
+        detail = f"spec.persistentvolumesource is immutable after creation\n{shown}"
+        causes.append(faults.forbidden("spec.persistentvolumesource", detail))
+    return causes + faults.immutable("volumeMode", _spec(new).get("volumeMode"), _spec(old).get("volumeMode"))
+
+
+# -- PersistentVolumeClaim ---------------------------------------------------------------------------------------------
+
+
+def default_claim(obj: Object) -> None:
+    obj.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+    status = obj.setdefault("status", {})
+    if not status.get("phase"):
+        status["phase"] = "Pending"
+
+
+def create_claim(obj: Object) -> None:
+    obj["status"] = {"phase": "Pending"}
+    _same_sources(obj.setdefault("spec", {}))
+
+
+def _same_sources(spec: dict[str, Any]) -> None:
+    """`dataSource` and `dataSourceRef` mean the same where the latter names no namespace."""
+    source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+    if source and not reference:
+        spec["dataSourceRef"] = dict(source)
+    elif reference and not source and not reference.get("namespace"):
+        kinds = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+        if (reference.get("apiGroup") or "", reference.get("kind")) in kinds:
+            spec["dataSource"] = dict(reference)
+
+
+def claim_spec(spec: Json, path: str) -> list[Cause]:
+    modes = spec.get("accessModes") or ()
+    causes = access_modes(modes, f"{path}.accessModes", "at least 1 access mode is required")
+    causes += label_selector(spec.get("selector"), f"{path}.selector")
+    storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    if storage is None:
+        causes.append(faults.required(f"{path}.resources[storage]"))
+    else:
+        causes += positive(storage, f"{path}.resources[storage]")
+    causes += name_of(spec.get("storageClassName"), f"{path}.storageClassName", formats.dns_subdomain)
+    causes += one_of(spec.get("volumeMode"), f"{path}.volumeMode", VOLUME_MODES, required=False)
+    for name in ("dataSource", "dataSourceRef"):
+        causes += _data_source(spec.get(name), f"{path}.{name}")
+    return causes
+
+
+def _data_source(source: Json | None, path: str) -> list[Cause]:
+    if source is None:
+        return []
+    causes = [faults.required(f"{path}.{name}") for name in ("name", "kind") if not source.get(name)]
+    if not source.get("apiGroup") and source.get("kind") != "PersistentVolumeClaim":
+        detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
+        causes.append(faults.invalid(path, source.get("kind") or "", detail))
+    return causes
+
+
+def claim(obj: Object) -> list[Cause]:
+    return claim_spec(_spec(obj), "spec")
+
+
+def claim_update(new: Object, old: Object) -> list[Cause]:
+    causes = claim(new)
+    spec, before = dict(_spec(new)), dict(_spec(old))
+    bound = (new.get("status") or {}).get("phase") == "Bound"
+    if not before.get("volumeName"):
+        before["volumeName"] = spec.get("volumeName")
+    if before.get("storageClassName") is None:
+        before["storageClassName"] = spec.get("storageClassName")
+    size, held = _requested(spec), _requested(before)
+    if bound and size is not None:
+        before["resources"] = spec.get("resources")
+        before["volumeAttributesClassName"] = spec.get("volumeAttributesClassName")
+    before = {name: value for name, value in before.items() if value is not None}
+    spec = {name: value for name, value in spec.items() if value is not None}
+    if spec != before:
+        rule = "spec is immutable after creation except resources.requests and volumeAttributesClassName"
+        causes.append(faults.forbidden("spec", f"{rule} for bound claims\n{difference(before, spec)}"))
+    granted = ((new.get("status") or {}).get("capacity") or {}).get("storage")
+    if size is not None and held is not None and quantity.parse(size) < quantity.parse(held):
+        path = "spec.resources.requests.storage"
+        if granted is None or quantity.parse(size) <= quantity.parse(granted):
+            causes.append(faults.forbidden(path, "field can not be less than status.capacity"))
+    return causes + faults.immutable("volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
+
+
+def _requested(spec: Json) -> Any:
+    return ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+def default_class(obj: Object) -> None:
+    obj.setdefault("reclaimPolicy", "Delete")
+    obj.setdefault("volumeBindingMode", "Immediate")
+
+
+def storage_class(obj: Object) -> list[Cause]:
+    provisioner = obj.get("provisioner") or ""
+    causes = [] if provisioner else [faults.required("provisioner")]
+    if provisioner:
+        causes += faults.each("provisioner", provisioner, formats.qualified_name(provisioner.lower()))
+    causes += [
+        faults.invalid("parameters", key, "field can not be empty.") for key in obj.get("parameters") or () if not key
+    ]
+    causes += one_of(obj.get("reclaimPolicy"), "reclaimPolicy", ("Delete", "Retain"), required=False)
+    return causes + one_of(obj.get("volumeBindingMode"), "volumeBindingMode", ("Immediate", "WaitForFirstConsumer"))
+
+
+def storage_class_update(new: Object, old: Object) -> list[Cause]:
+    names = ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode")
+    return [cause for name in names for cause in faults.immutable(name, new.get(name), old.get(name))]
+
+
+def attributes_class(obj: Object) -> list[Cause]:
+    driver = obj.get("driverName") or ""
+    causes = [] if driver else [faults.required("driverName")]
+    if driver:
+        causes += faults.each("driverName", driver, formats.qualified_name(driver.lower()))
+    if not obj.get("parameters"):
+        causes.append(faults.required("parameters", "must contain at least one key/value pair"))
+    return causes
+
+
+def attributes_class_update(new: Object, old: Object) -> list[Cause]:
+    changed = [name for name in ("driverName", "parameters") if new.get(name) != old.get(name)]
+    return [faults.forbidden(name, f"updates to {name} are forbidden.") for name in changed] + attributes_class(new)
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def mode_text(modes: Sequence[str] | None) -> str:
+    return ",".join(short for mode, short in SHORT_MODES.items() if mode in (modes or ()))
+
+
+def _class_of(obj: Object) -> str:
+    return meta.annotations(obj).get(CLASS_ANNOTATION) or _spec(obj).get("storageClassName") or ""
+
+
+def _phase(obj: Object) -> str:
+    return "Terminating" if meta.is_deleting(obj) else (obj.get("status") or {}).get("phase") or ""
+
+
+def _volume_cells(obj: Object, now: float) -> Cells:
+    spec, claimed = _spec(obj), _spec(obj).get("claimRef") or {}
+    return [
+        meta.name(obj),
+        (spec.get("capacity") or {}).get("storage") or "0",
+        mode_text(spec.get("accessModes")),
+        spec.get("persistentVolumeReclaimPolicy") or "",
+        _phase(obj),
+        f"{claimed.get('namespace') or ''}/{claimed.get('name') or ''}" if claimed else "",
+        _class_of(obj),
+        spec.get("volumeAttributesClassName") or "<unset>",
+        (obj.get("status") or {}).get("reason") or "",
+        age(obj, now),
+        spec.get("volumeMode") or "<unset>",
+    ]
+
+
+def _claim_cells(obj: Object, now: float) -> Cells:
+    spec, status = _spec(obj), obj.get("status") or {}
+    bound = spec.get("volumeName") or ""
+    return [
+        meta.name(obj),
+        _phase(obj),
+        bound,
+        ((status.get("capacity") or {}).get("storage") or "0") if bound else "",
+        mode_text(status.get("accessModes")) if bound else "",
+        _class_of(obj),
+        spec.get("volumeAttributesClassName") or "<unset>",
+        age(obj, now),
+        spec.get("volumeMode") or "<unset>",
+    ]
+
+
+def _class_cells(obj: Object, now: float) -> Cells:
+    default = " (default)" if meta.annotations(obj).get(DEFAULT_CLASS) == "true" else ""
+    return [
+        f"{meta.name(obj)}{default}",
+        obj.get("provisioner") or "",
+        obj.get("reclaimPolicy") or "Delete",
+        obj.get("volumeBindingMode") or "Immediate",
+        bool(obj.get("allowVolumeExpansion")),
+        age(obj, now),
+    ]
+
+
+VOLUME_TEXTS = ("Capacity", "Access Modes", "Reclaim Policy", "Status", "Claim", "StorageClass",
+                "VolumeAttributesClass", "Reason")  # fmt: skip
+CLAIM_TEXTS = ("Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass")
+
+RULES = (
+    KindRules(
+        resource=PERSISTENTVOLUMES,
+        default=default_volume,
+        on_create=create_volume,
+        faults=volume,
+        update_faults=volume_update,
+        columns=(NAME, *table.texts(*VOLUME_TEXTS), AGE, wide("VolumeMode")),
+        cells=_volume_cells,
+    ),
+    KindRules(
+        resource=PERSISTENTVOLUMECLAIMS,
+        default=default_claim,
+        on_create=create_claim,
+        faults=claim,
+        update_faults=claim_update,
+        columns=(NAME, *table.texts(*CLAIM_TEXTS), AGE, wide("VolumeMode")),
+        cells=_claim_cells,
+    ),
+    KindRules(
+        resource=STORAGECLASSES,
+        default=default_class,
+        faults=storage_class,
+        update_faults=storage_class_update,
+        columns=(
+            NAME,
+            *table.texts("Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion"),
+            AGE,
+        ),
+        cells=_class_cells,
+    ),
+    KindRules(
+        resource=VOLUMEATTRIBUTESCLASSES,
+        faults=attributes_class,
+        update_faults=attributes_class_update,
+        columns=(NAME, Column("DriverName"), AGE),
+        cells=lambda obj, now: [meta.name(obj), obj.get("driverName") or "", age(obj, now)],
+    ),
+)
