@@ -20,7 +20,8 @@ class ChangeKind(Enum):
     STORAGE = "Storage"  # a claim, volume or class was added or changed
 
 
-NODE_CHANGES = (ChangeKind.NODE_ADDED, ChangeKind.NODE_UPDATED)
+NODE_CHANGES = frozenset((ChangeKind.NODE_ADDED, ChangeKind.NODE_UPDATED))
+POD_CHANGES = frozenset((ChangeKind.POD_ADDED, ChangeKind.POD_UPDATED, ChangeKind.POD_DELETED))
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,11 +130,10 @@ class Follower:
             self._gone(pod.key)
             old = None
         self.snapshot.put_pod(pod)
-        if assumed is None or assumed.node_name != pod.node_name:
-            kind = ChangeKind.POD_ADDED if old is None else ChangeKind.POD_UPDATED
-            self._tell(Change(kind, pod=pod, old_pod=old))
-        elif assumed is not None:
+        if old is None or assumed is not None:
             self._tell(Change(ChangeKind.POD_ADDED, pod=pod))
+        elif _counts_differently(old, pod):
+            self._tell(Change(ChangeKind.POD_UPDATED, pod=pod, old_pod=old))
 
     def _pending(self, pod: Pod) -> None:
         assumed = self.assumed.get(pod.key)
@@ -183,3 +182,8 @@ class Follower:
     def _known_queue(self) -> SchedulingQueue:
         assert self._queue is not None
         return self._queue
+
+
+def _counts_differently(old: Pod, new: Pod) -> bool:
+    """For other Pods: what it asks, what selectors see of it, whether it is on its way out."""
+    return old.demand is not new.demand or old.labels != new.labels or old.is_terminating != new.is_terminating

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from orchestrator.scheduler.changes import Change
+from orchestrator.scheduler.changes import NODE_CHANGES, Change, ChangeKind
 from orchestrator.scheduler.columns import Mask, Numbers
 from orchestrator.scheduler.listers import Listers
 from orchestrator.scheduler.pod import Demand, Pod
@@ -57,6 +57,7 @@ class Plugin:
 
     name: ClassVar[str] = ""
     for_nodes_alone: ClassVar[bool] = False  # filter depends on nodes and demand only, not on Pods
+    hears: ClassVar[frozenset[ChangeKind]] = NODE_CHANGES  # the kinds of changes for which `helps` is asked
 
     def rejects(self, cycle: Cycle) -> str | None:
         """The reason why no node can ever fit, as the world is."""
@@ -169,7 +170,7 @@ class Framework:
     def decide(self, cycle: Cycle, nominated: Sequence[Pod] = ()) -> Chosen | Diagnosis:
         """`nominated` are Pods that others were preempted for and that are still to come, at least as important."""
         if not cycle.snapshot.node_count:
-            return Diagnosis(0, frozenset())
+            return Diagnosis(0, frozenset(plugin.name for plugin in self._filters))
         for plugin in self._for_pod:
             message = plugin.rejects(cycle)
             if message is not None:
@@ -253,9 +254,14 @@ class Framework:
                 left = left & allowed
         return left
 
+    def hears(self, kind: ChangeKind, plugins: frozenset[str]) -> bool:
+        """Whether any of these plugins has to be asked about such a change at all."""
+        return any(kind in self._by_name[name].hears for name in plugins if name in self._by_name)
+
     def helps(self, change: Change, pod: Pod, plugins: frozenset[str]) -> bool:
         """Whether the change may help a Pod that these plugins refused."""
-        return any(self._by_name[name].helps(change, pod) for name in plugins if name in self._by_name)
+        asked = (self._by_name[name] for name in plugins if name in self._by_name)
+        return any(change.kind in plugin.hears and plugin.helps(change, pod) for plugin in asked)
 
 
 @contextmanager

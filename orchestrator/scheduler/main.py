@@ -16,7 +16,7 @@ from orchestrator.client.events import EventRecorder
 from orchestrator.client.informer import Informers
 from orchestrator.scheduler import configuration
 from orchestrator.scheduler.binding import Binder
-from orchestrator.scheduler.changes import Change
+from orchestrator.scheduler.changes import Change, ChangeKind
 from orchestrator.scheduler.configuration import Configuration, make_framework
 from orchestrator.scheduler.follower import Follower
 from orchestrator.scheduler.framework import Framework
@@ -72,8 +72,12 @@ async def schedule(
     def helps(change: Change, pod: Pod, plugins: frozenset[str]) -> bool:
         return _framework(frameworks, pod).helps(change, pod, plugins)
 
+    def hears(kind: ChangeKind, plugins: frozenset[str]) -> bool:
+        return any(framework.hears(kind, plugins) for framework in frameworks.values())
+
     queue = SchedulingQueue(
         asyncio.get_running_loop().time,
+        hears,
         helps,
         backoff_first_s=chosen.backoff_first_s,
         backoff_max_s=chosen.backoff_max_s,

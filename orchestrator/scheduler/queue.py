@@ -21,13 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from orchestrator.scheduler.changes import Change
+from orchestrator.scheduler.changes import Change, ChangeKind
 from orchestrator.scheduler.plugins.prioritysort import sort_key
 from orchestrator.scheduler.plugins.schedulinggates import is_gated
 from orchestrator.scheduler.pod import Pod
 
 UNSCHEDULABLE_MAX_S = 300.0
 
+Hears = Callable[[ChangeKind, frozenset[str]], bool]
 Helps = Callable[[Change, Pod, frozenset[str]], bool]
 
 
@@ -58,14 +59,21 @@ class SchedulingQueue:
     """`now` is the clock of the event loop."""
 
     def __init__(
-        self, now: Callable[[], float], helps: Helps, *, backoff_first_s: float = 1.0, backoff_max_s: float = 10.0
+        self,
+        now: Callable[[], float],
+        hears: Hears,
+        helps: Helps,
+        *,
+        backoff_first_s: float = 1.0,
+        backoff_max_s: float = 10.0,
     ) -> None:
         self._now = now
+        self._hears = hears
         self._helps = helps
         self._backoff_first_s = backoff_first_s
         self._backoff_max_s = backoff_max_s
         self._pods: dict[str, Waiting] = {}
-        self._unschedulable: dict[str, Waiting] = {}
+        self._unschedulable: dict[frozenset[str], dict[str, Waiting]] = {}  # by the plugins that refused
         self._active: list[tuple[tuple[int, float], int, str]] = []
         self._backoff: list[tuple[float, int, str]] = []
         self._tickets = itertools.count(1)
@@ -101,8 +109,9 @@ class SchedulingQueue:
 
     def remove(self, key: str) -> None:
         """The Pod is gone or has a node. Its heap entries are void without it."""
-        self._pods.pop(key, None)
-        self._unschedulable.pop(key, None)
+        waiting = self._pods.pop(key, None)
+        if waiting is not None:
+            self._leave_unschedulable(waiting)
 
     def pop_now(self) -> Waiting | None:
         """The next Pod, which is in flight from now on; None where there is none."""
@@ -136,29 +145,35 @@ class SchedulingQueue:
         if self._pods.get(waiting.pod.key) is not waiting:
             return
         waiting.plugins = plugins
-        waiting.is_error = is_error
-        if is_error or not plugins:
+        waiting.is_error = is_error or not plugins
+        if waiting.is_error:
             self._back_off(waiting)
         elif is_gated(waiting.pod):
             waiting.place = Place.GATED
         else:
             waiting.place = Place.UNSCHEDULABLE
-            self._unschedulable[waiting.pod.key] = waiting
+            self._unschedulable.setdefault(plugins, {})[waiting.pod.key] = waiting
 
     def changed(self, change: Change) -> None:
         """Whoever the change may help tries again."""
-        for waiting in list(self._unschedulable.values()):
-            if self._helps(change, waiting.pod, waiting.plugins):
-                self._retry(waiting)
+        for plugins in [plugins for plugins in self._unschedulable if self._hears(change.kind, plugins)]:
+            for waiting in list(self._unschedulable[plugins].values()):
+                if self._helps(change, waiting.pod, plugins):
+                    self._retry(waiting)
 
     def activate(self, key: str) -> None:
         """Try this Pod again without waiting for a change."""
-        waiting = self._unschedulable.get(key)
-        if waiting is not None:
+        waiting = self._pods.get(key)
+        if waiting is not None and waiting.place is Place.UNSCHEDULABLE:
             self._retry(waiting)
 
+    def _leave_unschedulable(self, waiting: Waiting) -> None:
+        alike = self._unschedulable.get(waiting.plugins, {})
+        if alike.pop(waiting.pod.key, None) is not None and not alike:
+            del self._unschedulable[waiting.plugins]
+
     def _retry(self, waiting: Waiting) -> None:
-        self._unschedulable.pop(waiting.pod.key, None)
+        self._leave_unschedulable(waiting)
         if waiting.since_s + self._delay_s(waiting) > self._now():
             self._back_off(waiting)
         else:
@@ -230,9 +245,9 @@ class SchedulingQueue:
     def _flush(self) -> None:
         """Whatever waited too long tries again: a change may have been missed."""
         limit = self._now() - UNSCHEDULABLE_MAX_S
-        for waiting in list(self._unschedulable.values()):
-            if waiting.since_s < limit:
-                self._retry(waiting)
+        overdue = [one for alike in self._unschedulable.values() for one in alike.values() if one.since_s < limit]
+        for waiting in overdue:
+            self._retry(waiting)
 
     def _wake(self) -> None:
         if self._waker is not None and not self._waker.done():

@@ -108,6 +108,7 @@ class Scheduler:
         pod = waiting.pod
         node_name = None
         preemption = self._preempt(framework, cycle, diagnosis, nominated)
+        self._queue.failed(waiting, diagnosis.plugins)  # before anything awaits: the change that helps may come then
         if isinstance(preemption, Preemption):
             node_name = preemption.node_name
             self._follower.nominated[pod.key] = pod.nominated_to(node_name)
@@ -117,7 +118,6 @@ class Scheduler:
             if pod.nominated_node and not preemption.startswith("not eligible"):
                 node_name = ""
                 self._follower.nominated.pop(pod.key, None)
-        self._queue.failed(waiting, diagnosis.plugins)
         log.debug("pod not scheduled", extra={"pod": pod.key, "why": str(diagnosis)})
         message, name = str(diagnosis), node_name
         await self._outbox.post(lambda: self._report(pod, "Unschedulable", message, name))

@@ -13,6 +13,7 @@ A Pod may be on a node that is not (yet) known: it waits in `_homeless` and is c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -52,6 +53,7 @@ class Snapshot:
         self.pods_in: dict[str, dict[str, Pod]] = {}  # by namespace
         self.images: dict[str, dict[int, int]] = {}  # name → row → size in bytes
         self.port_rows: dict[tuple[str, int], dict[int, list[HostPort]]] = {}  # (protocol, port) → row → ports in use
+        self.priorities: Counter[int] = Counter()  # of all Pods that have a node
         self.claim_users: dict[str, dict[str, Pod]] = {}
         self.node_answers: dict[Hashable, Any] = {}
         self._labels: dict[str, CodedColumn[str]] = {}
@@ -174,6 +176,7 @@ class Snapshot:
         if pod.key in self.pods:
             self.remove_pod(pod.key)
         self.pods[pod.key] = pod
+        self.priorities[pod.priority] += 1
         self.pods_in.setdefault(pod.namespace, {})[pod.key] = pod
         for claim in pod.claims:
             self.claim_users.setdefault(claim, {})[pod.key] = pod
@@ -187,6 +190,9 @@ class Snapshot:
         pod = self.pods.pop(key, None)
         if pod is None:
             return None
+        self.priorities[pod.priority] -= 1
+        if not self.priorities[pod.priority]:
+            del self.priorities[pod.priority]
         _take(self.pods_in, pod.namespace, key)
         for claim in pod.claims:
             _take(self.claim_users, claim, key)

@@ -70,7 +70,7 @@ def pod(index: int, kind: str) -> dict[str, Any]:
 def schedule(framework: Framework, snapshot: Snapshot, kind: str, count: int) -> float:
     """Pods a second, from the object to the assumed Pod."""
     demands, listers = Demands(), Listers()
-    queue = SchedulingQueue(time.monotonic, lambda *_: False)
+    queue = SchedulingQueue(time.monotonic, lambda *_: False, lambda *_: False)
     objects = [pod(index, kind) for index in range(count)]
     began = time.perf_counter()
     for obj in objects:

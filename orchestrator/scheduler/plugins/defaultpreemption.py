@@ -56,6 +56,9 @@ class DefaultPreemption(Plugin):
             rows = np.roll(rows, -random.randrange(len(rows)))  # a different first candidate each time
         found: list[Preemption] = []
         reasons: list[tuple[int, str]] = []
+        if min(cycle.snapshot.priorities, default=cycle.pod.priority) >= cycle.pod.priority:
+            reasons.append((len(rows), NO_VICTIMS))  # nobody anywhere is less important
+            return _nothing(diagnosis, len(rows), reasons)
         for row in rows:
             tried = _try(framework, cycle, int(row), nominated)
             if isinstance(tried, Preemption):
@@ -66,9 +69,13 @@ class DefaultPreemption(Plugin):
                 reasons += [(1, reason) for reason in tried]
         if found:
             return min(found, key=_cost)
-        if hopeless := diagnosis.node_count - len(rows):
-            reasons.append((hopeless, NOT_HELPFUL))
-        return f"0/{diagnosis.node_count} nodes are available: {histogram(reasons)}."
+        return _nothing(diagnosis, len(rows), reasons)
+
+
+def _nothing(diagnosis: Diagnosis, candidates: int, reasons: list[tuple[int, str]]) -> str:
+    reasons = [*reasons, (diagnosis.node_count - candidates, NOT_HELPFUL)]
+    said = histogram([reason for reason in reasons if reason[0]])
+    return f"0/{diagnosis.node_count} nodes are available: {said}."
 
 
 def _ineligible(cycle: Cycle, diagnosis: Diagnosis) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.api import meta
-from orchestrator.scheduler.changes import Change
+from orchestrator.scheduler.changes import NODE_CHANGES, POD_CHANGES, Change
 from orchestrator.scheduler.columns import Mask, Numbers
 from orchestrator.scheduler.framework import SCORE_MAX, Cycle, Plugin, Rejection
 from orchestrator.scheduler.pod import Pod
@@ -25,6 +25,7 @@ from orchestrator.scheduler.terms import PodTerm
 
 class InterPodAffinity(Plugin):
     name = "InterPodAffinity"
+    hears = NODE_CHANGES | POD_CHANGES
 
     def __init__(self, args: Mapping[str, Any] | None = None) -> None:
         args = args or {}

@@ -14,6 +14,7 @@ from orchestrator.scheduler.pod import Pod
 
 class NodePorts(Plugin):
     name = "NodePorts"
+    hears = frozenset((ChangeKind.NODE_ADDED, ChangeKind.POD_DELETED))
 
     def filter(self, cycle: Cycle) -> Mask | None:
         wanted = cycle.demand.host_ports

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.scheduler.changes import Change, ChangeKind
+from orchestrator.scheduler.changes import NODE_CHANGES, Change, ChangeKind
 from orchestrator.scheduler.columns import Mask, Numbers
 from orchestrator.scheduler.framework import SCORE_MAX, Cycle, Plugin, Rejection
 from orchestrator.scheduler.pod import Pod
@@ -26,6 +26,7 @@ _SHAPE_SCORE_MAX = 10  # of a RequestedToCapacityRatio shape
 
 class NodeResourcesFit(Plugin):
     name = "NodeResourcesFit"
+    hears = NODE_CHANGES | {ChangeKind.POD_DELETED, ChangeKind.POD_UPDATED}
 
     def __init__(self, args: Mapping[str, Any] | None = None) -> None:
         args = args or {}

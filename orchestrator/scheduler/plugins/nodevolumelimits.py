@@ -14,6 +14,7 @@ from orchestrator.scheduler.pod import Pod
 
 class NodeVolumeLimits(Plugin):
     name = "NodeVolumeLimits"
+    hears = frozenset((ChangeKind.POD_DELETED, ChangeKind.NODE_ADDED, ChangeKind.STORAGE))
 
     def filter(self, cycle: Cycle) -> Mask | None:
         wanted = set(_csi_volumes(cycle, cycle.pod))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.scheduler.changes import Change, ChangeKind
+from orchestrator.scheduler.changes import NODE_CHANGES, POD_CHANGES, Change, ChangeKind
 from orchestrator.scheduler.columns import Mask, Numbers
 from orchestrator.scheduler.framework import SCORE_MAX, Cycle, Plugin, Rejection
 from orchestrator.scheduler.plugins.nodeaffinity import matching_nodes
@@ -47,6 +47,7 @@ class _Constraints:
 
 class PodTopologySpread(Plugin):
     name = "PodTopologySpread"
+    hears = NODE_CHANGES | POD_CHANGES | {ChangeKind.NODE_DELETED}
 
     def __init__(self, args: Mapping[str, Any] | None = None) -> None:
         args = args or {}

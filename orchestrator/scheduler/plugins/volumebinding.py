@@ -17,7 +17,7 @@ import numpy as np
 from orchestrator.api import meta, quantity, selectors
 from orchestrator.api.meta import Object
 from orchestrator.scheduler import terms
-from orchestrator.scheduler.changes import Change, ChangeKind
+from orchestrator.scheduler.changes import NODE_CHANGES, Change, ChangeKind
 from orchestrator.scheduler.columns import Mask
 from orchestrator.scheduler.framework import Cycle, Plugin, Rejection
 from orchestrator.scheduler.listers import Listers
@@ -40,6 +40,7 @@ class Binding:
 
 class VolumeBinding(Plugin):
     name = "VolumeBinding"
+    hears = NODE_CHANGES | {ChangeKind.STORAGE}
 
     def __init__(self) -> None:
         self._promised: dict[str, str] = {}  # volume name → claim key

@@ -17,6 +17,7 @@ ONCE = "ReadWriteOncePod"
 
 class VolumeRestrictions(Plugin):
     name = "VolumeRestrictions"
+    hears = frozenset((ChangeKind.POD_DELETED, ChangeKind.NODE_ADDED, ChangeKind.STORAGE))
 
     def filter(self, cycle: Cycle) -> Mask | None:
         if not cycle.pod.disks and not cycle.pod.claims:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.api import meta
-from orchestrator.scheduler.changes import Change, ChangeKind
+from orchestrator.scheduler.changes import NODE_CHANGES, Change, ChangeKind
 from orchestrator.scheduler.columns import Mask
 from orchestrator.scheduler.framework import Cycle, Plugin, Rejection
 from orchestrator.scheduler.pod import Pod
@@ -24,6 +24,7 @@ _SEPARATOR = "__"
 
 class VolumeZone(Plugin):
     name = "VolumeZone"
+    hears = NODE_CHANGES | {ChangeKind.STORAGE}
 
     def filter(self, cycle: Cycle) -> Mask | None:
         mask: Mask | None = None

@@ -92,6 +92,14 @@ async def test_a_pod_without_a_node_says_why_and_goes_when_it_can() -> None:
         assert node_of(await until(client, "big", node_of)) == "n4"
 
 
+async def test_a_pod_waits_for_the_first_node() -> None:
+    async with cluster() as client:
+        await client.create(PODS, pod("early"))
+        assert why(await until(client, "early", why)) == "no nodes available to schedule pods"
+        await client.create(NODES, node("n1"))
+        await until(client, "early", node_of)
+
+
 async def test_a_gated_pod_waits_for_its_gates() -> None:
     async with cluster(node("n1")) as client:
         await client.create(PODS, pod("gated", schedulingGates=[{"name": "example.com/wait"}]))

@@ -31,7 +31,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def queue(clock: Clock) -> SchedulingQueue:
-    return SchedulingQueue(clock, lambda change, pod, plugins: "Fit" in plugins)
+    return SchedulingQueue(clock, lambda kind, plugins: True, lambda change, pod, plugins: "Fit" in plugins)
 
 
 def made(name: str, priority: int = 0, **spec: object) -> Pod:
