@@ -101,6 +101,11 @@ def from_json(text: bytes) -> Any:
 
 
 def from_yaml(text: bytes) -> Any:
+    if text.lstrip()[:1] == b"{":
+        try:
+            return orjson.loads(text)  # JSON is YAML, and much quicker to read
+        except orjson.JSONDecodeError:
+            pass
     try:
         return _text_keys(yaml.load(text, Loader=Loader))
     except (yaml.YAMLError, ValueError) as error:

@@ -10,7 +10,6 @@ Source: k8s.io/apiserver registry/rest BeforeDelete; pod deletion strategy; Conc
 from __future__ import annotations
 
 import asyncio
-import copy
 from dataclasses import dataclass
 
 from orchestrator.api import meta, status
@@ -60,7 +59,7 @@ class Deleted:
 
 def plan(old: Object, group_resource: str, asked: DeleteOptions, now: float) -> Plan:
     """`now` in seconds since the epoch."""
-    obj = copy.deepcopy(old)
+    obj = meta.copied(old)
     metadata = obj["metadata"]
     finalizers = finalizers_for(metadata.get("finalizers") or [], group_resource, asked.propagation)
     if finalizers:

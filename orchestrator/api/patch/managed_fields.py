@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
+
+import orjson
 
 from orchestrator.api.meta import Object
 from orchestrator.api.patch import field_sets, structured
@@ -20,6 +23,7 @@ from orchestrator.api.schema import Type
 
 UPDATE_MANAGERS_MAX = 10
 ANCIENT = "ancient-changes"
+SETS_KEPT = 256  # about 10 KB each for a Pod
 NO_FIELDS = FieldSet()
 
 # Fields that nobody owns: identity, and what the server alone writes.
@@ -71,9 +75,15 @@ def decode(entries: Sequence[dict[str, Any]] | None) -> Managers:
             raise ValueError("malformed managed fields entry")
         version = "" if operation == "Apply" else api_version
         manager = Manager(entry.get("manager") or "", operation, version, entry.get("subresource") or "")
-        fields = field_sets.decode(entry.get("fieldsV1") or {})
+        fields = _field_set(orjson.dumps(entry.get("fieldsV1") or {}))
         managers[manager] = Owned(fields, api_version, entry.get("time") or "")
     return managers
+
+
+@lru_cache(maxsize=SETS_KEPT)
+def _field_set(text: bytes) -> FieldSet:
+    """Sets are not changed once made, and all Pods of a template have the same one."""
+    return field_sets.decode(orjson.loads(text))
 
 
 def encode(managers: Managers) -> list[dict[str, Any]]:
