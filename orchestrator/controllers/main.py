@@ -27,6 +27,7 @@ from orchestrator.controllers.daemonset import DaemonSetController
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.endpointslice import EndpointSliceController
 from orchestrator.controllers.garbagecollector import GarbageCollector
+from orchestrator.controllers.job import JobController
 from orchestrator.controllers.namespace import NamespaceController
 from orchestrator.controllers.nodeipam import NodeIpamController
 from orchestrator.controllers.nodelifecycle import GRACE_S, NodeLifecycleController
@@ -35,6 +36,7 @@ from orchestrator.controllers.replicaset import ReplicaSetController
 from orchestrator.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
 from orchestrator.controllers.statefulset import StatefulSetController
 from orchestrator.controllers.tainteviction import TaintEvictionController
+from orchestrator.controllers.ttlafterfinished import TtlAfterFinishedController
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,8 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         DeploymentController(context),
         StatefulSetController(context),
         DaemonSetController(context),
+        JobController(context),
+        TtlAfterFinishedController(context),
         EndpointSliceController(context),
         NodeLifecycleController(context, config.node_monitor_grace_period_s),
         TaintEvictionController(context),

@@ -13,6 +13,7 @@ from orchestrator.api.resources import (
     DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTSLICES,
+    JOBS,
     NAMESPACES,
     NODES,
     PODS,
@@ -241,3 +242,33 @@ def test_the_same_seed_is_the_same_history() -> None:
     first, second = virtual_time.run(main()), virtual_time.run(main())
     assert len(first) > 20
     assert first == second
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_job_counts_each_pod_once_whatever_is_lost(seed: int) -> None:
+    async def main() -> None:
+        async with simulated(seed, faults=FAULTS) as cluster:
+            template: Object = {"metadata": {"labels": {"app": "sum"}}, "spec": {"restartPolicy": "Never"}}
+            template["spec"]["containers"] = [{"name": "c", "image": "once"}]
+            labels = {"batch.kubernetes.io/job-name": "sum"}
+            template["metadata"]["labels"] |= labels
+            made = {
+                "metadata": {"name": "sum", "namespace": "default"},
+                "spec": {
+                    "completions": 6,
+                    "parallelism": 2,
+                    "template": template,
+                    "manualSelector": True,
+                    "selector": {"matchLabels": labels},
+                },
+            }
+            await cluster.client.create(JOBS, made)
+            await cluster.pass_time(240)
+            seen = (await cluster.client.get(JOBS, "sum", "default"))["status"]
+            assert (seen.get("succeeded"), seen.get("failed"), seen.get("active")) == (6, None, None)
+            assert [each["type"] for each in seen["conditions"]] == ["SuccessCriteriaMet", "Complete"]
+            assert all(not meta.finalizers(each) for each in cluster.pods.values())
+            await cluster.client.delete(JOBS, "sum", "default", propagation="Background")
+            await cluster.until(lambda: not cluster.pods, 120)
+
+    virtual_time.run(main())
