@@ -24,7 +24,7 @@ from typing import Any, Literal
 from orchestrator.porter import beneath, pods, syscalls
 from orchestrator.porter.pods import Pods
 from orchestrator.porter.processes import IdMap
-from orchestrator.porter.syscalls import MS_BIND, MS_NODEV, MS_NOSUID, MS_REC
+from orchestrator.porter.syscalls import MS_BIND, MS_NODEV, MS_NOSUID, MS_RDONLY, MS_REC
 from orchestrator.porter.verbs import Answer, Label, PodArguments, PorterError, Verb
 
 log = logging.getLogger(__name__)
@@ -149,9 +149,11 @@ def _mount_nfs(target: str, wish: Mount) -> None:
         address = str(socket.getaddrinfo(server.strip("[]"), 2049, type=socket.SOCK_STREAM)[0][4][0])
     except OSError as error:
         raise PorterError(f"NFS server {server}: {error}") from error
-    options = ["vers=4.2", *wish.options, f"addr={address}", f"clientaddr={'::' if ':' in address else '0.0.0.0'}"]
+    flags = MS_NOSUID | MS_NODEV | (MS_RDONLY if "ro" in wish.options else 0)
+    wanted = [option for option in wish.options if option not in ("ro", "rw")]
+    options = ["vers=4.2", *wanted, f"addr={address}", f"clientaddr={'::' if ':' in address else '0.0.0.0'}"]
     try:
-        syscalls.mount(f"{server}:/{path}", target, "nfs4", MS_NOSUID | MS_NODEV, ",".join(options))
+        syscalls.mount(f"{server}:/{path}", target, "nfs4", flags, ",".join(options))
     except OSError as error:
         raise PorterError(f"NFS mount of {wish.source} failed: {error.strerror}") from error
 

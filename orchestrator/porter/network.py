@@ -88,7 +88,8 @@ class Network:
         await self._commit_rules()
 
     async def attach(self, wish: Attach) -> Answer:
-        pod = await self._pods.require(wish)
+        key = meta.join_key(wish.namespace, wish.name)
+        pod = await self._pods.require(msgspec.structs.replace(wish, pod=wish.pod or key))
         self._check_name(pod, wish)
         process = f"{wish.pid}:{processes.start_time(wish.pid)}"
         known = self._records.get(wish.uid)
