@@ -1,0 +1,61 @@
+"""A porter in memory, for tests: addresses are handed out in order, mounts are plain folders, ownership is recorded."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+from orchestrator.kubelet.dirs import Dirs
+from orchestrator.kubelet.porter import CgroupStat, HostPort, NodeInfo, PodKey
+from orchestrator.kubelet.runtime.interface import Limits
+
+
+class FakePorter:
+    def __init__(self, dirs: Dirs) -> None:
+        self._dirs = dirs
+        self._serial = itertools.count(2)
+        self.attached: dict[str, tuple[str, ...]] = {}
+        self.mounts: dict[tuple[str, str], tuple[str, int]] = {}  # (pod uid, volume): kind and size
+        self.owned: list[tuple[Path, int | None, int | None, int | None]] = []
+        self.purged: list[str] = []
+
+    async def node_info(self) -> NodeInfo:
+        return NodeInfo(2, ("cpu", "memory", "pids"), is_network_ready=True)
+
+    async def attach(self, pod: PodKey, pid: int, ports: tuple[HostPort, ...]) -> tuple[str, ...]:
+        number = next(self._serial)
+        self.attached[pod.uid] = (f"10.244.1.{number}", f"fd00:10:244:1::{number:x}")
+        return self.attached[pod.uid]
+
+    async def detach(self, pod: PodKey) -> None:
+        self.attached.pop(pod.uid, None)
+
+    async def mount(
+        self, pod: PodKey, name: str, kind: str, source: str, size_bytes: int, options: tuple[str, ...]
+    ) -> str:
+        self.mounts[(pod.uid, name)] = (kind, size_bytes)
+        folder = self._dirs.pod(pod.uid, pod.namespace, pod.name).volume(f"fake-{kind}", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
+
+    async def unmount(self, pod: PodKey, name: str) -> None:
+        self.mounts.pop((pod.uid, name), None)
+
+    async def own(
+        self, pod: PodKey, path: Path, *, user_id: int | None, group_id: int | None, mode: int | None, recursive: bool
+    ) -> None:
+        self.owned.append((path, user_id, group_id, mode))
+
+    async def ensure_path(self, pod: PodKey, path: str, kind: str) -> None: ...
+
+    async def purge(self, pod: PodKey) -> None:
+        self.purged.append(pod.uid)
+        shutil.rmtree(self._dirs.pods / pod.uid, ignore_errors=True)
+
+    async def enter_cgroup(self, pod: PodKey, container: str, pid: int, limits: Limits) -> None: ...
+
+    async def cgroup_stat(self, pod: PodKey, container: str) -> CgroupStat:
+        return CgroupStat()
+
+    async def remove_cgroup(self, pod: PodKey, container: str) -> None: ...
