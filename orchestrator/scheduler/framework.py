@@ -227,9 +227,9 @@ class Framework:
             scores = plugin.score(cycle, feasible)
             if scores is not None:
                 total += scores * weight
-        total[~feasible] = -1.0
-        best = np.flatnonzero(total == total.max())
-        return int(best[self.random.randrange(len(best))] if len(best) > 1 else best[0])
+        total = np.where(feasible, total, -1.0)
+        (best,) = (total == total.max()).nonzero()
+        return int(best[self.random.randrange(len(best))])
 
     def explain(self, cycle: Cycle, nominated: Sequence[Pod] = ()) -> Diagnosis:
         """Which plugin refused which node, each node by the first that did."""

@@ -7,19 +7,22 @@
     pods        `pods_on[row]`; counts of groups and of affinity terms in `counts`
 
 Invariants: `requested` of a row is the sum over `pods_on[row]`; every count equals one made anew. `generation` rises
-with every change of a node (not of a Pod): what depends on nodes alone is kept in `node_answers` until then.
+with every change of a node (not of a Pod): what depends on nodes alone is kept in `node_answers` until then. What
+depends on a row's resources is kept by `by_row`, and computed anew only for rows that were touched since.
 A Pod may be on a node that is not (yet) known: it waits in `_homeless` and is counted when the node comes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from orchestrator.scheduler.columns import CodedColumn, Mask, Numbers, grown
+from orchestrator.scheduler.columns import A, CodedColumn, Mask, Numbers, Rows, grown
 from orchestrator.scheduler.node import Node, Taint
 from orchestrator.scheduler.pod import Demand, HostPort, Pod
 from orchestrator.scheduler.podcounts import Group, PodCounts
@@ -27,8 +30,22 @@ from orchestrator.scheduler.resources import CPU, EPHEMERAL_STORAGE, MEMORY, POD
 
 CAPACITY_FIRST = 16
 NODE_ANSWERS_MAX = 512
+ROW_ANSWERS_MAX = 256
+TOUCHED_MAX = 100_000
 _CPU, _MEMORY = 0, 1  # rows of `scored`
 FIRST_RESOURCES = (CPU, MEMORY, EPHEMERAL_STORAGE, PODS)
+
+
+Some = slice | Rows  # which rows: all, or these
+ALL = slice(None)
+
+
+@dataclass(slots=True)
+class _RowAnswer:
+    """`values` hold for every row that is not in the log of touched rows from `position` on."""
+
+    values: Any
+    position: int
 
 
 class Snapshot:
@@ -56,6 +73,8 @@ class Snapshot:
         self.priorities: Counter[int] = Counter()  # of all Pods that have a node
         self.claim_users: dict[str, dict[str, Pod]] = {}
         self.node_answers: dict[Hashable, Any] = {}
+        self._row_answers: dict[Hashable, _RowAnswer] = {}
+        self._touched: list[int] = []  # rows whose resources changed, in order
         self._labels: dict[str, CodedColumn[str]] = {}
         self._free_rows = list(range(self.capacity - 1, -1, -1))
         self._homeless: dict[str, dict[str, Pod]] = {}
@@ -124,6 +143,31 @@ class Snapshot:
             self.node_answers.clear()
         self.node_answers[key] = answer
         return answer
+
+    def by_row(self, key: Hashable, compute: Callable[[Some], NDArray[A]]) -> NDArray[A]:
+        """A value for each row that depends on this row's node and resources alone: after one Pod was placed, only its
+        node's value is computed. Whoever gets the array must not change it."""
+        answer = self._row_answers.get(key)
+        if answer is None:
+            if len(self._row_answers) >= ROW_ANSWERS_MAX:
+                self._row_answers.clear()
+            answer = self._row_answers[key] = _RowAnswer(compute(ALL), len(self._touched))
+        elif answer.position < len(self._touched):
+            touched = self._touched[answer.position :]
+            if len(touched) * 8 > self.capacity:
+                answer.values = compute(ALL)
+            else:
+                rows = np.array(list(dict.fromkeys(touched)))
+                answer.values[rows] = compute(rows)
+            answer.position = len(self._touched)
+        found: NDArray[A] = answer.values
+        return found
+
+    def _touch(self, row: int) -> None:
+        if len(self._touched) >= TOUCHED_MAX:
+            self._touched.clear()
+            self._row_answers.clear()
+        self._touched.append(row)
 
     def put_node(self, node: Node) -> None:
         row = self.row_of.get(node.name)
@@ -213,6 +257,7 @@ class Snapshot:
         for index, value in self.demanded(demand):
             self.requested[index, row] += sign * value
             self.free[index, row] -= sign * value
+        self._touch(row)
         self.scored[_CPU, row] += sign * demand.scored_cpu_millis
         self.scored[_MEMORY, row] += sign * demand.scored_memory_bytes
         for port in demand.host_ports:
@@ -260,6 +305,8 @@ class Snapshot:
 
     def _changed(self) -> None:
         self.generation += 1
+        self._touched.clear()
+        self._row_answers.clear()
         self.node_answers.clear()
 
 

@@ -128,6 +128,8 @@ class SpreadConstraint:
 
     def for_labels(self, labels: Mapping[str, str]) -> SpreadConstraint:
         """With the Pod's own values of `match_label_keys` in the selector."""
+        if not self.match_label_keys:
+            return self
         return replace(self, selector=with_label_keys(self.selector, self.match_label_keys, labels))
 
 

@@ -64,8 +64,8 @@ class InterPodAffinity(Plugin):
                 total = attraction if total is None else total + attraction
         if total is None:
             return None
-        smallest = total.min(where=feasible, initial=0.0)
-        largest = total.max(where=feasible, initial=0.0)
+        among = total[feasible]
+        smallest, largest = min(0.0, among.min()), max(0.0, among.max())
         return np.floor(SCORE_MAX * (total - smallest) / (largest - smallest)) if largest > smallest else None
 
     def _weight(self, held: HeldTerm, has_own: bool) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 from orchestrator.scheduler.columns import Mask, Numbers
 from orchestrator.scheduler.framework import SCORE_MAX, Cycle, Plugin
 from orchestrator.scheduler.plugins.noderesourcesfit import Use, resource_weights, use_with
+from orchestrator.scheduler.snapshot import Some
 
 
 class NodeResourcesBalancedAllocation(Plugin):
@@ -26,7 +27,10 @@ class NodeResourcesBalancedAllocation(Plugin):
         asked = {name for name, _ in cycle.demand.requests}
         if asked.isdisjoint(self._resources):
             return None
-        uses = [use_with(cycle, resource, with_defaults=False) for resource in self._resources]
+        return cycle.snapshot.by_row((self, "score", cycle.demand), lambda rows: self._scores_of(cycle, rows))
+
+    def _scores_of(self, cycle: Cycle, rows: Some) -> Numbers:
+        uses = [use_with(cycle, resource, rows, with_defaults=False) for resource in self._resources]
         fractions = [_fraction(use) for use in uses if use is not None]
         if len(fractions) == 2 and all(use is None or use.has_some is None for use in uses):
             deviation = np.abs(fractions[0] - fractions[1]) / 2

@@ -18,6 +18,7 @@ from orchestrator.scheduler.columns import Mask, Numbers
 from orchestrator.scheduler.framework import SCORE_MAX, Cycle, Plugin, Rejection
 from orchestrator.scheduler.pod import Pod
 from orchestrator.scheduler.resources import CPU, MEMORY, PODS
+from orchestrator.scheduler.snapshot import Some
 
 LEAST, MOST, RATIO = "LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"
 DEFAULT_RESOURCES: tuple[Mapping[str, Any], ...] = ({"name": CPU, "weight": 1}, {"name": MEMORY, "weight": 1})
@@ -40,12 +41,15 @@ class NodeResourcesFit(Plugin):
         self._scores = [float(point["score"]) * SCORE_MAX / _SHAPE_SCORE_MAX for point in shape]
 
     def filter(self, cycle: Cycle) -> Mask | None:
-        demanded = self._demanded(cycle)  # first: a resource not seen before gets its row
-        free = cycle.snapshot.free
-        mask: Mask = free[demanded[0][0]] >= demanded[0][1]
-        for index, value in demanded[1:]:
-            mask &= free[index] >= value
-        return mask
+        demanded = self._demanded(cycle)
+
+        def fits(rows: Some) -> Mask:
+            mask: Mask = cycle.snapshot.free[demanded[0][0]][rows] >= demanded[0][1]
+            for index, value in demanded[1:]:
+                mask &= cycle.snapshot.free[index][rows] >= value
+            return mask
+
+        return cycle.snapshot.by_row((self, "fits", cycle.demand), fits)
 
     def _demanded(self, cycle: Cycle) -> tuple[tuple[int, float], ...]:
         demanded = cycle.snapshot.demanded(cycle.demand)
@@ -73,9 +77,12 @@ class NodeResourcesFit(Plugin):
         return rejections
 
     def score(self, cycle: Cycle, feasible: Mask) -> Numbers | None:
-        weighted, weights = np.zeros(cycle.snapshot.capacity), np.zeros(1)
+        return cycle.snapshot.by_row((self, "score", cycle.demand), lambda rows: self._scores_of(cycle, rows))
+
+    def _scores_of(self, cycle: Cycle, rows: Some) -> Numbers:
+        weighted, weights = np.zeros(cycle.snapshot.capacity)[rows], np.zeros(1)
         for resource, weight in self._weights:
-            use = use_with(cycle, resource)
+            use = use_with(cycle, resource, rows)
             if use is None:
                 continue
             scores = self._score(use) * weight
@@ -119,7 +126,7 @@ class Use:
     has_some: Mask | None
 
 
-def use_with(cycle: Cycle, resource: str, *, with_defaults: bool = True) -> Use | None:
+def use_with(cycle: Cycle, resource: str, rows: Some, *, with_defaults: bool = True) -> Use | None:
     """None where the Pod does not ask for the resource and it is neither CPU nor memory: it says nothing then."""
     snapshot = cycle.snapshot
     index = snapshot.resource_index.get(resource)
@@ -127,14 +134,14 @@ def use_with(cycle: Cycle, resource: str, *, with_defaults: bool = True) -> Use 
         return None
     if with_defaults and resource in (CPU, MEMORY):
         asked = cycle.demand.scored_cpu_millis if resource == CPU else cycle.demand.scored_memory_bytes
-        used = snapshot.scored[index] + asked
+        used = snapshot.scored[index][rows] + asked
     else:
         asked = next((value for name, value in cycle.demand.requests if name == resource), 0)
         if not asked and resource not in (CPU, MEMORY):
             return None
-        used = snapshot.requested[index] + asked
+        used = snapshot.requested[index][rows] + asked
     capacity, has_some = snapshot.divisor(index)
-    return Use(capacity, used, has_some)
+    return Use(capacity[rows], used, None if has_some is None else has_some[rows])
 
 
 def _has_shrunk(old: Pod, new: Pod) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.scheduler.changes import NODE_CHANGES, POD_CHANGES, Change, ChangeKind
-from orchestrator.scheduler.columns import Mask, Numbers
+from orchestrator.scheduler.columns import Mask, Numbers, Rows
 from orchestrator.scheduler.framework import SCORE_MAX, Cycle, Plugin, Rejection
 from orchestrator.scheduler.plugins.nodeaffinity import matching_nodes
 from orchestrator.scheduler.plugins.tainttoleration import tolerates
@@ -129,11 +129,15 @@ def _with_keys(snapshot: Snapshot, constraints: Sequence[SpreadConstraint]) -> M
     return found
 
 
+def _eligible_key(cycle: Cycle, constraint: SpreadConstraint, among: _Constraints) -> tuple[object, ...]:
+    keys = tuple(one.topology_key for one in among.constraints) if among.needs_keys else ()
+    return cycle.demand, keys, constraint.honors_affinity, constraint.honors_taints
+
+
 def _eligible(cycle: Cycle, constraint: SpreadConstraint, among: _Constraints) -> Mask:
     """The nodes whose Pods count: with the keys, and usable by the Pod as the inclusion policies say."""
     snapshot, demand = cycle.snapshot, cycle.demand
-    keys = tuple(one.topology_key for one in among.constraints) if among.needs_keys else ()
-    cache_key = ("eligible", demand, keys, constraint.honors_affinity, constraint.honors_taints)
+    cache_key = ("eligible", *_eligible_key(cycle, constraint, among))
     found: Mask | None = snapshot.node_answers.get(cache_key)
     if found is None:
         found = _with_keys(snapshot, among.constraints).copy() if among.needs_keys else snapshot.alive.copy()
@@ -154,14 +158,21 @@ def _within_skew(cycle: Cycle, constraint: SpreadConstraint, among: _Constraints
     column = cycle.snapshot.label(constraint.topology_key)
     eligible = _eligible(cycle, constraint, among)
     counts = np.bincount(column.codes, _group(cycle, constraint) * eligible, len(column.values))
-    is_domain = np.zeros(len(column.values), np.bool_)
-    is_domain[column.codes[eligible]] = True
-    domain_count = int(np.count_nonzero(is_domain))
-    fewest = counts.min(where=is_domain, initial=np.inf) if domain_count else 0.0
-    if domain_count < constraint.min_domains:
-        fewest = 0.0
+    domains = _domains(cycle, constraint, among)
+    fewest = counts[domains].min() if len(domains) >= max(1, constraint.min_domains) else 0.0
     itself = 1 if constraint.selector.matches(cycle.pod.labels) else 0
     return (counts + itself - fewest <= constraint.max_skew)[column.codes]
+
+
+def _domains(cycle: Cycle, constraint: SpreadConstraint, among: _Constraints) -> Rows:
+    """The codes of the domains that the Pod could be in."""
+    key = ("domains", constraint.topology_key, *_eligible_key(cycle, constraint, among))
+    found: Rows | None = cycle.snapshot.node_answers.get(key)
+    if found is None:
+        column = cycle.snapshot.label(constraint.topology_key)
+        found = np.unique(column.codes[_eligible(cycle, constraint, among)])
+        cycle.snapshot.remember(key, found)
+    return found
 
 
 def _crowding(
@@ -183,8 +194,8 @@ def _crowding(
 
 def _inverted(crowding: Numbers, scored: Mask) -> Numbers | None:
     """100 × (max + min - own) / max: the emptiest gets most. Nodes that are not scored get 0."""
-    largest = crowding.max(where=scored, initial=0.0)
+    among = crowding[scored]
+    largest, smallest = among.max(), among.min()
     if not largest:
         return None if scored.all() else np.where(scored, SCORE_MAX, 0.0)
-    smallest = crowding.min(where=scored, initial=np.inf)
     return np.where(scored, np.floor(SCORE_MAX * (largest + smallest - crowding) / largest), 0.0)

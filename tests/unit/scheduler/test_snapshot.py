@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.api.selectors import from_labels
+from orchestrator.scheduler.configuration import Profile, make_framework
+from orchestrator.scheduler.framework import Cycle, Framework
+from orchestrator.scheduler.listers import Listers
 from orchestrator.scheduler.node import parse_node
 from orchestrator.scheduler.pod import Demands, parse_pod
 from orchestrator.scheduler.podcounts import Group
@@ -49,12 +54,27 @@ def state(snapshot: Snapshot) -> dict[str, object]:
     return told
 
 
+WANTED = (pod("small", {"cpu": "100m"}), pod("large", {"cpu": "1500m", "memory": "1Gi"}, labels={"app": "web"}))
+
+
+def decided(snapshot: Snapshot, demands: Demands, framework: Framework) -> dict[str, list[tuple[bool, list[float]]]]:
+    """For each node whether two Pods fit, and how every plugin scores it."""
+    told: dict[str, list[tuple[bool, list[float]]]] = {name: [] for name in snapshot.row_of}
+    for obj in WANTED:
+        cycle = Cycle(parse_pod(obj, demands), snapshot, Listers())
+        feasible = framework.feasible(cycle)
+        scores = [plugin.score(cycle, feasible) for plugin in framework.plugins] if feasible.any() else []
+        for name, row in snapshot.row_of.items():
+            told[name].append((bool(feasible[row]), [float(one[row]) for one in scores if one is not None]))
+    return told
+
+
 @settings(max_examples=150, deadline=None)
 @given(changes)
 def test_incremental_equals_made_anew(steps: list[tuple[object, ...]]) -> None:
     nodes: dict[str, object] = {}
     pods: dict[str, object] = {}
-    kept, demands = Snapshot(), Demands()
+    kept, demands, framework = Snapshot(), Demands(), make_framework(Profile(), Random(1))
     kept.pod_count(GROUP)
     for step in steps:
         match step:
@@ -71,12 +91,14 @@ def test_incremental_equals_made_anew(steps: list[tuple[object, ...]]) -> None:
             case ("no-pod", int(index)):
                 pods.pop(f"p{index}", None)
                 kept.remove_pod(f"default/p{index}")
+        decided(kept, demands, framework)  # so that answers are kept from step to step
     anew = Snapshot()
     for one in nodes.values():
         anew.put_node(one)  # type: ignore[arg-type]
     for one in pods.values():
         anew.put_pod(one)  # type: ignore[arg-type]
     assert state(kept) == state(anew)
+    assert decided(kept, demands, framework) == decided(anew, demands, make_framework(Profile(), Random(1)))
     assert int(np.count_nonzero(kept.alive)) == len(nodes) == kept.node_count
     assert set(kept.pods) == set(anew.pods)
 
