@@ -61,8 +61,20 @@ class PodmanProcess:
         self, libpod: Libpod, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, resource: str, *, tty: bool
     ) -> None:
         self._libpod, self._reader, self._writer, self._resource, self._tty = libpod, reader, writer, resource, tty
+        self._failure = ""
 
     async def output(self) -> AsyncIterator[tuple[Output, bytes]]:
+        """What Podman itself says of a command that could not be started comes as output too: it is kept back, and
+        `exit_code` raises it."""
+        is_first = True
+        async for output, data in self._chunks():
+            if is_first and (failure := start_failure(data)):
+                self._failure = failure
+            elif not self._failure:
+                yield output, data
+            is_first = False
+
+    async def _chunks(self) -> AsyncIterator[tuple[Output, bytes]]:
         try:
             if self._tty:
                 while data := await self._reader.read(CHUNK_BYTES):
@@ -103,6 +115,8 @@ class PodmanProcess:
 
     async def exit_code(self) -> int:
         """Podman records it just after the streams have ended: asked until the session is no longer running."""
+        if self._failure:
+            raise RuntimeFailure(self._failure)
         if not self._resource.startswith("/exec/"):
             return 0
         loop = asyncio.get_running_loop()
@@ -117,6 +131,14 @@ class PodmanProcess:
 
     async def close(self) -> None:
         self._writer.close()
+
+
+def start_failure(first: bytes) -> str:
+    """Podman's words where the first output is its own complaint: `Error: crun: …: OCI …`; "" where it is not."""
+    line = first.split(b"\n", 1)[0].rstrip(b"\r")
+    if line.startswith(b"Error: crun: ") and b": OCI " in line:
+        return line.removeprefix(b"Error: crun: ").decode(errors="replace")
+    return ""
 
 
 async def hijack(socket: Path, path: str, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from orchestrator.api import status
 from orchestrator.api.meta import Object
+from orchestrator.kubelet.runtime.interface import RuntimeFailure
 from orchestrator.kubelet.server.interface import Channels, Process
 
 TRUE = ("1", "true", "True", "TRUE", "t", "T")
@@ -46,7 +47,7 @@ async def join(channels: Channels, process: Process, options: Options) -> None:
     try:
         await asyncio.wait((output, gone), return_when=asyncio.FIRST_COMPLETED)
         if output.done() and output.exception() is None:
-            await channels.finish(exit_status(await process.exit_code()))
+            await channels.finish(await _outcome(process))
     except ConnectionError:
         pass  # the caller has gone in this instant
     finally:
@@ -54,6 +55,13 @@ async def join(channels: Channels, process: Process, options: Options) -> None:
             task.cancel()
         await asyncio.gather(*inputs, output, gone, return_exceptions=True)
         await process.close()
+
+
+async def _outcome(process: Process) -> Object:
+    try:
+        return exit_status(await process.exit_code())
+    except RuntimeFailure as error:
+        return failure_status(f"error executing command in container: {error}")
 
 
 async def _feed(channels: Channels, process: Process) -> None:
