@@ -14,7 +14,7 @@ from orchestrator.api.kinds import faults, formats, resource_faults, scheduling_
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, wide
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import NAMESPACES, NODES
+from orchestrator.api.resources import COMPONENTSTATUSES, NAMESPACES, NODES
 from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
@@ -142,9 +142,14 @@ def _node_cells(obj: Object, now: float) -> Cells:
         _address(status, "InternalIP"),
         _address(status, "ExternalIP"),
         info.get("osImage") or "<unknown>",
-        info.get("kernelVersion") or "<unknown>",
+        _kernel(info),
         info.get("containerRuntimeVersion") or "<unknown>",
     ]
+
+
+def _kernel(info: Json) -> str:
+    version, architecture = info.get("kernelVersion") or "<unknown>", info.get("architecture")
+    return f"{version} ({architecture})" if architecture else version
 
 
 def _node_state(obj: Object) -> str:
@@ -167,7 +172,19 @@ def _address(status: Json, kind: str) -> str:
     return next((a["address"] for a in status.get("addresses") or () if a.get("type") == kind), "<none>")
 
 
+def _component_cells(obj: Object, now: float) -> Cells:
+    """The kind is deprecated: what it shows is the one condition of type Healthy."""
+    healthy = conditions.find(obj.get("conditions"), "Healthy") or {}
+    state = {"True": "Healthy", "False": "Unhealthy"}.get(healthy.get("status", ""), "Unknown")
+    return [meta.name(obj), state, healthy.get("message") or "", healthy.get("error") or ""]
+
+
 RULES = (
+    KindRules(
+        resource=COMPONENTSTATUSES,
+        columns=(NAME, *table.texts("Status", "Message", "Error")),
+        cells=_component_cells,
+    ),
     KindRules(
         resource=NAMESPACES,
         name_format=formats.dns_label,

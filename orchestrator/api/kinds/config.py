@@ -15,7 +15,7 @@ import orjson
 from orchestrator.api import meta
 from orchestrator.api.kinds import faults, formats, table
 from orchestrator.api.kinds.rules import KindRules
-from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, integer
+from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
 from orchestrator.api.status import Cause
@@ -133,7 +133,7 @@ RULES = (
         resource=CONFIGMAPS,
         faults=config_map,
         update_faults=config_map_update,
-        columns=(NAME, integer("Data"), AGE),
+        columns=(NAME, *table.texts("Data"), AGE),
         cells=_config_map_cells,
     ),
     KindRules(

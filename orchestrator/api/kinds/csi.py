@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.api import meta
 from orchestrator.api.kinds import faults, formats, table
 from orchestrator.api.kinds.rules import KindRules
-from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, integer
+from orchestrator.api.kinds.table import AGE, CREATED_AT, NAME, Cells, Column, age, integer
 from orchestrator.api.kinds.values import label_selector, nonnegative, nonnegative_quantity, one_of
 from orchestrator.api.kinds.volume_faults import csi_driver
 from orchestrator.api.meta import Object
@@ -187,8 +187,8 @@ RULES = (
         resource=CSISTORAGECAPACITIES,
         faults=capacity,
         update_faults=capacity_update,
-        columns=(NAME, *table.texts("StorageClassName", "Capacity")),
-        cells=lambda obj, now: [meta.name(obj), obj.get("storageClassName") or "", obj.get("capacity") or "<unset>"],
+        columns=(NAME, CREATED_AT),
+        cells=lambda obj, now: [meta.name(obj), meta.metadata(obj).get("creationTimestamp")],
     ),
     KindRules(
         resource=VOLUMEATTACHMENTS,

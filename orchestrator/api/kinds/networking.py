@@ -327,7 +327,7 @@ def _address_cells(obj: Object, now: float) -> Cells:
         group = f".{parent['group']}" if parent.get("group") else ""
         parts = [f"{parent.get('resource')}{group}".lower(), parent.get("namespace"), parent.get("name")]
         shown = "/".join(part for part in parts if part)
-    return [meta.name(obj), shown, age(obj, now)]
+    return [meta.name(obj), shown]
 
 
 RULES = (
@@ -365,7 +365,7 @@ RULES = (
         name_format=address_name,
         faults=address,
         update_faults=address_update,
-        columns=(NAME, *table.texts("ParentRef"), AGE),
+        columns=(NAME, *table.texts("ParentRef")),
         cells=_address_cells,
     ),
     KindRules(

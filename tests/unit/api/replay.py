@@ -42,7 +42,7 @@ class Replay:
     def _send(self, step: dict[str, Any]) -> tuple[int, dict[str, Any], list[str]]:
         url = urlsplit(step["path"])
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        resource, namespace, name, sub = _locate(url.path)
+        resource, namespace, name, sub = locate(url.path)
         body = step.get("text", "").encode() or orjson.dumps(step.get("body"))
         dry = query.get("dryRun") == "All"
         check = query.get("fieldValidation", "Warn")
@@ -119,7 +119,7 @@ class Replay:
         return obj
 
 
-def _locate(path: str) -> tuple[Resource, str, str, str]:
+def locate(path: str) -> tuple[Resource, str, str, str]:
     parts = path.strip("/").split("/")
     group, version, rest = ("", parts[1], parts[2:]) if parts[0] == "api" else (parts[1], parts[2], parts[3:])
     namespace = ""

@@ -3,8 +3,9 @@
     python tests/unit/api/cases/record.py https://127.0.0.1:17443 CA CERT KEY [FILE…]
 
 A case file is a JSON list of cases: {"name", "whole": compare objects too, "steps": [{"method", "path", "type", "body"
-or "text"}]}. Each case runs in a namespace of its own, `case`, that is cleared of what the case made; the answer of
-its last step (of each step where "every" is true) is written beside it, as `replay.answer_of` reduces it.
+or "text"}]}. Each case is cleared away afterwards; its namespace is `case`. The answer of its last step (of each step
+where "every" is true) is written beside it, as `replay.answer_of` reduces it. A case with "table" (a path) records the
+object there and its cells in the table that kubectl prints.
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Any
 from tests.unit.api.replay import answer_of
 
 HERE = Path(__file__).parent
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
 
 class Server:
@@ -29,6 +31,7 @@ class Server:
     def send(self, step: dict[str, Any]) -> tuple[int, Any, list[str]]:
         body = step.get("text", "").encode() or (json.dumps(step["body"]).encode() if "body" in step else None)
         headers = {"Content-Type": step.get("type", "application/json"), "User-Agent": "probe"}
+        headers["Accept"] = step.get("accept", "application/json")
         request = urllib.request.Request(self.url + step["path"], body, headers, method=step["method"])
         try:
             with urllib.request.urlopen(request, context=self.tls) as answer:
@@ -42,6 +45,11 @@ def warnings_of(headers: Any) -> list[str]:
     return [json.loads(text) for text in texts]
 
 
+def stored(obj: dict[str, Any]) -> dict[str, Any]:
+    obj["metadata"].pop("managedFields", None)
+    return obj
+
+
 def record(server: Server, path: Path) -> None:
     cases = json.loads(path.read_text())
     for case in cases:
@@ -49,13 +57,17 @@ def record(server: Server, path: Path) -> None:
         for step in case["steps"]:
             code, body, warnings = server.send(step)
             step.pop("answer", None)
-            if step is case["steps"][-1] or case.get("every"):
+            if "table" not in case and (step is case["steps"][-1] or case.get("every")):
                 step["answer"] = answer_of(code, body, warnings, whole=case.get("whole", False))
             elif code >= 400:
                 raise SystemExit(f"{case['name']}: preparation failed: {body}")
             if code == 201 and "dryRun" not in step["path"]:
                 base = step["path"].split("?")[0]
                 made.append(base if step["method"] == "PATCH" else f"{base}/{body['metadata']['name']}")
+        if "table" in case:
+            case["object"] = stored(server.send({"method": "GET", "path": case["table"]})[1])
+            table = server.send({"method": "GET", "path": case["table"], "accept": TABLE})[1]
+            case["cells"] = table["rows"][0]["cells"]
         for url in reversed(made):
             bare = {"metadata": {"finalizers": None}}
             server.send({"method": "PATCH", "path": url, "type": "application/merge-patch+json", "body": bare})

@@ -1,0 +1,138 @@
+"""Kinds: rules that recorded answers do not show: formats of duration, generations, what an update keeps, QoS."""
+
+from typing import Any
+
+import pytest
+
+from orchestrator.api.kinds import metadata, podspec, qos, table
+from orchestrator.api.kinds.registry import rules
+from orchestrator.api.resources import DEPLOYMENTS, NODES, PODS, ROWS, SERVICES, Resource
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "<invalid>"), (-1, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (150, "2m30s"), (600, "10m"),
+        (10799, "179m"), (10800, "3h"), (12600, "3h30m"), (28800, "8h"), (172799, "47h"), (172800, "2d"),
+        (180000, "2d2h"), (691200, "8d"), (63072000, "2y"), (66000000, "2y33d"), (300000000, "9y"),
+    ],
+)  # fmt: skip
+def test_duration(seconds: int, text: str) -> None:
+    assert table.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("nginx", "Always"), ("nginx:latest", "Always"), ("nginx:1", "IfNotPresent"), ("reg:5000/x", "Always"),
+        ("reg:5000/x:1", "IfNotPresent"), ("x@sha256:0", "IfNotPresent"), ("x:latest@sha256:0", "Always"),
+    ],
+)  # fmt: skip
+def test_pull_policy(image: str, policy: str) -> None:
+    assert podspec.pull_policy(image) == policy
+
+
+def resources(**kinds: dict[str, str]) -> dict[str, Any]:
+    return {"name": "c", "resources": kinds}
+
+
+BOTH = {"cpu": "1", "memory": "1Gi"}
+
+
+@pytest.mark.parametrize(
+    ("containers", "expected"),
+    [
+        ([resources()], "BestEffort"),
+        ([resources(requests={"cpu": "0"})], "BestEffort"),
+        ([resources(requests={"cpu": "1"})], "Burstable"),
+        ([resources(limits=BOTH)], "Guaranteed"),
+        ([resources(limits=BOTH, requests={"cpu": "1000m", "memory": "1024Mi"})], "Guaranteed"),
+        ([resources(limits=BOTH, requests={"cpu": "500m"})], "Burstable"),
+        ([resources(limits=BOTH), resources()], "Burstable"),
+    ],
+)
+def test_qos_class(containers: list[dict[str, Any]], expected: str) -> None:
+    assert qos.qos_class({"containers": containers}) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "generation"),
+    [
+        pytest.param({"spec": {"replicas": 2}}, 2, id="a changed spec counts"),
+        pytest.param({"metadata": {"name": "a", "labels": {"a": "b"}}}, 1, id="labels do not"),
+        pytest.param({"status": {"replicas": 9}}, 1, id="the status does not"),
+    ],
+)
+def test_generation(change: dict[str, Any], generation: int) -> None:
+    rule = rules(DEPLOYMENTS)
+    old: dict[str, Any] = {"metadata": {"name": "a"}, "spec": {"replicas": 1}}
+    rule.prepare_create(old, uid="u", now="2026-01-01T00:00:00Z")
+    assert old["metadata"]["generation"] == 1
+    new: dict[str, Any] = {"metadata": {"name": "a"}, "spec": {"replicas": 1}, **change}
+    rule.prepare_update(new, old)
+    assert new["metadata"]["generation"] == generation
+    assert new["metadata"]["uid"] == "u"
+
+
+def test_a_status_update_changes_the_status_alone() -> None:
+    old = {"metadata": {"name": "a", "labels": {"a": "b"}, "uid": "u"}, "spec": {"replicas": 1}, "status": {}}
+    new: dict[str, Any] = {"metadata": {"name": "a"}, "spec": {"replicas": 5}, "status": {"replicas": 1}}
+    rules(DEPLOYMENTS).prepare_update(new, old, "status")
+    assert new["spec"] == {"replicas": 1}
+    assert new["status"] == {"replicas": 1}
+    assert new["metadata"]["labels"] == {"a": "b"}
+
+
+def test_the_kubelet_registers_with_a_status() -> None:
+    node: dict[str, Any] = {"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "1"}}}
+    rules(NODES).default(node)
+    rules(NODES).prepare_create(node)
+    assert node["status"] == {"capacity": {"cpu": "1"}, "allocatable": {"cpu": "1"}}
+
+
+def test_host_ports_follow_container_ports_on_the_host_network() -> None:
+    pod: dict[str, Any] = {"spec": {"hostNetwork": True, "containers": [{"ports": [{"containerPort": 80}]}]}}
+    podspec.default_pod(pod)
+    assert pod["spec"]["containers"][0]["ports"][0]["hostPort"] == 80
+
+
+def test_annotations_are_bounded() -> None:
+    causes = metadata.check_annotations({"a": "x" * metadata.ANNOTATIONS_BYTES_MAX}, "metadata.annotations")
+    assert [cause.message for cause in causes] == ["Too long: may not be more than 262144 bytes"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        pytest.param({}, {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]}, id="left out means the same"),
+        pytest.param({"type": "ExternalName", "externalName": "x"}, {}, id="a name has no address"),
+        pytest.param(
+            {"clusterIP": "10.0.0.2"}, {"clusterIP": "10.0.0.2", "clusterIPs": ["10.0.0.2"]}, id="one field is enough"
+        ),
+    ],
+)
+def test_service_addresses_survive_an_update(wish: dict[str, Any], expected: dict[str, Any]) -> None:
+    old = {
+        "metadata": {"name": "a"},
+        "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80}]},
+    }
+    new: dict[str, Any] = {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}], **wish}}
+    rules(SERVICES).default(new)
+    rules(SERVICES).prepare_update(new, old)
+    assert {name: value for name, value in new["spec"].items() if name.startswith("clusterIP")} == expected
+
+
+@pytest.mark.parametrize("resource", ROWS, ids=lambda row: f"{row.api_version} {row.kind}")
+def test_every_kind_can_handle_an_empty_object(resource: Resource) -> None:
+    rule, obj = rules(resource), {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": "a"}}
+    rule.default(obj)
+    rule.prepare_create(obj)
+    rule.validate_create(obj)
+    assert len(rule.cells(obj, 0.0)) == len(rule.columns)
+    assert rule.resource.kind == resource.kind
+
+
+def test_pods_keep_their_class_of_service() -> None:
+    old = {"status": {"qosClass": "Burstable"}, "metadata": {}}
+    causes = rules(PODS).status_faults({"status": {"qosClass": "Guaranteed"}, "metadata": {}}, old)
+    assert [cause.field for cause in causes] == ["status.qosClass"]
