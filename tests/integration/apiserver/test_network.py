@@ -1,0 +1,106 @@
+"""The network rim: TLS, identities, keep-alive, compression, limits, streams and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from orchestrator.api.resources import CONFIGMAPS
+from tests.whole_server import WholeServer, whole_server
+
+
+@asynccontextmanager
+async def session(server: WholeServer, name: str = "") -> AsyncIterator[aiohttp.ClientSession]:
+    """HTTP with the certificate `name` of the PKI, or with none."""
+    tls = ssl.create_default_context(cafile=str(server.folder / "pki" / "ca.crt"))
+    if name:
+        tls.load_cert_chain(server.folder / "pki" / f"{name}.crt", server.folder / "pki" / f"{name}.key")
+    base = f"https://127.0.0.1:{server.port}"
+    async with aiohttp.ClientSession(base, connector=aiohttp.TCPConnector(ssl=tls)) as opened:
+        yield opened
+
+
+async def test_without_credentials_only_health_and_version(server: WholeServer) -> None:
+    async with session(server) as http:
+        for path, status in (("/healthz", 200), ("/livez", 200), ("/readyz", 200), ("/version", 200)):
+            async with http.get(path) as answer:
+                assert answer.status == status, path
+        for path in ("/api", "/api/v1/pods", "/metrics", "/openapi/v3"):
+            async with http.get(path) as answer:
+                assert (answer.status, (await answer.json())["reason"]) == (401, "Unauthorized"), path
+
+
+async def test_a_certificate_is_an_identity_with_its_own_rights(server: WholeServer) -> None:
+    async with session(server, "scheduler") as http:
+        async with http.get("/api/v1/pods") as answer:
+            assert answer.status == 200
+        async with http.get("/api/v1/namespaces/default/secrets") as answer:
+            assert answer.status == 403
+            assert 'User "system:kube-scheduler" cannot list resource "secrets"' in (await answer.json())["message"]
+
+
+async def test_a_connection_is_kept_and_head_has_no_body(server: WholeServer) -> None:
+    async with session(server, "admin") as http:
+        ports = set()
+        for method in ("GET", "HEAD", "GET"):
+            async with http.request(method, "/api/v1/namespaces/default") as answer:
+                assert answer.status == 200
+                ports.add(answer.connection and answer.connection.transport.get_extra_info("sockname")[1])
+                body = await answer.read()
+                assert (body == b"") == (method == "HEAD")
+        assert len(ports - {None}) <= 1
+
+
+async def test_large_answers_are_compressed_where_the_client_can(server: WholeServer) -> None:
+    for number in range(3):
+        data = {"x": "word " * 20_000}
+        await server.admin.create(
+            CONFIGMAPS, {"metadata": {"name": f"c{number}", "namespace": "default"}, "data": data}
+        )
+    async with session(server, "admin") as http:
+        async with http.get("/api/v1/configmaps", headers={"accept-encoding": "gzip"}) as answer:
+            assert answer.headers["content-encoding"] == "gzip"
+            assert len((await answer.json())["items"]) == 3
+        async with http.get("/api/v1/configmaps", headers={"accept-encoding": "identity"}) as answer:
+            assert "content-encoding" not in answer.headers
+
+
+async def test_a_body_over_the_limit_is_refused(server: WholeServer) -> None:
+    async with session(server, "admin") as http:
+        path = "/api/v1/namespaces/default/configmaps"
+        async with http.post(path, data=b"x" * (4 << 20), headers={"content-type": "application/json"}) as answer:
+            assert (answer.status, (await answer.json())["reason"]) == (413, "RequestEntityTooLarge")
+
+
+async def test_a_watch_is_chunked_and_forgotten_when_its_client_leaves(server: WholeServer) -> None:
+    cache = server.api.core.endpoints["", "v1", "configmaps"].cache
+    async with session(server, "admin") as http:
+        answer = await http.get("/api/v1/configmaps?watch=true&resourceVersion=0")
+        assert answer.headers["transfer-encoding"] == "chunked"
+        await server.admin.create(CONFIGMAPS, {"metadata": {"name": "a", "namespace": "default"}})
+        async with asyncio.timeout(5):
+            assert (await answer.content.readline()).startswith(b'{"type":"ADDED"')
+        assert len(cache.observers()) == 1
+        answer.close()
+        async with asyncio.timeout(5):
+            while cache.observers():
+                await asyncio.sleep(0.01)
+
+
+async def test_a_restart_keeps_everything_and_a_watch_goes_on(tmp_path: Any) -> None:
+    async with whole_server(tmp_path) as server:
+        made = await server.admin.create(CONFIGMAPS, {"metadata": {"name": "a", "namespace": "default"}})
+        await server.admin.create(CONFIGMAPS, {"metadata": {"name": "b", "namespace": "default"}})
+        revision = server.api.core.store.revision
+    async with whole_server(tmp_path) as server:
+        assert await server.admin.get(CONFIGMAPS, "a", "default") == made
+        assert server.api.core.store.revision >= revision
+        events = server.admin.watch(CONFIGMAPS, resource_version=made["metadata"]["resourceVersion"], timeout_s=5)
+        async for event in events:
+            assert (event.type, event.object["metadata"]["name"]) == ("ADDED", "b")
+            break
