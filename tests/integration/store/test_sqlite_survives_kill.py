@@ -1,4 +1,4 @@
-"""Kill -9 in the middle of concurrent writes: every acknowledged write is there afterwards, and nothing half-written."""
+"""Kill -9 amid concurrent writes: every acknowledged write is there afterwards, and nothing half-written."""
 
 from __future__ import annotations
 
