@@ -7,6 +7,7 @@ Every change of the zone drops the packed answers.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 
 from orchestrator.api import meta
@@ -15,6 +16,8 @@ from orchestrator.api.resources import ENDPOINTSLICES, NAMESPACES, SERVICES
 from orchestrator.client.informer import Informers
 from orchestrator.dns.records import service_names
 from orchestrator.dns.zone import Zone
+
+log = logging.getLogger(__name__)
 
 GATHER_S = 0.01
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -74,7 +77,11 @@ class ZoneFollower:
         for key in dirty:
             service = self._services.cache.get(key)
             slices = self._slices.cache.by_index(BY_SERVICE, key)
-            names = service_names(service, slices, self._zone.domain) if service else {}
+            try:
+                names = service_names(service, slices, self._zone.domain) if service else {}
+            except ValueError as error:  # of this Service alone: the others must not wait for its repair
+                log.warning("service has no names", extra={"service": key, "error": str(error)})
+                names = {}
             has_changed |= self._zone.put(key, names)
         if has_changed:
             self._changed()

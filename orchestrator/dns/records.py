@@ -87,6 +87,8 @@ def _ports(holder: dict[str, Any]) -> tuple[_Port, ...]:
 def _headless(builder: _Builder, name: str, slices: Iterable[Object]) -> None:
     ports_of: dict[str, dict[_Port, None]] = {}  # of one endpoint in slices of both families
     for endpoint_slice in slices:
+        if endpoint_slice.get("addressType") == "FQDN":
+            continue  # names, for others than DNS
         ports = _ports(endpoint_slice)
         for endpoint in endpoint_slice.get("endpoints") or ():
             if (endpoint.get("conditions") or {}).get("ready") is False:

@@ -63,6 +63,10 @@ class Plugin:
         """The reason why no node can ever fit, as the world is."""
         return None
 
+    def narrows(self, cycle: Cycle) -> Mask | None:
+        """The only nodes that the Pod names; `filter` says the same, but of the others nothing more is said then."""
+        return None
+
     def filter(self, cycle: Cycle) -> Mask | None:
         """The nodes that fit; None for all."""
         return None
@@ -235,7 +239,15 @@ class Framework:
         """Which plugin refused which node, each node by the first that did."""
         rejections: list[Rejection] = []
         plugins: set[str] = set()
-        left = self._explain(cycle, cycle.snapshot.alive.copy(), rejections, plugins)
+        left = cycle.snapshot.alive
+        for plugin in self._filters:
+            named = plugin.narrows(cycle)
+            if named is not None and (others := left & ~named).any():
+                reason = f"node(s) didn't satisfy plugin(s) [{plugin.name}]"
+                rejections.append(Rejection(others, reason, is_resolvable=False))
+                plugins.add(plugin.name)
+                left = left & named
+        left = self._explain(cycle, left, rejections, plugins)
         if left.any() and nominated:  # these fit, but not beside the Pods that are to come there
             with _guests(cycle.snapshot, nominated):
                 self._explain(cycle, left, rejections, plugins)

@@ -29,6 +29,18 @@ class NodeAffinity(Plugin):
         self._added = terms.pod_node_selector(added)
         self._added_preferred = terms.preferred_node_terms(added)
 
+    def rejects(self, cycle: Cycle) -> str | None:
+        names = _named_nodes(cycle.demand.node_selector)
+        return "pod affinity terms conflict" if names is not None and not names else None
+
+    def narrows(self, cycle: Cycle) -> Mask | None:
+        names = _named_nodes(cycle.demand.node_selector)
+        if not names:
+            return None
+        mask: Mask = np.zeros(cycle.snapshot.capacity, np.bool_)
+        mask[[cycle.snapshot.row_of[name] for name in names if name in cycle.snapshot.row_of]] = True
+        return mask
+
     def filter(self, cycle: Cycle) -> Mask | None:
         masks = [
             matching_nodes(cycle.snapshot, selector)
@@ -65,6 +77,17 @@ class NodeAffinity(Plugin):
         if node is None:
             return False
         return all(selector.matches(node.name, node.labels) for selector in (self._added, pod.demand.node_selector))
+
+
+def _named_nodes(selector: NodeSelector) -> frozenset[str] | None:
+    """The nodes that the terms ask for by name, as a DaemonSet's Pods do; None where some term asks by labels alone."""
+    names: frozenset[str] = frozenset()
+    for term in selector.terms or ():
+        asked = [one.values for one in term.fields if one.key == NAME_FIELD and one.operator == "In"]
+        if not asked:
+            return None
+        names |= frozenset.intersection(*asked)
+    return names if selector.terms else None
 
 
 def matching_nodes(snapshot: Snapshot, selector: NodeSelector) -> Mask:

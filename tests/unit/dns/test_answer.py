@@ -136,6 +136,11 @@ def test_alias_out_of_the_zone_names_its_target() -> None:
     assert decided.target == "www.example.com"
 
 
+def test_slices_of_names_give_none() -> None:
+    named = endpoints({"addresses": ["www.example.com"]}) | {"addressType": "FQDN"}
+    assert service_names(service("db", clusterIP="None"), [named], DOMAIN) == {}
+
+
 def test_a_service_that_goes_takes_its_names_along() -> None:
     made = zone()
     serial = made.serial

@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.api.meta import Object
-from orchestrator.scheduler.configuration import ConfigurationError, Profile, load, parse
+from orchestrator.scheduler.configuration import ConfigurationError, load, parse
 from orchestrator.scheduler.framework import Chosen
 from tests.unit.scheduler.world import World, node, pod
 
-PREEMPTION_IS_NO_PART = Profile()
+
+def named(*names: str) -> Object:
+    """An affinity to nodes by name; of several names all at once."""
+    fields = [{"key": "metadata.name", "operator": "In", "values": [name]} for name in names]
+    required = {"nodeSelectorTerms": [{"matchFields": fields}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +35,18 @@ PREEMPTION_IS_NO_PART = Profile()
             id="the-first-refusal-counts",
         ),
         pytest.param([node("a", pods="0")], pod("p"), "0/1 nodes are available: 1 Too many pods.", id="too-many-pods"),
+        pytest.param(
+            [node("a", cpu="1"), node("b", taints=[{"key": "k", "effect": "NoSchedule"}]), node("c")],
+            pod("p", {"cpu": "2"}, affinity=named("a")),
+            "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't satisfy plugin(s) [NodeAffinity].",
+            id="of-nodes-it-does-not-name-no-more-is-said",
+        ),
+        pytest.param(
+            [node("a")],
+            pod("p", affinity=named("a", "b")),
+            "0/1 nodes are available: pod affinity terms conflict.",
+            id="names-that-exclude-each-other",
+        ),
         pytest.param(
             [node("a")],
             pod("p", {"example.com/gpu": "1"}),
