@@ -10,7 +10,7 @@ from orchestrator.api import meta
 from orchestrator.api.kinds import container_faults, faults, formats, table
 from orchestrator.api.kinds.metadata import check_labels
 from orchestrator.api.kinds.rules import KindRules
-from orchestrator.api.kinds.service import endpoint_address
+from orchestrator.api.kinds.service_faults import endpoint_address
 from orchestrator.api.kinds.table import AGE, NAME, Cells, age
 from orchestrator.api.kinds.values import one_of
 from orchestrator.api.meta import Object

@@ -1,0 +1,296 @@
+"""What can be wrong with a Job or CronJob, and what an update may change of a Job that runs.
+
+Source: batch/v1 API reference.
+"""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.api import conditions, meta
+from orchestrator.api.kinds import cron, faults, formats, pod_faults, podspec
+from orchestrator.api.kinds.values import is_readable, label_selector, nonnegative, one_of, selects
+from orchestrator.api.meta import Object
+from orchestrator.api.status import Cause
+
+Json = Mapping[str, Any]
+
+UID_LABEL, NAME_LABEL = "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"
+OLD_UID_LABEL, OLD_NAME_LABEL = "controller-uid", "job-name"
+INDEXED_MAX = 100_000
+CRON_NAME_MAX = 52
+
+
+def _spec(obj: Json) -> dict[str, Any]:
+    return obj.get("spec") or {}
+
+
+def job(obj: Object) -> list[Cause]:
+    spec = _spec(obj)
+    causes: list[Cause] = []
+    if not spec.get("manualSelector"):
+        causes += _generated_selector(obj)
+    causes += job_spec(spec, "spec")
+    selector = spec.get("selector")
+    if selector is None:
+        causes.append(faults.required("spec.selector"))
+    else:
+        causes += label_selector(selector, "spec.selector")
+    labels = meta.metadata(spec.get("template") or {}).get("labels")
+    if is_readable(selector) and not selects(selector, labels):
+        detail = "`selector` does not match template `labels`"
+        causes.append(faults.invalid("spec.template.metadata.labels", labels, detail))
+    completions = spec.get("completions") or 0
+    if spec.get("completionMode") == "Indexed" and completions > 0:
+        for complaint in formats.dns_label(f"{meta.name(obj)}-{completions - 1}"):
+            detail = f"will not able to create pod with invalid DNS label: {meta.name(obj)}-{completions - 1}"
+            causes.append(faults.invalid("metadata.name", meta.name(obj), detail if complaint else ""))
+    return causes
+
+
+def _generated_selector(obj: Object) -> list[Cause]:
+    spec = _spec(obj)
+    if spec.get("selector") is None:
+        return []  # told as required
+    labels = meta.labels(spec.get("template") or {})
+    path = "spec.template.metadata.labels"
+    causes: list[Cause] = []
+    for key, expected in (
+        (OLD_UID_LABEL, meta.uid(obj)),
+        (OLD_NAME_LABEL, meta.name(obj)),
+        (UID_LABEL, meta.uid(obj)),
+        (NAME_LABEL, meta.name(obj)),
+    ):
+        if key not in labels:
+            causes.append(faults.required(f"{path}[{key}]", f"must be '{expected}'"))
+        elif labels[key] != expected:
+            causes.append(faults.invalid(f"{path}[{key}]", labels, f"must be '{expected}'"))
+    known = {OLD_UID_LABEL: meta.uid(obj), UID_LABEL: meta.uid(obj)}
+    known |= {OLD_NAME_LABEL: meta.name(obj), NAME_LABEL: meta.name(obj)}
+    if not selects(spec["selector"], known):
+        causes.append(faults.invalid("spec.selector", spec["selector"], "`selector` not auto-generated"))
+    return causes
+
+
+def job_spec(spec: Json, path: str) -> list[Cause]:
+    causes = nonnegative(
+        spec, path, "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex", "maxFailedIndexes",
+    )  # fmt: skip
+    if spec.get("maxFailedIndexes") is not None and spec.get("backoffLimitPerIndex") is None:
+        causes.append(faults.required(f"{path}.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
+    causes += _completion_mode(spec, path)
+    if (policy := spec.get("podFailurePolicy")) is not None:
+        causes += _failure_policy(spec, policy, f"{path}.podFailurePolicy")
+    if (success := spec.get("successPolicy")) is not None:
+        causes += _success_policy(spec, success, f"{path}.successPolicy")
+    replacement = spec.get("podReplacementPolicy")
+    supported = ("Failed",) if spec.get("podFailurePolicy") is not None else ("Failed", "TerminatingOrFailed")
+    if replacement is not None and replacement not in supported:
+        causes.append(faults.not_supported(f"{path}.podReplacementPolicy", replacement, supported))
+    causes += pod_faults.template(spec.get("template"), f"{path}.template")
+    return causes + _restart_policy(spec, f"{path}.template.spec.restartPolicy")
+
+
+def _restart_policy(spec: Json, path: str) -> list[Cause]:
+    policy = ((spec.get("template") or {}).get("spec") or {}).get("restartPolicy") or ""
+    if policy in ("", "Always"):
+        return [faults.required(path, 'valid values: "OnFailure", "Never"')]
+    if policy not in ("OnFailure", "Never"):
+        return [faults.not_supported(path, policy, ("OnFailure", "Never"))]
+    if spec.get("podFailurePolicy") is not None and policy != "Never":
+        return [faults.invalid(path, policy, 'only "Never" is supported when podFailurePolicy is specified')]
+    return []
+
+
+def _completion_mode(spec: Json, path: str) -> list[Cause]:
+    mode = spec.get("completionMode") or "NonIndexed"
+    causes: list[Cause] = []
+    if mode not in ("NonIndexed", "Indexed"):
+        causes.append(faults.not_supported(f"{path}.completionMode", mode, ("NonIndexed", "Indexed")))
+    if mode == "Indexed":
+        completions, failed = spec.get("completions"), spec.get("maxFailedIndexes")
+        if completions is None:
+            causes.append(faults.required(f"{path}.completions", "when completion mode is Indexed"))
+        if (spec.get("parallelism") or 0) > INDEXED_MAX:
+            detail = f"must be less than or equal to {INDEXED_MAX} when completion mode is Indexed"
+            causes.append(faults.invalid(f"{path}.parallelism", spec["parallelism"], detail))
+        if completions is not None and failed is not None and failed > completions:
+            detail = "must be less than or equal to completions"
+            causes.append(faults.invalid(f"{path}.maxFailedIndexes", failed, detail))
+        return causes
+    for name in ("backoffLimitPerIndex", "maxFailedIndexes"):
+        if spec.get(name) is not None:
+            causes.append(faults.invalid(f"{path}.{name}", spec[name], "requires indexed completion mode"))
+    return causes
+
+
+def _failure_policy(spec: Json, policy: Json, path: str) -> list[Cause]:
+    actions = ("Count", "FailIndex", "FailJob", "Ignore")
+    pod = (spec.get("template") or {}).get("spec") or {}
+    names = {container.get("name") for container in podspec.containers(pod)}
+    causes: list[Cause] = []
+    for index, rule in enumerate(policy.get("rules") or ()):
+        at, action = f"{path}.rules[{index}]", rule.get("action") or ""
+        if not action:
+            shown = " ".join(f'"{name}"' for name in actions)
+            causes.append(faults.required(f"{at}.action", f"valid values: [{shown}]"))
+        elif action == "FailIndex" and spec.get("backoffLimitPerIndex") is None:
+            causes.append(faults.invalid(f"{at}.action", action, "requires the backoffLimitPerIndex to be set"))
+        elif action not in actions:
+            causes.append(faults.not_supported(f"{at}.action", action, actions))
+        codes, patterns = rule.get("onExitCodes"), rule.get("onPodConditions")
+        if codes is not None:
+            causes += _exit_codes(codes, f"{at}.onExitCodes", names)
+        for number, pattern in enumerate(patterns or ()):
+            where, kind = f"{at}.onPodConditions[{number}]", pattern.get("type") or ""
+            causes += faults.each(f"{where}.type", kind, formats.qualified_name(kind))
+            causes += one_of(pattern.get("status"), f"{where}.status", ("False", "True", "Unknown"))
+        if codes is not None and patterns:
+            detail = "Invalid value: specifying both OnExitCodes and OnPodConditions is not supported"
+            causes.append(Cause(at, "FieldValueInvalid", detail))
+        elif codes is None and not patterns:
+            detail = "Invalid value: specifying one of OnExitCodes and OnPodConditions is required"
+            causes.append(Cause(at, "FieldValueInvalid", detail))
+    return causes
+
+
+def _exit_codes(codes: Json, path: str, names: set[Any]) -> list[Cause]:
+    operator, values = codes.get("operator") or "", codes.get("values") or []
+    causes: list[Cause] = []
+    if not operator:
+        causes.append(faults.required(f"{path}.operator", 'valid values: ["In" "NotIn"]'))
+    elif operator not in ("In", "NotIn"):
+        causes.append(faults.not_supported(f"{path}.operator", operator, ("In", "NotIn")))
+    name = codes.get("containerName")
+    if name is not None and name not in names:
+        detail = "must be one of the container or initContainer names in the pod template"
+        causes.append(faults.invalid(f"{path}.containerName", name, detail))
+    if not values:
+        causes.append(faults.invalid(f"{path}.values", values, "at least one value is required"))
+    for index, value in enumerate(values):
+        if operator == "In" and value == 0:
+            causes.append(faults.invalid(f"{path}.values[{index}]", value, "must not be 0 for the In operator"))
+        if value in values[:index]:
+            causes.append(faults.duplicate(f"{path}.values[{index}]", value))
+    if values != sorted(values):
+        causes.append(faults.invalid(f"{path}.values", values, "must be ordered"))
+    return causes
+
+
+def _success_policy(spec: Json, policy: Json, path: str) -> list[Cause]:
+    if spec.get("completionMode") != "Indexed":
+        return [faults.invalid(path, policy, "requires indexed completion mode")]
+    rules, causes = policy.get("rules") or (), []
+    if not rules:
+        detail = "at least one rules must be specified when the successPolicy is specified"
+        causes.append(faults.required(f"{path}.rules", detail))
+    for index, rule in enumerate(rules):
+        at, count = f"{path}.rules[{index}]", rule.get("succeededCount")
+        if count is None and rule.get("succeededIndexes") is None:
+            detail = "at least one of succeededCount or succeededIndexes must be specified"
+            causes.append(faults.required(at, detail))
+        total = spec.get("completions") or 0
+        if count is not None and count > total:
+            detail = f"must be less than or equal to {total} (the number of specified completions)"
+            causes.append(faults.invalid(f"{at}.succeededCount", count, detail))
+    return causes
+
+
+JOB_FIXED = ("completions", "selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy",
+             "successPolicy")  # fmt: skip
+# What may change of the template while a Job is suspended and has not begun.
+SCHEDULING = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
+
+
+def job_update(new: Object, old: Object) -> list[Cause]:
+    spec, before = _spec(new), _spec(old)
+    causes = job(new) if meta.uid(new) else []
+    for name in JOB_FIXED:
+        if name == "completions" and _elastic(spec, before):
+            continue
+        causes += faults.immutable(f"spec.{name}", spec.get(name), before.get(name))
+    started = (old.get("status") or {}).get("startTime") is not None
+    template = spec.get("template")
+    if before.get("suspend") and not started:
+        template = _without_scheduling(template, before.get("template") or {})
+    causes += faults.immutable("spec.template", template, before.get("template"))
+    return causes
+
+
+def _elastic(spec: Json, before: Json) -> bool:
+    """An Indexed Job may be resized with completions and parallelism in step."""
+    return (
+        before.get("completionMode") == "Indexed"
+        and spec.get("completions") == spec.get("parallelism")
+        and before.get("completions") == before.get("parallelism")
+    )
+
+
+def _without_scheduling(template: Json | None, old: Json) -> Json:
+    pod, before = dict((template or {}).get("spec") or {}), old.get("spec") or {}
+    for name in SCHEDULING:
+        pod.pop(name, None)
+        if name in before:
+            pod[name] = before[name]
+    metadata = old.get("metadata")
+    return {**(template or {}), "spec": pod, **({"metadata": metadata} if metadata is not None else {})}
+
+
+def job_status(new: Object, old: Object) -> list[Cause]:
+    status = new.get("status") or {}
+    causes = nonnegative(status, "status", "active", "succeeded", "failed", "ready", "terminating")
+    complete, failed = conditions.is_true(new, "Complete"), conditions.is_true(new, "Failed")
+    if complete and failed:
+        detail = "Invalid value: cannot set Complete=True and Failed=true conditions"
+        causes.append(Cause("status.conditions", "FieldValueInvalid", detail))
+    if status.get("completionTime") and not complete:
+        detail = "cannot set completionTime when there is no Complete=True condition"
+        causes.append(faults.invalid("status.completionTime", status["completionTime"], detail))
+    if complete and not status.get("completionTime"):
+        causes.append(faults.required("status.completionTime", "completionTime is required for Complete jobs"))
+    if (complete or failed) and status.get("active", 0) > 0:
+        causes.append(faults.invalid("status.active", status["active"], "active>0 is invalid for finished job"))
+    return causes
+
+
+def cron_job(obj: Object) -> list[Cause]:
+    spec = _spec(obj)
+    causes: list[Cause] = []
+    schedule = spec.get("schedule") or ""
+    if not schedule:
+        causes.append(faults.required("spec.schedule"))
+    elif complaint := cron.fault(schedule):
+        causes.append(faults.invalid("spec.schedule", schedule, complaint))
+    if "TZ" in schedule:
+        detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+        causes.append(faults.invalid("spec.schedule", schedule, detail))
+    causes += _time_zone(spec.get("timeZone"))
+    causes += nonnegative(spec, "spec", "startingDeadlineSeconds")
+    causes += one_of(spec.get("concurrencyPolicy"), "spec.concurrencyPolicy", ("Allow", "Forbid", "Replace"))
+    template = _spec(spec.get("jobTemplate") or {})
+    path = "spec.jobTemplate.spec"
+    if template.get("manualSelector"):
+        causes.append(faults.not_supported(f"{path}.manualSelector", True, ("nil", "false")))
+    causes += job_spec(template, path)
+    causes += nonnegative(spec, "spec", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+    if len(meta.name(obj)) > CRON_NAME_MAX:
+        detail = f"must be no more than {CRON_NAME_MAX} characters"
+        causes.append(faults.invalid("metadata.name", meta.name(obj), detail))
+    return causes
+
+
+def _time_zone(zone: str | None) -> list[Cause]:
+    if zone is None:
+        return []
+    if not zone:
+        return [faults.invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string")]
+    if zone.lower() == "local":
+        return [faults.invalid("spec.timeZone", zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones")]  # fmt: skip  # noqa: E501
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return [faults.invalid("spec.timeZone", zone, f"unknown time zone {zone}")]
+    return []
