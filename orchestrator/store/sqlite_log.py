@@ -13,9 +13,9 @@ from orchestrator.store.interface import Event, Item, Page, prefix_end
 SCHEMA_VERSION = 1
 WAL_PAGES = 2000  # of 4 KiB: checkpoint when the write-ahead log has 8 MiB
 WAL_BYTES_MAX = 64 << 20  # what a checkpoint leaves of the file
-SLICE_S = 0.015  # of upkeep at a time: writes wait at most this long for it (20 ms promised, fsync included)
+SLICE_S = 0.008  # of upkeep at a time; with its fsync a write waits 20 ms for it at most
 SLICE_REVISIONS = 100
-VACUUM_PAGES = 200
+VACUUM_PAGES = 100
 FREE_PAGES_KEPT = 2000  # freed pages that stay in the file for the next writes
 STATEMENTS_CACHED = 256  # one for each size of a batch
 

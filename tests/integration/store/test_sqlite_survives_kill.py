@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.store.interface import StoreFailed
 from orchestrator.store.sqlite import SqliteStore
 
 WRITER = """
@@ -69,15 +69,8 @@ async def test_acknowledged_writes_survive(seed: int, tmp_path: Path) -> None:
 async def test_a_full_disk_fails_the_write_and_says_so(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "store.db")
     await store.create("a", b"1")
-    done = asyncio.Event()
-
-    def fill(connection: object) -> None:
-        connection.execute("PRAGMA max_page_count = 10")  # type: ignore[attr-defined]
-        store._loop.call_soon_threadsafe(done.set)
-
-    store._queue.put(fill)
-    await done.wait()
-    with pytest.raises(Exception, match="full"):
+    await store._on_writer(lambda connection: connection.execute("PRAGMA max_page_count = 10").fetchall())
+    with pytest.raises(StoreFailed, match="full"):
         await store.create("b", b"x" * 100_000)
     assert (await store.range("")).items[0].key == "a"
     assert store.revision == 2
