@@ -99,7 +99,7 @@ class Server:
                 raise PorterError(f"unknown verb {name!r}; known are {', '.join(sorted(self._verbs))}")
             answer = await self._run(self._verbs[name], request)
         except PorterError as error:
-            log.warning("verb refused", extra={"verb": name, "error": str(error)})
+            log.info("verb refused", extra={"verb": name, "error": str(error)})
             return {"ok": False, "error": str(error)}, ()
         except ValueError as error:
             return {"ok": False, "error": f"not a JSON object: {error}"}, ()

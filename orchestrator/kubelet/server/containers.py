@@ -58,17 +58,14 @@ async def log_path(pods: Pods, log_dir: Path, pod: Object, container: str, *, pr
     folder = log_dir / f"{meta.namespace(pod)}_{name}_{meta.uid(pod)}" / container
     if found is not None and (found.state is not State.CREATED or found.start_error):
         return folder / f"{found.attempt}.log", found.id
+    # The runtime may have forgotten a container (the node rebooted, or it was made room) whose log is still there.
+    restarts = int((status_of(pod, container) or {}).get("restartCount") or 0)
+    kept = folder / f"{restarts - 1 if previous else restarts}.log"
+    if found is None and kept.exists():
+        return kept, ""
     if previous:
-        if attempt := _previous_attempt(pod, container, folder):
-            return folder / f"{attempt - 1}.log", ""
         raise status.BadRequest(f'previous terminated container "{container}" in pod "{name}" not found')
     raise status.BadRequest(f'container "{container}" in pod "{name}" {_why_waiting(pod, container)}')
-
-
-def _previous_attempt(pod: Object, container: str, folder: Path) -> int:
-    """The runtime may have forgotten a container whose log is still there."""
-    restarts = int((status_of(pod, container) or {}).get("restartCount") or 0)
-    return restarts if restarts and (folder / f"{restarts - 1}.log").exists() else 0
 
 
 def _why_waiting(pod: Object, container: str) -> str:

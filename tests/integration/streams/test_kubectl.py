@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.integration.streams.conftest import Streams
+from tests.integration.streams.harness import Streams
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

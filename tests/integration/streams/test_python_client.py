@@ -6,7 +6,7 @@ import pytest
 from kubernetes import client, config
 from kubernetes.stream import portforward, stream
 
-from tests.integration.streams.conftest import Streams
+from tests.integration.streams.harness import Streams
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
