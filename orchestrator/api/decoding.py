@@ -237,7 +237,7 @@ def check(obj: Object, resource: Resource, field_validation: str = "Warn", body:
     kind = type_of(resource)
     if kind is None:
         return []
-    repeats = body is not None and field_validation != "Ignore" and _may_repeat(body, obj)
+    repeats = body is not None and field_validation != "Ignore" and _may_repeat(body)
     try:
         unknown = decode(obj, kind)
     except DecodeError as error:
@@ -259,10 +259,10 @@ def _unique(faults: Iterator[str]) -> list[str]:
     return list(dict.fromkeys(faults))[:_STRICT_ERRORS_MAX]
 
 
-def _may_repeat(body: bytes, obj: Object) -> bool:
-    """Whether a key may occur twice: there are more `":` in the text than keys in what was parsed. Text with blanks
+def _may_repeat(body: bytes) -> bool:
+    """Whether a key may occur twice: there are more `":` in the text than keys in what it parses to. Text with blanks
     before colons is looked at closely for nothing; text where a string hides such marks too."""
-    return body.count(b'":') - body.count(b'\\":') != _count_keys(obj)
+    return body.count(b'":') - body.count(b'\\":') != _count_keys(orjson.loads(body))
 
 
 def _count_keys(value: Any) -> int:

@@ -116,7 +116,7 @@ async def update(
         entry = find(endpoint, attributes.namespace, attributes.name)
         old = encoding.decode(entry.data)
         new = await change(old)
-        has_revision = _check_preconditions(endpoint, new, old) and not is_patch
+        has_revision = _check_preconditions(endpoint, new, old, is_patch=is_patch) and not is_patch
         try:
             return await _update_once(core, endpoint, attributes, write, entry, new, old, applied)
         except RevisionMismatch as error:
@@ -124,7 +124,7 @@ async def update(
                 raise modified(endpoint, entry.name) from error
         except StoreFailed as error:
             raise ServiceUnavailable(f"storage is not available: {error}") from error
-        await asyncio.sleep(0)
+        await core.cache.moved_past(endpoint.cache, entry)
     raise modified(endpoint, attributes.name)
 
 
@@ -223,11 +223,12 @@ def check_kind(endpoint: Endpoint, obj: Object) -> None:
     obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
 
 
-def _check_preconditions(endpoint: Endpoint, new: Object, old: Object) -> bool:
-    """Whether the client said which revision its change is based on; Conflict where that is not the present one."""
+def _check_preconditions(endpoint: Endpoint, new: Object, old: Object, *, is_patch: bool) -> bool:
+    """Whether the client said which revision its change is based on; Conflict where that is not the present one.
+    Another uid is another object, but to a patch, where it is a change of what cannot change."""
     metadata, stored = new.setdefault("metadata", {}), old["metadata"]
     uid = metadata.get("uid")
-    if uid and uid != stored["uid"]:
+    if uid and uid != stored["uid"] and not is_patch:
         why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {stored['uid']}"
         raise status.conflict(endpoint.resource.group, endpoint.resource.plural, stored["name"], why)
     version = metadata.get("resourceVersion") or ""
