@@ -13,6 +13,7 @@ Expected: 5,000 Pods × 4.4 KB = 22 MB.
 
 from __future__ import annotations
 
+import asyncio
 import bisect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,8 @@ from orchestrator.store.interface import Event, Store, prefix_end
 
 WINDOW_CHANGES = 1000
 WINDOW_BYTES = 4 << 20
+TOGETHER_MIN = 16  # watchers of one batch: above, events wait TOGETHER_S for more
+TOGETHER_S = 0.004
 INDEXED_FIELD = "spec.nodeName"
 
 Bucket = tuple[str, str]  # ("", ""): everything; ("namespace", ns); ("name", "ns/name"); ("node", node name)
@@ -257,7 +260,9 @@ class WatchCache:
         self.store = store
         self.revision = 0
         self._caches: dict[str, ResourceCache] = {}  # by group_resource
+        self._moved: asyncio.Future[None] | None = None
         self._listeners: dict[str, list[Callable[[Change], None]]] = {}
+        self._unflushed: dict[Observer, None] = {}
 
     def add(self, resource: Resource, extra_fields: tuple[str, ...] = ()) -> ResourceCache:
         """The cache of a resource; several served versions share the one of the stored version."""
@@ -286,6 +291,14 @@ class WatchCache:
             cache.window_start = page.revision
         await self.store.watch("", after=page.revision, sink=self._apply)
 
+    async def moved_past(self, cache: ResourceCache, entry: Entry) -> None:
+        """Returns once the cache no longer holds `entry`. A store decides a write before it is durable and shown to
+        its watches: whoever lost to such a write must wait for it here, or would lose to it again and again."""
+        while cache.entries.get(entry.key) is entry:
+            if self._moved is None:
+                self._moved = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._moved)
+
     def _apply(self, events: Sequence[Event]) -> None:
         touched: dict[Observer, None] = {}
         changes: list[Change] = []
@@ -303,7 +316,24 @@ class WatchCache:
                     observer.offer(change)
                 touched.update(bucket)
         self.revision = events[-1].revision
-        for observer in touched:
-            observer.flush()
         for change in changes:
             change.forget_frames()
+        if self._moved is not None:
+            moved, self._moved = self._moved, None
+            moved.set_result(None)
+        if len(touched) > TOGETHER_MIN or self._unflushed:
+            self._flush_soon(touched)
+        else:
+            for observer in touched:
+                observer.flush()
+
+    def _flush_soon(self, touched: dict[Observer, None]) -> None:
+        """A write to a socket costs more than an event: where many watch, what comes in a few ms goes out as one."""
+        if not self._unflushed:
+            asyncio.get_running_loop().call_later(TOGETHER_S, self._flush)
+        self._unflushed.update(touched)
+
+    def _flush(self) -> None:
+        unflushed, self._unflushed = self._unflushed, {}
+        for observer in unflushed:
+            observer.flush()
