@@ -42,7 +42,9 @@ from orchestrator.store.interface import (
     Event,
     FutureRevision,
     Item,
+    KeyExists,
     Page,
+    RevisionMismatch,
     Sink,
     StoreFailed,
 )
@@ -173,16 +175,24 @@ class SqliteStore:
     # -- writes --------------------------------------------------------------------------------------------------------
 
     async def create(self, key: str, value: bytes, *, ttl_s: float = 0) -> int:
-        self._usable()
-        return await self._commit(self._heads.create(key, value, self._expires(ttl_s)))
+        return await self._write(partial(self._heads.create, key, value, self._expires(ttl_s)))
 
     async def update(self, key: str, value: bytes, *, expected: int, ttl_s: float = 0) -> int:
-        self._usable()
-        return await self._commit(self._heads.update(key, value, expected, self._expires(ttl_s)))
+        return await self._write(partial(self._heads.update, key, value, expected, self._expires(ttl_s)))
 
     async def delete(self, key: str, *, expected: int) -> int:
+        return await self._write(partial(self._heads.delete, key, expected))
+
+    async def _write(self, decide: Callable[[], Write]) -> int:
+        """Carries out what may be written. Who lost a race is told only when the watches have been told who won: it
+        looks again in the cache that they feed, and would find the same old revision there, again and again."""
         self._usable()
-        return await self._commit(self._heads.delete(key, expected))
+        try:
+            write = decide()
+        except (KeyExists, RevisionMismatch):
+            await self._on_writer(_nothing)
+            raise
+        return await self._commit(write)
 
     def _expires(self, ttl_s: float) -> float:
         return self._clock.now() + ttl_s if ttl_s else 0

@@ -56,6 +56,24 @@ async def test_one_counter_orders_all_writes(store: Store) -> None:
     assert store.revision == await store.latest_revision() == 5
 
 
+async def test_who_lost_a_race_finds_the_winner_in_the_watch(store: Store) -> None:
+    """Or a reader of a cache that looks again at once would never see anything new."""
+    first = await store.create("a", b"1")
+    seen: list[Event] = []
+    await store.watch("", after=first, sink=seen.extend)
+    winner = asyncio.ensure_future(store.update("a", b"2", expected=first))
+    await asyncio.sleep(0)
+    with pytest.raises(RevisionMismatch):
+        await store.update("a", b"3", expected=first)
+    assert [event.value for event in seen] == [b"2"]
+    created = asyncio.ensure_future(store.create("b", b"1"))
+    await asyncio.sleep(0)
+    with pytest.raises(KeyExists):
+        await store.create("b", b"2")
+    assert seen[-1].key == "b"
+    await asyncio.gather(winner, created)
+
+
 async def test_a_write_is_a_compare_and_swap(store: Store) -> None:
     await store.create("a", b"1")
     with pytest.raises(KeyExists):
