@@ -84,8 +84,11 @@ class DeploymentController:
         seen = rollout.Observed(deployment, tuple(owned), self._running(owned))
         created, failure, error = "", "", None
         try:
-            for action in rollout.plan(seen):
+            actions = rollout.plan(seen)
+            for action in actions:
                 created = await self._act(key, deployment, action) or created
+            if any(isinstance(action, rollout.SetRevision) for action in actions):
+                return  # the Deployment is another now: its own event brings the next pass
         except status.ApiError as caught:
             if isinstance(caught, (status.Conflict, status.NotFound)):
                 raise

@@ -21,10 +21,12 @@ from orchestrator.api.resources import REPLICATIONCONTROLLERS
 from orchestrator.client.client import Client
 from orchestrator.client.election import LeaderElector, Timing
 from orchestrator.client.informer import Informers
+from orchestrator.controllers.certificates import CertificateController, Signer
 from orchestrator.controllers.clusterroleaggregation import ClusterRoleAggregationController
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.daemonset import DaemonSetController
 from orchestrator.controllers.deployment import DeploymentController
+from orchestrator.controllers.disruption import DisruptionController
 from orchestrator.controllers.endpointslice import EndpointSliceController
 from orchestrator.controllers.garbagecollector import GarbageCollector
 from orchestrator.controllers.job import JobController
@@ -36,6 +38,7 @@ from orchestrator.controllers.replicaset import ReplicaSetController
 from orchestrator.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
 from orchestrator.controllers.statefulset import StatefulSetController
 from orchestrator.controllers.tainteviction import TaintEvictionController
+from orchestrator.controllers.tokensecret import TokenSecretController
 from orchestrator.controllers.ttlafterfinished import TtlAfterFinishedController
 
 log = logging.getLogger(__name__)
@@ -107,13 +110,30 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         NodeLifecycleController(context, config.node_monitor_grace_period_s),
         TaintEvictionController(context),
         PodGarbageCollector(context, config.terminated_pod_gc_threshold),
+        DisruptionController(context),
         ClusterRoleAggregationController(context),
     ]
-    if config.root_ca_file:
-        found.append(RootCaPublisher(context, Path(config.root_ca_file).read_text()))
+    found += with_credentials(context, config)
     if config.cluster_cidrs:
         found.append(NodeIpamController(context, node_ranges(config)))
     found.append(GarbageCollector(context))
+    return found
+
+
+def with_credentials(context: Context, config: Config) -> list[Controller]:
+    """Those that need the cluster's CA or keys, as far as they are there."""
+    found: list[Controller] = []
+    root_ca = Path(config.root_ca_file).read_text() if config.root_ca_file else ""
+    if root_ca:
+        found.append(RootCaPublisher(context, root_ca))
+    if config.service_account_key_file:
+        key = Path(config.service_account_key_file).read_bytes()
+        found.append(TokenSecretController(context, key, root_ca))
+    if config.cluster_signing_cert_file and config.cluster_signing_key_file:
+        certificate = Path(config.cluster_signing_cert_file).read_bytes()
+        signing_key = Path(config.cluster_signing_key_file).read_bytes()
+        signer = Signer(certificate, signing_key, config.cluster_signing_duration_s)
+        found.append(CertificateController(context, signer))
     return found
 
 
