@@ -122,7 +122,7 @@ async def delete(core: Core, endpoint: Endpoint, attributes: Attributes, asked: 
         try:
             return await _carry_out(core, endpoint, entry, planned, asked.dry_run)
         except RevisionMismatch:
-            continue  # someone wrote meanwhile: look again
+            await core.cache.moved_past(endpoint.cache, entry)  # someone wrote meanwhile: look again
         except StoreFailed as error:
             raise ServiceUnavailable(f"storage is not available: {error}") from error
         finally:

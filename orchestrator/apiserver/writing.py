@@ -11,7 +11,6 @@ An update that leaves an object deleting, with no finalizer and no grace left, r
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from manifests import dump
+
+from tests.e2e.manifests import dump
 
 GOOD = {
     "replicas": 1,

@@ -10,8 +10,9 @@ import kr8s
 import kubernetes
 import kubernetes.stream
 import yaml
-from conftest import Lab, eventually
-from manifests import ECHO, pod
+
+from tests.e2e.lab import Lab, eventually
+from tests.e2e.manifests import ECHO, pod
 
 OPERATOR = textwrap.dedent(
     """

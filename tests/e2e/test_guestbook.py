@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from conftest import eventually
-from manifests import ECHO, client, deployment, dump, pod, service
+from tests.e2e.lab import eventually
+from tests.e2e.manifests import ECHO, client, deployment, dump, pod, service
 
 BOOK = """#!/bin/sh
 echo "Content-Type: text/plain"; echo

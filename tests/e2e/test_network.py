@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Lab, eventually
-from manifests import ECHO, client, deployment, dump, service
+
+from tests.e2e.lab import Lab, eventually
+from tests.e2e.manifests import ECHO, client, deployment, dump, service
 
 DUAL = {"ipFamilyPolicy": "RequireDualStack"}
 

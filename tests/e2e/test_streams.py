@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Lab, eventually
-from manifests import ECHO, pod
+
+from tests.e2e.lab import Lab, eventually
+from tests.e2e.manifests import ECHO, pod
 
 BUSYBOX = "sampan.local/busybox:1"
 

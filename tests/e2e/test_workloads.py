@@ -4,8 +4,8 @@ import json
 import subprocess
 from collections.abc import Callable
 
-from conftest import Lab, eventually
-from manifests import client, deployment, dump, pod, service, web
+from tests.e2e.lab import Lab, eventually
+from tests.e2e.manifests import client, deployment, dump, pod, service, web
 
 BUSYBOX = "sampan.local/busybox:1"
 REQUESTS = 400

@@ -50,7 +50,8 @@ class StoreRewriter:
                     return new
                 revision = await self._store.update(entry.key, value, expected=entry.revision)
             except RevisionMismatch:
-                continue  # the cache holds the other write already: a store tells its watches first
+                await self._cache.moved_past(cache, entry)
+                continue
             return {**new, "metadata": {**new["metadata"], "resourceVersion": str(revision)}}
         raise conflict(resource.group, resource.plural, name, "the object is being changed too often")
 
