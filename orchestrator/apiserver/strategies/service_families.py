@@ -170,8 +170,12 @@ def _settle(spec: Spec, cluster: Sequence[str]) -> list[Cause]:
     if policy == REQUIRE and len(cluster) < 2:
         why = "this cluster is not configured for dual-stack services"
         found.append(faults.invalid("spec.ipFamilyPolicy", policy, why))
+    if policy not in (None, SINGLE, PREFER, REQUIRE):
+        found.append(faults.not_supported("spec.ipFamilyPolicy", policy, (PREFER, REQUIRE, SINGLE)))
     for position, family in enumerate(families):
-        if family not in cluster:
+        if family not in (IPV4, IPV6):
+            found.append(faults.not_supported(f"spec.ipFamilies[{position}]", family, (IPV4, IPV6)))
+        elif family not in cluster:
             found.append(faults.invalid(f"spec.ipFamilies[{position}]", family, "not configured on this cluster"))
     if found:
         return found

@@ -45,6 +45,12 @@ CONTAINERS = spec(containers=[{"name": "a", "image": "1"}, {"name": "b", "image"
         ),
         pytest.param(
             CONTAINERS,
+            spec(containers=[{"name": "z", "image": "1"}, {"name": "z", "image": "2"}, {"$patch": "replace"}]),
+            spec(containers=[{"name": "z", "image": "1"}, {"name": "z", "image": "2"}]),
+            id="what replaces a list is taken as it is, equal keys too",
+        ),
+        pytest.param(
+            CONTAINERS,
             {"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}},
             spec(containers=[{"name": "b", "image": "1"}, {"name": "a", "image": "1"}]),
             id="the order is set",
