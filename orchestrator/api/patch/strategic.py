@@ -179,6 +179,8 @@ def _merge_list(original: list[Any], patch: list[Any], order: list[Any], merge_k
         raise StrategicPatchError(f"cannot merge lists without merge key for {kind.name}")
     old = list(original)
     kept, items = _list_directives(old, patch, merge_key)
+    if not items:
+        return kept
     item_kind = kind.item or ANY_TYPE
     for item in items:
         key = _key(item, merge_key)
@@ -191,7 +193,7 @@ def _merge_list(original: list[Any], patch: list[Any], order: list[Any], merge_k
 
 
 def _list_directives(original: list[Any], patch: list[Any], merge_key: str) -> tuple[list[Any], list[Any]]:
-    """(the old items that stay, the patch's items that are no directive)."""
+    """(the items that stay as they are, the patch's items to merge into them)."""
     items = [item for item in patch if not (isinstance(item, dict) and DIRECTIVE in item)]
     kept, replace = list(original), False
     for item in patch:
@@ -207,7 +209,8 @@ def _list_directives(original: list[Any], patch: list[Any], merge_key: str) -> t
                 raise StrategicPatchError("merging lists cannot yet be specified in the patch")
             case other:
                 raise _bad_directive(other, {key: value for key, value in item.items() if key != DIRECTIVE})
-    return ([] if replace else kept), items
+    # A list that replaces is taken as it is: two of its items may even share a key (a Node's addresses).
+    return (items, []) if replace else (kept, items)
 
 
 def _ordered(merged: list[Any], order: list[Any], old: list[Any], merge_key: str) -> list[Any]:
