@@ -53,7 +53,7 @@ def node_commands(topology: Topology, node: Node) -> str:
 
 def way_out(topology: Topology) -> str:
     """Masquerade what leaves the lab through the host; replaces the table in one transaction."""
-    name, link = table(topology), bridge(topology)
+    name, link, networks = table(topology), bridge(topology), topology.networks
     return (
         f"table inet {name}\n"
         f"delete table inet {name}\n"
@@ -65,6 +65,9 @@ def way_out(topology: Topology) -> str:
         "  }\n"
         "  chain forward {\n"
         "    type filter hook forward priority filter; policy accept;\n"
+        # Addresses of pods and services mean nothing outside: a node that lacks a route must not send them there.
+        f'    iifname "{link}" ip daddr {{ {networks.pods_v4}, {networks.services_v4} }} drop\n'
+        f'    iifname "{link}" ip6 daddr {{ {networks.pods_v6}, {networks.services_v6} }} drop\n'
         f'    iifname "{link}" accept\n'
         f'    oifname "{link}" ct state established,related accept\n'
         "  }\n"
