@@ -20,6 +20,7 @@ from orchestrator.kubelet.dirs import Dirs
 from orchestrator.kubelet.downwardapi import NodeFacts
 from orchestrator.kubelet.handlers import Handlers
 from orchestrator.kubelet.images import Images
+from orchestrator.kubelet.node import emptydirlimits
 from orchestrator.kubelet.node.garbage import GarbageCollector
 from orchestrator.kubelet.node.reporter import Reporter
 from orchestrator.kubelet.objects import Objects
@@ -116,6 +117,7 @@ class Kubelet:
                 tasks.create_task(self.pods.follow_runtime())
                 tasks.create_task(self.pods.follow_manifests())
                 tasks.create_task(self._garbage.run())
+                tasks.create_task(emptydirlimits.run(self.pods.all, self.surroundings.dirs, self.pods.evict))
                 await self._follow_api(tasks)
         finally:
             await self.pods.stop()

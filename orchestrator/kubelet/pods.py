@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from pathlib import Path
 
 from orchestrator.api import meta
@@ -19,6 +20,7 @@ from orchestrator.api.resources import PODS
 from orchestrator.api.status import ApiError, NotFound
 from orchestrator.kubelet import manifests, podspec
 from orchestrator.kubelet.manifests import Manifests
+from orchestrator.kubelet.podstatus import Verdict
 from orchestrator.kubelet.podworker import PodWorker
 from orchestrator.kubelet.porter import PodKey, PorterFailure
 from orchestrator.kubelet.runtime.interface import PodState, RuntimeFailure
@@ -71,6 +73,12 @@ class Pods:
     def mirror(self, pod: Object) -> Object | None:
         """What the API has of a pod of ours: itself, or its mirror, once that is there."""
         return self._mirrors.get(meta.key(pod)) if manifests.is_static(pod) else pod
+
+    def evict(self, uid: str, message: str) -> None:
+        """Ends a pod that takes more of the node than it may."""
+        if (worker := self._workers.get(uid)) is not None and not worker.is_ending:
+            self.around.recorder.event(worker.pod, "Warning", "Evicted", message)
+            worker.evict(Verdict("Failed", "Evicted", message))
 
     def object_changed(self, uid: str) -> None:
         if (worker := self._workers.get(uid)) is not None:
@@ -156,6 +164,21 @@ class Pods:
                 del self._adopted[uid]
             except (RuntimeFailure, PorterFailure) as error:
                 log.warning("orphaned pod not removed", extra={"uid": uid, "error": str(error)})
+        await self._remove_orphaned_folders()
+
+    async def _remove_orphaned_folders(self) -> None:
+        """Volumes and logs of pods that neither the API nor the runtime knows."""
+        dirs = self.around.dirs
+        known = self._workers.keys() | self._adopted.keys()
+        for folder in dirs.pods.iterdir() if dirs.pods.is_dir() else ():
+            if folder.name not in known:
+                try:
+                    await self.around.porter.purge(PodKey(folder.name, "", ""))
+                except PorterFailure as error:
+                    log.warning("orphaned volumes not removed", extra={"uid": folder.name, "error": str(error)})
+        for folder in dirs.logs.iterdir() if dirs.logs.is_dir() else ():
+            if folder.name.rpartition("_")[2] not in known:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     # Static pods.
 

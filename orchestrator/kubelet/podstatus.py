@@ -112,8 +112,8 @@ def _container_status(known: Known, kind: ContainerKind, container: Container) -
         made["containerID"] = f"{RUNTIME_NAME}://{latest.id}"
     if before is not None:
         made["lastState"] = {"terminated": _terminated(known, before)}
-    elif previous.get("lastState") and made["restartCount"]:
-        made["lastState"] = previous["lastState"]
+    elif made["restartCount"]:
+        made["lastState"] = _last_state(previous, made["restartCount"])
     if latest is None or latest.state is State.CREATED:
         _not_there(known, kind, made, previous, waiting)
     elif latest.state is State.RUNNING:
@@ -130,6 +130,14 @@ def _container_status(known: Known, kind: ContainerKind, container: Container) -
             made["state"] = ended
             made["ready"] = kind == "init" and not podspec.is_sidecar(container) and latest.exit_code == 0
     return made | _declared(container)
+
+
+def _last_state(previous: Status, restart_count: int) -> Status:
+    """How the predecessor ended, where the runtime has no trace of it: it is what the status was last about."""
+    state: Status = previous.get("state") or {}
+    if previous.get("restartCount", 0) < restart_count and "terminated" in state:
+        return state
+    return dict(previous.get("lastState") or {})
 
 
 def _not_there(known: Known, kind: ContainerKind, made: Status, previous: Status, waiting: Waiting | None) -> None:

@@ -158,6 +158,9 @@ class PodWorker:
             return self._around.clock.now()
         except Failures as error:
             return self._failed(error)
+        except Exception as error:  # a fault of ours must not leave the pod without its worker
+            log.exception("pod worker step failed", extra={"pod": meta.key(self.pod)})
+            return self._failed(error)
         finally:
             self._step = None
 
@@ -218,11 +221,11 @@ class PodWorker:
         now = self._around.clock.now()
         ended = [state for state in self.state.containers if state.state in (State.EXITED, State.UNKNOWN)]
         attempts = {}
-        if not self.state.containers:
-            for _, container in podspec.all_containers(self.pod):
-                before = podstatus.previous_status(self.overlay, container["name"])
-                if before.get("containerID") or before.get("restartCount"):
-                    attempts[container["name"]] = int(before.get("restartCount") or 0)
+        for _, container in podspec.all_containers(self.pod):
+            name = container["name"]
+            before = podstatus.previous_status(self.overlay, name)
+            if self.state.latest(name) is None and before.get("containerID"):
+                attempts[name] = int(before.get("restartCount") or 0)
         return sync.Observed(
             pod=self.pod,
             state=self.state,

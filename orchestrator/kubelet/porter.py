@@ -193,4 +193,4 @@ class SocketPorter:
 
 
 def _about(pod: PodKey) -> dict[str, Any]:
-    return {"uid": pod.uid, "pod": f"{pod.namespace}/{pod.name}"}
+    return {"uid": pod.uid} | ({"pod": f"{pod.namespace}/{pod.name}"} if pod.name else {})

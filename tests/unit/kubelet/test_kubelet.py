@@ -1,0 +1,310 @@
+"""The whole kubelet against an API server in memory, on a fake runtime and porter: what happens to pods over time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from orchestrator.api import conditions, meta
+from orchestrator.api.clock import SystemClock
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import CONFIGMAPS, EVENTS, LEASES, NODES, PODS
+from orchestrator.api.status import NotFound
+from orchestrator.client.client import Client
+from orchestrator.client.informer import Informers
+from orchestrator.kubelet.config import Config
+from orchestrator.kubelet.dirs import Dirs
+from orchestrator.kubelet.fakeporter import FakePorter
+from orchestrator.kubelet.main import Kubelet
+from orchestrator.kubelet.runtime.fake import FakeRuntime
+from orchestrator.kubelet.runtime.interface import State
+from tests.apiserver_fixture import serving
+
+LIMIT_S = 5.0
+
+
+@dataclass
+class Machine:
+    """A node that outlives its kubelets."""
+
+    config: Config
+    client: Client
+    runtime: FakeRuntime
+    porter: FakePorter
+
+    @asynccontextmanager
+    async def kubelet(self) -> AsyncIterator[Kubelet]:
+        async with Informers(self.client) as informers:
+            kubelet = Kubelet(self.config, self.client, informers, self.runtime, self.porter, random=Random(1))
+            task = asyncio.create_task(kubelet.run())
+            try:
+                await asyncio.wait_for(kubelet.reporter.registered.wait(), LIMIT_S)
+                yield kubelet
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def create(self, name: str = "web", **spec: Any) -> Object:
+        containers = spec.pop("containers", [{"name": "c", "image": "busybox:1"}])
+        body = {
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"nodeName": "n1", "containers": containers, "restartPolicy": "Always", **spec},
+        }
+        return await self.client.create(PODS, body)
+
+    async def pod(self, name: str = "web") -> Object:
+        return await self.client.get(PODS, name, "default")
+
+    async def until(self, condition: Callable[[Object], bool], name: str = "web") -> Object:
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                try:
+                    pod = await self.pod(name)
+                    if condition(pod):
+                        return pod
+                except NotFound:
+                    pass
+                await asyncio.sleep(0.01)
+
+    async def until_gone(self, name: str = "web") -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                try:
+                    await self.pod(name)
+                except NotFound:
+                    return
+                await asyncio.sleep(0.01)
+
+    async def event(self, reason: str) -> Object:
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                for event in (await self.client.list(EVENTS, "default")).items:
+                    if event["reason"] == reason:
+                        return event
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    config = Config(
+        node_name="n1",
+        node_ips=["192.168.0.7", "fd00::7"],
+        root_dir=str(tmp_path / "kubelet"),
+        log_dir=str(tmp_path / "logs"),
+        cluster_dns=["10.96.0.10"],
+        static_pod_path=str(tmp_path / "manifests"),
+        capacity={"cpu": "4", "memory": "8Gi"},
+    )
+    (tmp_path / "manifests").mkdir()
+    async with serving() as served:
+        porter = FakePorter(Dirs(Path(config.root_dir), Path(config.log_dir)))
+        yield Machine(config, served.client, FakeRuntime(SystemClock()), porter)
+
+
+def is_ready(pod: Object) -> bool:
+    return conditions.is_true(pod, "Ready")
+
+
+def phase(wanted: str) -> Callable[[Object], bool]:
+    return lambda pod: (pod.get("status") or {}).get("phase") == wanted
+
+
+def container(pod: Object) -> dict[str, Any]:
+    return dict(pod["status"]["containerStatuses"][0])
+
+
+async def test_a_node_registers_and_renews_its_lease(machine: Machine) -> None:
+    async with machine.kubelet():
+        node = await machine.client.get(NODES, "n1")
+        assert conditions.is_true(node, "Ready")
+        assert node["status"]["capacity"]["cpu"] == "4"
+        assert [entry["address"] for entry in node["status"]["addresses"]] == ["192.168.0.7", "fd00::7", "n1"]
+        async with asyncio.timeout(LIMIT_S):
+            while not (await machine.client.list(LEASES, "kube-node-lease")).items:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_pod_runs_and_is_removed(machine: Machine) -> None:
+    async with machine.kubelet():
+        await machine.create()
+        pod = await machine.until(is_ready)
+        assert pod["status"]["podIP"] == "10.244.1.2"
+        assert machine.runtime.log[:3] == ["run sandbox web/0", "create c/0", "start c/0"]
+        uid = meta.uid(pod)
+        await machine.client.delete(PODS, "web", "default", grace_period_s=5)
+        await machine.until_gone()
+        assert machine.runtime.log[3:] == ["stop c/0 5s", "stop sandbox web", "remove sandbox web/0"]
+        assert uid in machine.porter.purged
+        assert not machine.porter.attached
+
+
+async def test_a_container_is_restarted_then_backs_off(machine: Machine) -> None:
+    machine.runtime.behaviour["c"] = 1
+    async with machine.kubelet():
+        await machine.create()
+        pod = await machine.until(lambda pod: "CrashLoopBackOff" in str(pod.get("status")))
+        status = container(pod)
+        assert status["restartCount"] == 1
+        assert status["lastState"]["terminated"]["exitCode"] == 1
+        assert pod["status"]["phase"] == "Running"
+        assert (await machine.event("BackOff"))["message"].startswith(
+            "Back-off restarting failed container c in pod web_"
+        )
+
+
+async def test_a_pod_that_never_restarts_succeeds(machine: Machine) -> None:
+    machine.runtime.behaviour["c"] = 0
+    async with machine.kubelet():
+        await machine.create(restartPolicy="Never")
+        pod = await machine.until(phase("Succeeded"))
+        assert container(pod)["state"]["terminated"]["reason"] == "Completed"
+        async with asyncio.timeout(LIMIT_S):
+            while "stop sandbox web" not in machine.runtime.log:
+                await asyncio.sleep(0.01)
+        await machine.client.delete(PODS, "web", "default")
+        await machine.until_gone()
+
+
+async def test_a_missing_image(machine: Machine) -> None:
+    async with machine.kubelet():
+        await machine.create(containers=[{"name": "c", "image": "nosuch:1"}])
+        await machine.until(lambda pod: "ImagePullBackOff" in str(pod.get("status")))
+        assert (await machine.event("Failed"))["type"] == "Warning"
+
+
+async def test_a_missing_config_map_is_waited_for(machine: Machine) -> None:
+    volumes = [{"name": "v", "configMap": {"name": "later"}}]
+    async with machine.kubelet():
+        await machine.create(volumes=volumes)
+        assert 'configmap "later" not found' in (await machine.event("FailedMount"))["message"]
+        await machine.client.create(
+            CONFIGMAPS, {"metadata": {"name": "later", "namespace": "default"}, "data": {"k": "v"}}
+        )
+        await machine.until(is_ready)
+
+
+async def test_a_volume_follows_its_config_map(machine: Machine) -> None:
+    await machine.client.create(CONFIGMAPS, {"metadata": {"name": "c", "namespace": "default"}, "data": {"k": "old"}})
+    async with machine.kubelet():
+        await machine.create(volumes=[{"name": "v", "configMap": {"name": "c"}}])
+        pod = await machine.until(is_ready)
+        file = Path(machine.config.root_dir, "pods", meta.uid(pod), "volumes/kubernetes.io~configmap/v/k")
+        assert file.read_text() == "old"
+        await machine.client.patch(CONFIGMAPS, "c", "default", {"data": {"k": "new"}})
+        async with asyncio.timeout(LIMIT_S):
+            while file.read_text() != "new":
+                await asyncio.sleep(0.01)
+
+
+async def test_a_new_kubelet_touches_nothing(machine: Machine) -> None:
+    async with machine.kubelet():
+        await machine.create()
+        before = await machine.until(is_ready)
+    done = list(machine.runtime.log)
+    async with machine.kubelet() as kubelet:
+        async with asyncio.timeout(LIMIT_S):
+            while kubelet.pods.get("default", "web") is None:
+                await asyncio.sleep(0.01)
+        await machine.create("second")
+        await machine.until(is_ready, "second")
+        assert machine.runtime.log[: len(done)] == done
+        assert not [line for line in machine.runtime.log[len(done) :] if "web" in line or line.startswith("stop")]
+        assert (await machine.pod())["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+async def test_pods_come_back_after_the_node_was_killed(machine: Machine) -> None:
+    async with machine.kubelet():
+        await machine.create()
+        await machine.until(is_ready)
+    machine.runtime.lose_everything()
+    async with machine.kubelet():
+        pod = await machine.until(lambda pod: is_ready(pod) and container(pod)["restartCount"] == 1)
+        assert container(pod)["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+async def test_what_was_deleted_meanwhile_is_removed(machine: Machine) -> None:
+    async with machine.kubelet():
+        await machine.create()
+        pod = await machine.until(is_ready)
+    await machine.client.delete(PODS, "web", "default", grace_period_s=0)
+    async with machine.kubelet():
+        async with asyncio.timeout(LIMIT_S):
+            while await machine.runtime.pods():
+                await asyncio.sleep(0.01)
+        assert meta.uid(pod) in machine.porter.purged
+
+
+async def test_a_pod_too_big_for_the_node_fails(machine: Machine) -> None:
+    big = [{"name": "c", "image": "busybox:1", "resources": {"requests": {"cpu": "5"}}}]
+    async with machine.kubelet():
+        await machine.create(containers=big)
+        pod = await machine.until(phase("Failed"))
+        assert pod["status"]["reason"] == "OutOfcpu"
+        assert "requested: 5000, used: 0, capacity: 4000" in pod["status"]["message"]
+        assert not machine.runtime.log
+
+
+async def test_a_deadline_ends_the_pod(machine: Machine) -> None:
+    async with machine.kubelet():
+        await machine.create(activeDeadlineSeconds=1)
+        await machine.until(is_ready)
+        pod = await machine.until(phase("Failed"))
+        assert pod["status"]["reason"] == "DeadlineExceeded"
+
+
+async def test_initialization_in_order(machine: Machine) -> None:
+    machine.runtime.behaviour |= {"one": 0, "two": 0}
+    inits = [{"name": name, "image": "busybox:1"} for name in ("one", "two")]
+    async with machine.kubelet():
+        await machine.create(initContainers=inits)
+        pod = await machine.until(is_ready)
+        started = [line.split()[1] for line in machine.runtime.log if line.startswith("start")]
+        assert started == ["one/0", "two/0", "c/0"]
+        assert all(status["ready"] for status in pod["status"]["initContainerStatuses"])
+
+
+async def test_a_failed_liveness_probe_restarts_the_container(machine: Machine) -> None:
+    probe = {"tcpSocket": {"port": 1, "host": "127.0.0.1"}, "periodSeconds": 1, "failureThreshold": 1}
+    containers = [{"name": "c", "image": "busybox:1", "livenessProbe": probe}]
+    async with machine.kubelet():
+        await machine.create(containers=containers, terminationGracePeriodSeconds=1)
+        await machine.until(
+            lambda pod: bool(pod.get("status", {}).get("containerStatuses")) and container(pod)["restartCount"] == 1
+        )
+        assert (await machine.event("Unhealthy"))["message"].startswith("Liveness probe failed: dial tcp 127.0.0.1:1")
+
+
+async def test_a_static_pod_has_a_mirror(machine: Machine) -> None:
+    manifest = Path(machine.config.static_pod_path, "s.yaml")
+    manifest.write_text("kind: Pod\nmetadata: {name: s}\nspec: {containers: [{name: c, image: 'busybox:1'}]}\n")
+    async with machine.kubelet():
+        mirror = await machine.until(is_ready, "s-n1")
+        await machine.client.delete(PODS, "s-n1", "default", grace_period_s=0)
+        again = await machine.until(is_ready, "s-n1")
+        assert meta.uid(again) != meta.uid(mirror)
+        assert machine.runtime.log.count("start c/0") == 1
+        manifest.unlink()
+        await machine.until_gone("s-n1")
+        async with asyncio.timeout(LIMIT_S):
+            while await machine.runtime.pods():
+                await asyncio.sleep(0.01)
+
+
+async def test_an_exec_hook_runs_before_the_stop(machine: Machine) -> None:
+    hook = {"preStop": {"sleep": {"seconds": 0}}, "postStart": {"exec": {"command": ["true"]}}}
+    containers = [{"name": "c", "image": "busybox:1", "lifecycle": hook}]
+    async with machine.kubelet():
+        pod = await machine.create(containers=containers)
+        await machine.until(is_ready)
+        state = await machine.runtime.pod(meta.uid(pod))
+        assert state.containers[0].state is State.RUNNING
+        await machine.client.delete(PODS, "web", "default", grace_period_s=3)
+        await machine.until_gone()
+        assert "stop c/0 3s" in machine.runtime.log
