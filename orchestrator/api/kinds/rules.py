@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.api import decoding, schema
+from orchestrator.api import decoding, meta, schema
 from orchestrator.api.kinds import formats, metadata
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age
 from orchestrator.api.meta import Object, name
@@ -56,6 +56,7 @@ class KindRules:
     resource: Resource
     name_format: formats.NameFormat = formats.dns_subdomain
     has_generation: bool = False
+    counts_annotations: bool = False  # a change of annotations moves the generation too
     keeps_labels: bool = False  # a status update cannot change labels
     clears_status: bool = True  # a new object's status is dropped; a Node's is not: the kubelet registers with one
     default: Callable[[Object], None] = _nothing
@@ -102,7 +103,10 @@ class KindRules:
             _keep(new, old, "status")
         if not subresource:
             self.on_update(new, old)
-        if self.has_generation and _desired_state(new) != _desired_state(old):
+        moved = _desired_state(new) != _desired_state(old)
+        if self.counts_annotations and not subresource:
+            moved = moved or meta.annotations(new) != meta.annotations(old)
+        if self.has_generation and moved:
             new["metadata"]["generation"] = (old.get("metadata") or {}).get("generation", 0) + 1
 
     def _keep_all_but_status(self, new: Object, old: Object) -> None:

@@ -136,7 +136,7 @@ def _drop_what_the_type_has_no_use_for(spec: dict[str, Any], before: Json) -> No
     if had != "ExternalName" and has == "ExternalName":
         if spec.get("clusterIP", "") in ("", before.get("clusterIP", "")):
             drop_same("clusterIP", "clusterIPs")
-        drop_same("ipFamilies", "ipFamilyPolicy")
+        drop_same("ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")
     if had in ("NodePort", "LoadBalancer") and has not in ("NodePort", "LoadBalancer"):
         old_ports = {port.get("nodePort") for port in before.get("ports") or ()}
         if {port.get("nodePort") for port in spec.get("ports") or () if port.get("nodePort")} <= old_ports:

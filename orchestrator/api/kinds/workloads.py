@@ -169,6 +169,7 @@ RULES = (
     KindRules(
         resource=DEPLOYMENTS,
         has_generation=True,
+        counts_annotations=True,
         keeps_labels=True,
         default=default_deployment,
         faults=workload_faults.deployment,

@@ -174,8 +174,7 @@ def _take(found: AddressRange, text: str, owner: str, reserved: list[Reservation
     value = int(ipaddress.ip_address(text))
     try:
         if value not in found.pool:
-            valid = f"the provided IP ({text}) is not in the valid range. The range of valid IPs is {found.network}"
-            raise ValueError(valid)
+            raise ValueError("the provided network does not match the current range")
         found.pool.reserve(value, owner)
     except (Taken, ValueError) as error:
         why = "provided IP is already allocated" if isinstance(error, Taken) else str(error)

@@ -118,7 +118,7 @@ def _disagreements(spec: Spec) -> list[Cause]:
     ips, families, policy = spec.get("clusterIPs") or [], spec.get("ipFamilies") or [], spec.get("ipFamilyPolicy")
     found: list[Cause] = []
     if ips and ips[0] != spec.get("clusterIP"):
-        found.append(faults.invalid("spec.clusterIPs[0]", ips[0], "first value must match `clusterIP`"))
+        found.append(faults.invalid("spec.clusterIPs", ips, "first value must match `clusterIP`"))
     if len(ips) > 2:
         found.append(faults.too_many("spec.clusterIPs", len(ips), 2))
     for position, text in enumerate(ips):

@@ -5,7 +5,8 @@
 A case file is a JSON list of cases: {"name", "whole": compare objects too, "steps": [{"method", "path", "type", "body"
 or "text"}]}. Each case is cleared away afterwards; its namespace is `case`. The answer of its last step (of each step
 where "every" is true) is written beside it, as `replay.answer_of` reduces it. A case with "table" (a path) records the
-object there and its cells in the table that kubectl prints.
+object there and its cells in the table that kubectl prints. A case with "server" needs more than rules (addresses), and
+is asked of the whole server only.
 """
 
 import json
