@@ -3,7 +3,7 @@
 Answers are the API's JSON as it comes; what it means is `podman.py`'s affair. Streams (events, exec output) are
 asynchronous iterators. Errors: NoSuchContainer and NoSuchImage for 404, RuntimeFailure with Podman's text for other
 refusals, RuntimeUnavailable where the service does not answer.
-Source: Podman 5 API reference, libpod endpoints. Why not podman-py: docs/decisions/podman-api-client.md.
+Source: Podman 5 API reference, libpod endpoints. Why not podman-py: docs/decisions/0007-libpod-without-podman-py.md.
 """
 
 from __future__ import annotations

@@ -187,14 +187,36 @@ class Podman:
     async def remove_sandbox(self, sandbox_id: str) -> None:
         try:
             async with self._slots.slot(SANDBOX):
-                await self.libpod.remove_pod(sandbox_id)
+                await self._remove_pod(sandbox_id)
         except NoSuchContainer:
             return
 
+    async def _remove_pod(self, pod_id: str) -> None:
+        """A container whose mounts failed spoils Podman's first removal of its pod, not the second."""
+        try:
+            await self.libpod.remove_pod(pod_id)
+        except (NoSuchContainer, RuntimeUnavailable):
+            raise
+        except RuntimeFailure as error:
+            log.info("pod is removed again", extra={"pod": pod_id, "error": str(error)})
+            await self.libpod.remove_pod(pod_id)
+
     async def create_container(self, spec: ContainerSpec) -> str:
+        await self._check_image_volumes(spec)
         wanted = specgen.container(spec, limits_here=not self._limits_by_porter)
         async with self._slots.slot(CREATING):
             return await self.libpod.create_container(wanted)
+
+    async def _check_image_volumes(self, spec: ContainerSpec) -> None:
+        """Podman cannot mount an image of a read-only (shared) store, and fails late: refuse before anything is made."""
+        for mount in spec.mounts:
+            if mount.is_image:
+                image = await self.libpod.inspect_image(mount.source)
+                rows = await self.libpod.list_images()
+                if any(row.get("Id") == image.get("Id") and row.get("ReadOnly") for row in rows):
+                    raise RuntimeFailure(
+                        f"image volume {mount.source}: images of the node's shared store have no mounts"
+                    )
 
     async def start_container(self, container_id: str, spec: ContainerSpec) -> None:
         try:
