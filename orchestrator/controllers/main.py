@@ -24,6 +24,7 @@ from orchestrator.client.informer import Informers
 from orchestrator.controllers.certificates import CertificateController, Signer
 from orchestrator.controllers.clusterroleaggregation import ClusterRoleAggregationController
 from orchestrator.controllers.context import Context
+from orchestrator.controllers.cronjob import CronJobController
 from orchestrator.controllers.daemonset import DaemonSetController
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.disruption import DisruptionController
@@ -35,6 +36,7 @@ from orchestrator.controllers.nodeipam import NodeIpamController
 from orchestrator.controllers.nodelifecycle import GRACE_S, NodeLifecycleController
 from orchestrator.controllers.podgc import TERMINATED_MAX, PodGarbageCollector
 from orchestrator.controllers.replicaset import ReplicaSetController
+from orchestrator.controllers.resourcequota import ResourceQuotaController
 from orchestrator.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
 from orchestrator.controllers.statefulset import StatefulSetController
 from orchestrator.controllers.tainteviction import TaintEvictionController
@@ -106,11 +108,13 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         DaemonSetController(context),
         JobController(context),
         TtlAfterFinishedController(context),
+        CronJobController(context),
         EndpointSliceController(context),
         NodeLifecycleController(context, config.node_monitor_grace_period_s),
         TaintEvictionController(context),
         PodGarbageCollector(context, config.terminated_pod_gc_threshold),
         DisruptionController(context),
+        ResourceQuotaController(context),
         ClusterRoleAggregationController(context),
     ]
     found += with_credentials(context, config)
