@@ -66,8 +66,9 @@ def way_out(topology: Topology) -> str:
         "  chain forward {\n"
         "    type filter hook forward priority filter; policy accept;\n"
         # Addresses of pods and services mean nothing outside: a node that lacks a route must not send them there.
-        f'    iifname "{link}" ip daddr {{ {networks.pods_v4}, {networks.services_v4} }} drop\n'
-        f'    iifname "{link}" ip6 daddr {{ {networks.pods_v6}, {networks.services_v6} }} drop\n'
+        # What the bridge itself carries from node to node passes here too, where bridge netfilter is on.
+        f'    iifname "{link}" oifname != "{link}" ip daddr {{ {networks.pods_v4}, {networks.services_v4} }} drop\n'
+        f'    iifname "{link}" oifname != "{link}" ip6 daddr {{ {networks.pods_v6}, {networks.services_v6} }} drop\n'
         f'    iifname "{link}" accept\n'
         f'    oifname "{link}" ct state established,related accept\n'
         "  }\n"

@@ -28,5 +28,5 @@ def test_a_node_has_its_addresses_and_the_host_as_gateway() -> None:
 def test_the_way_out_replaces_its_table_in_one_transaction() -> None:
     text = network.way_out(LAB)
     assert text.startswith("table inet sampan-lab-7\ndelete table inet sampan-lab-7\n")
-    assert 'iifname "sampan7" ip daddr { 10.244.0.0/16, 10.96.0.0/16 } drop' in text
+    assert 'iifname "sampan7" oifname != "sampan7" ip daddr { 10.244.0.0/16, 10.96.0.0/16 } drop' in text
     assert 'ip saddr 172.29.7.0/24 oifname != "sampan7" masquerade' in text
