@@ -77,7 +77,7 @@ class DaemonSetController:
             self._recorder.event(owner, "Warning", "SelectingAll", message)
             return
         owned = await claim.claim(self._client, DAEMONSETS, owner, _selector(owner), self._pods)
-        revisions = self._revisions.cache.by_index("controller", meta.uid(owner))
+        revisions = await claim.claim(self._client, DAEMONSETS, owner, _selector(owner), self._revisions)
         revision, is_new = await history.ensure(self._client, owner, revisions)
         if is_new:
             self._revision_expectations.written(key, revision)

@@ -1,9 +1,9 @@
 """Namespace deletion: everything in it goes first, then the namespace.
 
 A namespace that is being deleted carries the finalizer `kubernetes` in its spec. Of each namespaced resource that the
-server serves (by discovery, custom ones too) the whole collection is deleted; while anything remains, the conditions
-say what, and the deletion is tried again as pods and others end. When nothing is left the finalizer is removed through
-/finalize, which lets the server remove the namespace.
+server serves (by discovery, custom ones too) the whole collection is deleted, pods before all others; while anything
+remains, the conditions say what, and the deletion is tried again as pods and others end. When nothing is left the
+finalizer is removed through /finalize, which lets the server remove the namespace.
 Source: Concepts, Namespaces, "Automatic deletion"; API reference, NamespaceCondition.
 """
 
@@ -150,10 +150,13 @@ class NamespaceController:
             for resource in discovered.resources
             if resource.namespaced and "list" in resource.verbs and "delete" in resource.verbs
         ]
-        # Events go last: deleting other objects makes some.
-        kinds.sort(key=lambda resource: resource.plural == "events")
+        # Pods go first and alone: what they use to the end (policies, secrets, volumes) must outlive them (KEP-5080).
+        # Events go last, as deleting other objects makes some.
+        kinds.sort(key=lambda resource: (resource.group_resource != PODS.group_resource, resource.plural == "events"))
         for resource in kinds:
             await self._empty_one(namespace, resource, left)
+            if resource.group_resource == PODS.group_resource and not left.is_nothing:
+                return left
         return left
 
     async def _empty_one(self, namespace: str, resource: Resource, left: Remaining) -> None:

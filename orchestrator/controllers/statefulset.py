@@ -63,7 +63,7 @@ class StatefulSetController:
         owned = [pod for pod in owned if statefulset_plan.ordinal_of(owner, pod) >= 0]
         if meta.is_deleting(owner):
             return
-        revisions = self._revisions.cache.by_index("controller", meta.uid(owner))
+        revisions = await claim.claim(self._client, STATEFULSETS, owner, _selector(owner), self._revisions)
         update, is_new = await self._revision(key, owner, revisions)
         now = self._clock.now()
         seen = Observed(owner, tuple(owned), _current(owner, revisions, update), _revision(update), now)
