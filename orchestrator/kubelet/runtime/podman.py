@@ -119,6 +119,10 @@ class Podman:
             finished = finished or _seconds(row.get("Created"))
         elif state is State.EXITED and (finished <= 0 or finished < started):
             state = State.UNKNOWN
+        elif state is State.CREATED and started > 0:
+            # Seen for a moment after a start, when the OCI runtime is asked before it has noticed; without a process
+            # it is what a restart of the node has left.
+            state = State.RUNNING if row.get("Pid") else State.UNKNOWN
         return ContainerState(
             id=row["Id"],
             name=labels.get(names.CONTAINER_NAME, name.container),
@@ -208,7 +212,7 @@ class Podman:
             return await self.libpod.create_container(wanted)
 
     async def _check_image_volumes(self, spec: ContainerSpec) -> None:
-        """Podman cannot mount an image of a read-only (shared) store, and fails late: refuse before anything is made."""
+        """Podman cannot mount an image of a read-only (shared) store, and fails late: refuse it early."""
         for mount in spec.mounts:
             if mount.is_image:
                 image = await self.libpod.inspect_image(mount.source)
