@@ -66,7 +66,7 @@ class Proxier:
             here = Here(self._here.node, meta.labels(new).get(ZONE_LABEL, ""))
             if here != self._here:
                 self._here = here
-                for key in self._ports:
+                for key in list(self._ports):  # `_wanted` forgets Services that are gone
                     self._note(key)
 
     def _note(self, key: str) -> None:
@@ -102,7 +102,7 @@ class Proxier:
         self._dirty.clear()
         committed = Committed()
         wanted: dict[str, Rules | None] = {}
-        for key in self._ports:
+        for key in list(self._ports):  # `_wanted` forgets Services that are gone
             wanted |= self._wanted(key)
         await self._kernel.commit(skeleton(self._pod_networks) + committed.change(wanted))
         self._committed = committed
