@@ -28,6 +28,7 @@ WINDOW_CHANGES = 1000
 WINDOW_BYTES = 4 << 20
 TOGETHER_MIN = 16  # watchers of one batch: above, events wait TOGETHER_S for more
 TOGETHER_S = 0.004
+MOVE_WAIT_S = 2.0
 INDEXED_FIELD = "spec.nodeName"
 
 Bucket = tuple[str, str]  # ("", ""): everything; ("namespace", ns); ("name", "ns/name"); ("node", node name)
@@ -297,7 +298,9 @@ class WatchCache:
         while cache.entries.get(entry.key) is entry:
             if self._moved is None:
                 self._moved = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._moved)
+            done, _ = await asyncio.wait([self._moved], timeout=MOVE_WAIT_S)
+            if not done:
+                return  # the other write failed, it seems
 
     def _apply(self, events: Sequence[Event]) -> None:
         touched: dict[Observer, None] = {}

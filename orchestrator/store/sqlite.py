@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 BATCH_WRITES_MAX = 64
 BATCH_BYTES_MAX = 4 << 20
 HISTORY_PAGE = 1000
+RECOVERY_STEP_S = 1.0
 
 T = TypeVar("T")
 Waiting = tuple[Write, "asyncio.Future[int]"]
@@ -78,6 +79,7 @@ class SqliteStore:
         self._reading: sqlite3.Connection | None = None
         self._failed: BaseException | None = None
         self._compacting = asyncio.Lock()
+        self._recovery: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, path: str | Path, clock: Clock | None = None) -> SqliteStore:
@@ -242,8 +244,7 @@ class SqliteStore:
         try:
             sqlite_log.insert(self._connection, [write for write, _ in batch])
         except (sqlite3.Error, OSError) as error:
-            # The writes behind this one were decided on top of it, so none of them may land either: the store stops,
-            # and its owner starts it again from what the disk holds.
+            # The writes behind this one were decided on top of it, so none of them may land either.
             self._failed = error
             return error
         return None
@@ -255,6 +256,8 @@ class SqliteStore:
             for _, done in batch:
                 if not done.done():
                     done.set_exception(StoreFailed(f"{self._path}: {error}"))
+            if self._recovery is None:
+                self._recovery = self._loop.create_task(self._recover())
             return
         self._delivered = batch[-1][0].revision
         for write, _ in batch:
@@ -266,6 +269,24 @@ class SqliteStore:
         for write, done in batch:
             if not done.done():
                 done.set_result(write.revision)
+
+    async def _recover(self) -> None:
+        """After a write that the disk refused: begins again from what the disk holds, as soon as it can be written. By
+        then all that waited has failed. Reads go on meanwhile; revisions that failed are never given out again."""
+        while True:
+            await asyncio.sleep(RECOVERY_STEP_S)
+            try:
+                await self._on_writer(sqlite_log.probe)
+                kept = await self._on_writer(lambda connection: list(sqlite_log.rows(connection)))
+            except StoreFailed:
+                continue
+            heads = Heads()
+            heads.revision = self._heads.revision
+            for revision, key, created, _, deleted in kept:
+                heads.restore(key, revision, created, deleted=bool(deleted))
+            self._heads, self._failed, self._recovery = heads, None, None
+            log.warning("store recovered", extra={"path": str(self._path), "revision": self._delivered})
+            return
 
     # -- upkeep --------------------------------------------------------------------------------------------------------
 
@@ -307,6 +328,8 @@ class SqliteStore:
     async def close(self) -> None:
         """Commits what waits, then closes the file."""
         await self._expiry.close()
+        if self._recovery is not None:
+            self._recovery.cancel()
         self._queue.put(None)
         await self._loop.run_in_executor(None, self._writer.join)
         self._reader.shutdown()

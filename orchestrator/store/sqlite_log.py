@@ -73,6 +73,11 @@ def insert(connection: sqlite3.Connection, writes: Sequence[Write]) -> None:
     connection.execute(f"INSERT INTO log (revision, key, created, previous, expires, value) VALUES {marks}", values)
 
 
+def probe(connection: sqlite3.Connection) -> None:
+    """Writes something that changes nothing; sqlite3.Error while the disk refuses."""
+    connection.execute("INSERT OR REPLACE INTO state VALUES ('probe', 0)")
+
+
 def get(connection: sqlite3.Connection, key: str, revision: int) -> Item | None:
     found = connection.execute(
         "SELECT value, revision, created FROM log WHERE key = ? AND revision <= ? ORDER BY revision DESC LIMIT 1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -74,4 +75,10 @@ async def test_a_full_disk_fails_the_write_and_says_so(tmp_path: Path) -> None:
         await store.create("b", b"x" * 100_000)
     assert (await store.range("")).items[0].key == "a"
     assert store.revision == 2
+    await store._on_writer(lambda connection: connection.execute("PRAGMA max_page_count = 100000").fetchall())
+    async with asyncio.timeout(10):
+        while store.failure is not None:
+            await asyncio.sleep(0.02)
+    assert await store.create("b", b"2") == 4  # the revision that failed is not given out again
+    assert await store.update("a", b"3", expected=2) == 5
     await store.close()
