@@ -42,6 +42,8 @@ from orchestrator.controllers.statefulset import StatefulSetController
 from orchestrator.controllers.tainteviction import TaintEvictionController
 from orchestrator.controllers.tokensecret import TokenSecretController
 from orchestrator.controllers.ttlafterfinished import TtlAfterFinishedController
+from orchestrator.controllers.volumebinder import VolumeBinder
+from orchestrator.controllers.volumeprotection import VolumeProtection
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +115,8 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         NodeLifecycleController(context, config.node_monitor_grace_period_s),
         TaintEvictionController(context),
         PodGarbageCollector(context, config.terminated_pod_gc_threshold),
+        VolumeBinder(context),
+        VolumeProtection(context),
         DisruptionController(context),
         ResourceQuotaController(context),
         ClusterRoleAggregationController(context),

@@ -23,10 +23,10 @@ def is_selected(pod_spec: Mapping[str, Any], node: Object) -> bool:
         return False
     affinity = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    return required is None or any(_fits(term, node) for term in required.get("nodeSelectorTerms") or ())
+    return required is None or any(term_fits(term, node) for term in required.get("nodeSelectorTerms") or ())
 
 
-def _fits(term: Mapping[str, Any], node: Object) -> bool:
+def term_fits(term: Mapping[str, Any], node: Object) -> bool:
     expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
     if not expressions and not fields:
         return False
