@@ -29,7 +29,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Text:
-    content: str
+    content: str | bytes
     mode: int = 0o644
 
 
@@ -94,7 +94,7 @@ def layer_bytes(files: Mapping[str, Entry]) -> bytes:
                 case Copy():
                     _add_copy(layer, path, entry)
                 case Text():
-                    data = entry.content.encode()
+                    data = entry.content.encode() if isinstance(entry.content, str) else entry.content
                     header = _header(path, entry.mode)
                     header.size = len(data)
                     layer.addfile(header, io.BytesIO(data))
