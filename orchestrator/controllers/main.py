@@ -21,6 +21,7 @@ from orchestrator.api.resources import REPLICATIONCONTROLLERS
 from orchestrator.client.client import Client
 from orchestrator.client.election import LeaderElector, Timing
 from orchestrator.client.informer import Informers
+from orchestrator.controllers.bootstraptoken import BootstrapTokenCleaner
 from orchestrator.controllers.certificates import CertificateController, Signer
 from orchestrator.controllers.clusterroleaggregation import ClusterRoleAggregationController
 from orchestrator.controllers.context import Context
@@ -29,6 +30,7 @@ from orchestrator.controllers.daemonset import DaemonSetController
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.disruption import DisruptionController
 from orchestrator.controllers.endpointslice import EndpointSliceController
+from orchestrator.controllers.endpointslicemirroring import EndpointSliceMirroringController
 from orchestrator.controllers.garbagecollector import GarbageCollector
 from orchestrator.controllers.job import JobController
 from orchestrator.controllers.namespace import NamespaceController
@@ -112,6 +114,7 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         TtlAfterFinishedController(context),
         CronJobController(context),
         EndpointSliceController(context),
+        EndpointSliceMirroringController(context),
         NodeLifecycleController(context, config.node_monitor_grace_period_s),
         TaintEvictionController(context),
         PodGarbageCollector(context, config.terminated_pod_gc_threshold),
@@ -119,6 +122,7 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         VolumeProtection(context),
         DisruptionController(context),
         ResourceQuotaController(context),
+        BootstrapTokenCleaner(context),
         ClusterRoleAggregationController(context),
     ]
     found += with_credentials(context, config)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.api.meta import Object
-from orchestrator.controllers import service_index
+from orchestrator.controllers import endpointslicemirroring, service_index
 from orchestrator.controllers.endpoints_of import backends, families, ports_of
 from orchestrator.controllers.endpointslice import endpoints_object
 from orchestrator.controllers.endpointslice_plan import ENDPOINTS_MAX, Plan, plan
@@ -136,3 +136,33 @@ def test_services_are_found_by_the_labels_of_a_pod() -> None:
     assert list(service_index.by_first_pair(service(selector=None))) == []
     assert service_index.selects(service(), pod(labels={"app": "web", "x": "y"}))
     assert not service_index.selects(service(selector={}), pod())
+
+
+def endpoints(*subsets: dict[str, Any], **labels: str) -> Object:
+    described = {"name": "db", "namespace": "shop", "uid": "e", "labels": labels}
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": described, "subsets": list(subsets)}
+
+
+def test_endpoints_that_somebody_wrote_are_mirrored_by_family() -> None:
+    subset = {"addresses": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}], "ports": [{"port": 5432}]}
+    wanted = endpointslicemirroring.wanted_slices(endpoints(subset, tier="db"))
+    assert [(each["addressType"], each["endpoints"][0]["addresses"]) for each in wanted] == [
+        ("IPv4", ["10.1.0.1"]),
+        ("IPv6", ["fd00::1"]),
+    ]
+    assert wanted[0]["ports"] == [{"name": "", "protocol": "TCP", "port": 5432}]
+    assert wanted[0]["metadata"]["labels"]["tier"] == "db"
+    stored = [{**each, "metadata": {**each["metadata"], "name": str(number)}} for number, each in enumerate(wanted)]
+    assert endpointslicemirroring.plan(wanted, stored) == endpointslicemirroring.Plan()
+    changed = endpointslicemirroring.plan(wanted[:1], [{**stored[0], "endpoints": []}, stored[1]])
+    assert ([each["metadata"]["name"] for each in changed.update], len(changed.delete)) == (["0"], 1)
+
+
+def test_what_is_not_mirrored() -> None:
+    without = service(selector=None)
+    assert endpointslicemirroring.is_mirrored(endpoints(), without)
+    assert not endpointslicemirroring.is_mirrored(endpoints(), service())
+    assert not endpointslicemirroring.is_mirrored(endpoints(), None)
+    skipped = endpoints()
+    skipped["metadata"]["labels"] = {endpointslicemirroring.SKIP: "true"}
+    assert not endpointslicemirroring.is_mirrored(skipped, without)
