@@ -60,7 +60,8 @@ class Known:
 def pod_status(known: Known) -> Status:
     """The whole status, but for conditions that others own."""
     pod, previous = known.pod, podspec.status(known.pod)
-    lists = {kind: _container_statuses(known, kind) for _, kind in podspec.LISTS}
+    was_refused = known.verdict is not None and not known.state.sandboxes and not previous.get("containerStatuses")
+    lists = {kind: [] if was_refused else _container_statuses(known, kind) for _, kind in podspec.LISTS}
     phase = _phase(known, lists)
     made: Status = {
         "phase": phase,

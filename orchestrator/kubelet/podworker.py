@@ -207,8 +207,8 @@ class PodWorker:
         return self._wake_at()
 
     async def _look(self) -> None:
+        self._is_state_fresh = True  # before the question: what happens while it is answered asks for another look
         self.state = await self._around.runtime.pod(self.uid)
-        self._is_state_fresh = True
         self._read_messages()
         running = {}
         for state in self.state.running:
