@@ -308,6 +308,10 @@ class Informers:
         for informer in list(self._informers.values()):
             await informer.wait_synced()
 
+    def lagging(self) -> list[str]:
+        """The resources whose first state is not there yet: what a component that does not start waits for."""
+        return sorted(informer.resource.group_resource for informer in self._informers.values() if not informer.synced)
+
     async def __aenter__(self) -> Informers:
         if self._background is None:
             self._background = asyncio.create_task(self.run())

@@ -49,6 +49,8 @@ from orchestrator.controllers.volumeprotection import VolumeProtection
 
 log = logging.getLogger(__name__)
 
+LAG_TOLD_S = 10.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -94,10 +96,19 @@ async def run_all(context: Context, config: Config, *, runs_informers: bool) -> 
     async with asyncio.TaskGroup() as group:
         if runs_informers:
             group.create_task(context.informers.run())
-        await context.informers.wait_synced()
+        await synced(context.informers)
         log.info("controllers start", extra={"count": len(running)})
         for controller in running:
             group.create_task(controller.run(), name=type(controller).__name__)
+
+
+async def synced(informers: Informers) -> None:
+    """Until all informers have their first state; says now and then which have not."""
+    while informers.lagging():
+        try:
+            await asyncio.wait_for(informers.wait_synced(), LAG_TOLD_S)
+        except TimeoutError:
+            log.warning("informers have no state yet", extra={"resources": informers.lagging()})
 
 
 def controllers(context: Context, config: Config) -> Sequence[Controller]:
