@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from infra import host
+from infra.images import cache
 from infra.progress import console
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,17 +36,27 @@ def run(arguments: Sequence[str]) -> int:
     paths = [f"tests/{suite}" for suite in suites if (ROOT / "tests" / suite).is_dir()]
     if paths or options:
         commands["tests"] = _tool("pytest", *paths, *options)
+    environment = dict(os.environ)
+    wants_nodes = any(suite in argument for argument in (*suites, *options) for suite in ("integration", "e2e"))
+    if os.geteuid() == 0 and wants_nodes:
+        environment["PATH"] = f"{prepare_host()}:{environment['PATH']}"
     first = 0
     for name, command in commands.items():
         began = time.monotonic()
         console.print(f"[bold]{name}[/]: {' '.join(command[1:])}")
-        code = subprocess.run(command, cwd=ROOT, check=False, env=os.environ).returncode
+        code = subprocess.run(command, cwd=ROOT, check=False, env=environment).returncode
         if name != "tests":  # pytest's own line is the last
             console.print(
                 f"[bold]{name}[/]: {'ok' if code == 0 else f'failed ({code})'}, {time.monotonic() - began:.0f} s"
             )
         first = first or code
     return first
+
+
+def prepare_host() -> Path:
+    """What tests with nodes and networks need of this machine; the folder with the image's own network programs."""
+    host.ensure(console.print)
+    return cache.node_image(console.print).parent / "bin"
 
 
 def _tool(name: str, *arguments: str) -> list[str]:

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from infra.images import tree
+from infra.images import tools, tree
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
@@ -64,6 +64,7 @@ def node_image(say: tree.Progress) -> Path:
 
     def build(place: Path) -> None:
         tree.build(place / "tree", LOCK, say)
+        tools.write(place / "tree", place / "bin")
 
     return once(f"node-{digest(sources)}", build) / "tree"
 
