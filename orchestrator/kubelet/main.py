@@ -22,6 +22,7 @@ from orchestrator.kubelet.handlers import Handlers
 from orchestrator.kubelet.images import Images
 from orchestrator.kubelet.node import emptydirlimits
 from orchestrator.kubelet.node.garbage import GarbageCollector
+from orchestrator.kubelet.node.logrotation import LogRotation
 from orchestrator.kubelet.node.reporter import Reporter
 from orchestrator.kubelet.objects import Objects
 from orchestrator.kubelet.pods import Pods
@@ -81,6 +82,7 @@ class Kubelet:
         self.reporter = Reporter(config, client, recorder, clock, runtime, porter)
         self.pods = Pods()
         self.statuses = StatusWriter(client)
+        self._log_rotation = LogRotation(Path(config.log_dir), runtime, clock)
         self._garbage = GarbageCollector(config, runtime, clock)
         objects = Objects(client, informers, self.pods.object_changed)
         self._services = informers.informer(SERVICES)
@@ -117,6 +119,7 @@ class Kubelet:
                 tasks.create_task(self.pods.follow_runtime())
                 tasks.create_task(self.pods.follow_manifests())
                 tasks.create_task(self._garbage.run())
+                tasks.create_task(self._log_rotation.run())
                 tasks.create_task(emptydirlimits.run(self.pods.all, self.surroundings.dirs, self.pods.evict))
                 await self._follow_api(tasks)
         finally:

@@ -29,7 +29,7 @@ from orchestrator.kubelet.surroundings import Surroundings
 log = logging.getLogger(__name__)
 
 RELIST_DELAY_S = 1.0
-RELIST_S = 300.0  # events do not get lost, as far as we know; this bounds how long we could be wrong
+RELIST_S = 120.0  # events do not get lost, as far as we know; this bounds how long we could be wrong
 
 
 class Pods:

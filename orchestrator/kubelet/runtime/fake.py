@@ -134,6 +134,9 @@ class FakeRuntime:
     async def exec(self, container_id: str, command: list[str], timeout_s: float) -> ExecResult:
         return self.exec_results.get(self._find(container_id).name, ExecResult(0, ""))
 
+    async def reopen_log(self, container_id: str) -> None:
+        self.log.append(f"reopen {self._find(container_id).name}")
+
     async def image(self, name: str) -> Image | None:
         return Image(id=f"sha256:{name}", names=(name,)) if name in self.image_names else None
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -56,6 +58,7 @@ STATES = {
 # Podman forks several processes for each of these; more at once only make each of them slower.
 CHANGES_MAX = 4
 STARTING, CREATING, SANDBOX = range(3)  # ranks
+CONMON_REOPEN_LOG = b"2 0 0\n"
 # What tells of a change of state; the many others (exec, mount, …) would wake a worker for nothing.
 EVENTS = ["start", "died", "remove", "cleanup"]
 
@@ -272,6 +275,18 @@ class Podman:
     async def exec(self, container_id: str, command: list[str], timeout_s: float) -> ExecResult:
         async with asyncio.timeout(timeout_s):
             return await self.libpod.exec(container_id, command)
+
+    async def reopen_log(self, container_id: str) -> None:
+        """By the control pipe of conmon, which writes the log; Podman has no call for it."""
+        found = await self.libpod.inspect_container(container_id)
+        try:
+            pipe = os.open(Path(found["StaticDir"], "ctl"), os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise RuntimeFailure(f"conmon of {container_id} cannot be told: {error}") from error
+        try:
+            os.write(pipe, CONMON_REOPEN_LOG)
+        finally:
+            os.close(pipe)
 
     async def image(self, name: str) -> Image | None:
         try:

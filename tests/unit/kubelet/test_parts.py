@@ -13,6 +13,7 @@ from orchestrator.kubelet import termination as last_words
 from orchestrator.kubelet.backoff import Backoff
 from orchestrator.kubelet.dirs import PodDirs
 from orchestrator.kubelet.etcfiles import Resolver
+from orchestrator.kubelet.node import logrotation
 from orchestrator.kubelet.node.garbage import images_to_remove
 from orchestrator.kubelet.runtime.interface import ContainerState, Image, State
 from orchestrator.kubelet.runtime.slots import Slots
@@ -231,3 +232,14 @@ async def test_grpc_health_is_asked_and_understood() -> None:
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         assert await grpchealth.check("127.0.0.1", port, "db") == "NOT_SERVING"
+
+
+def test_which_logs_are_rotated_and_which_go(tmp_path: Path) -> None:
+    folder = tmp_path / "ns_p_uid-1" / "c"
+    folder.mkdir(parents=True)
+    (folder / "1.log").write_bytes(b"x" * 11)
+    (folder / "0.log").write_bytes(b"x" * 9)
+    (folder / "1.log.20260101").write_bytes(b"x" * 99)
+    assert list(logrotation.too_large(tmp_path, 10)) == [("uid-1", "c", 1, folder / "1.log")]
+    rotated = [Path(f"1.log.{day}") for day in ("3", "1", "2")]
+    assert logrotation.surplus(rotated, 3) == [Path("1.log.1")]
