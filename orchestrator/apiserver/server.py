@@ -16,7 +16,7 @@ import orjson
 
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
-from orchestrator.api.status import ApiError, InternalError, NotFound, Unauthorized
+from orchestrator.api.status import ApiError, InternalError, NotFound, TooManyRequests, Unauthorized
 from orchestrator.api.wire import Identity, Request, Response
 from orchestrator.apiserver import request as requests
 from orchestrator.apiserver import verbs, watching
@@ -37,6 +37,8 @@ LOOPBACK = Identity("system:apiserver", ("system:masters",))
 
 IDENTITY_KEPT_S = 1.0  # kube-apiserver believes a token for 10 s after it was last looked at
 IDENTITIES_MAX = 1024
+WRITES_MAX = 1000  # on their way at once, from the network; more are told to come back
+RETRY_AFTER_S = 1
 
 Route = Callable[[Request], Awaitable[Response]]
 
@@ -52,6 +54,7 @@ class ApiServer:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._bookmarks: asyncio.Task[None] | None = None
+        self._writes = 0  # that are on their way
         self._identities: dict[tuple[str | None, bytes | None], tuple[Identity, float]] = {}
         self.client = Client(InProcessTransport(self.handle, LOOPBACK))
 
@@ -78,13 +81,21 @@ class ApiServer:
             info = requests.parse(request.method, request.path, request.query)
         else:
             info = _parse_again(request.method, request.path)
+        writes = request.method not in ("GET", "HEAD")
+        self._writes += writes
         try:
+            if self._writes > WRITES_MAX and writes and request.identity is None:
+                raise TooManyRequests(
+                    "Too many requests, please try again later.", details={"retryAfterSeconds": RETRY_AFTER_S}
+                )
             answer = await self._serve(request, info)
         except ApiError as error:
             answer = failure(error)
         except Exception:
             log.exception("request failed", extra={"method": request.method, "path": request.path})
             answer = failure(InternalError("Internal error occurred: the request could not be carried out"))
+        finally:
+            self._writes -= writes
         self.metrics.count(info, answer.status, time.perf_counter() - started)
         return answer
 

@@ -92,6 +92,22 @@ async def test_a_watch_is_chunked_and_forgotten_when_its_client_leaves(server: W
                 await asyncio.sleep(0.01)
 
 
+async def test_a_watcher_that_does_not_read_is_cut_off(server: WholeServer) -> None:
+    cache = server.api.core.endpoints["", "v1", "configmaps"].cache
+    async with session(server, "admin") as http:
+        answer = await http.get("/api/v1/configmaps?watch=true&resourceVersion=0")
+        metadata = {"name": "a", "namespace": "default"}
+        await server.admin.create(CONFIGMAPS, {"metadata": metadata})
+        assert len(cache.observers()) == 1
+        for number in range(100):
+            data = {"x": str(number % 10) * 600_000}
+            await server.admin.update(CONFIGMAPS, {"metadata": metadata, "data": data})
+            if not cache.observers():
+                break
+        assert not cache.observers()
+        answer.close()
+
+
 async def test_a_restart_keeps_everything_and_a_watch_goes_on(tmp_path: Any) -> None:
     async with whole_server(tmp_path) as server:
         made = await server.admin.create(CONFIGMAPS, {"metadata": {"name": "a", "namespace": "default"}})
