@@ -60,6 +60,8 @@ def element(kind: Type, item: Any) -> str:
     if not isinstance(item, dict):
         what = "a null element" if item is None else "non-map elements"
         raise StructureError(f"associative list with keys may not have {what}")
+    if len(kind.list_keys) == 1 and (value := item.get(kind.list_keys[0])):
+        return field_sets.key({kind.list_keys[0]: value})  # nearly all
     found = {name: item.get(name, _key_default(kind, name)) for name in kind.list_keys}
     found = {name: value for name, value in found.items() if value is not None}
     if not found:
@@ -138,16 +140,23 @@ def _all_of(value: Any, kind: Type) -> FieldSet:
     """What `compare` finds in a value that is new as a whole: every field on every level was added."""
     result = FieldSet()
     if is_list(kind):
-        pairs = [
-            (path, items[0], len(items) == 1, kind.item or ANY_TYPE) for path, items in _indexed(value, kind).items()
-        ]
-    else:
-        pairs = [(field_sets.field(name), item, True, _inner(kind, name)) for name, item in value.items()]
-    for path, item, is_alone, inner in pairs:
+        inner = kind.item or ANY_TYPE
+        for path, items in _indexed(value, kind).items():
+            result.members.add(path)
+            if len(items) == 1:
+                _attach_all(result, path, items[0], inner)
+        return result
+    for name, item in value.items():
+        path = field_sets.field(name)
         result.members.add(path)
-        if is_alone and item and isinstance(item, (dict, list)) and (is_map(inner, item) or is_list(inner)):
-            result.attach(path, _all_of(item, inner))
+        if item and isinstance(item, (dict, list)):  # most are leaves
+            _attach_all(result, path, item, _inner(kind, name))
     return result
+
+
+def _attach_all(result: FieldSet, path: str, item: Any, kind: Type) -> None:
+    if item and isinstance(item, (dict, list)) and (is_map(kind, item) or is_list(kind)):
+        result.attach(path, _all_of(item, kind))
 
 
 def _compare_maps(old: Any, new: Any, kind: Type) -> Comparison:
