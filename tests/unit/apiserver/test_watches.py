@@ -155,6 +155,17 @@ async def test_a_table_watch_sends_its_columns_once() -> None:
         assert second["rows"][0]["cells"][0] == "b"
 
 
+async def test_what_many_watchers_must_see_goes_out_together() -> None:
+    async with serving() as served:
+        watches = [await watch(served, CONFIGMAPS) for _ in range(watchcache.TOGETHER_MIN + 1)]
+        for name in ("a", "b", "c"):
+            await call(served, "POST", CONFIGMAPS, configmap(name))
+        for seen in watches:
+            async with asyncio.timeout(5):
+                chunk = await seen.body.__anext__()
+            assert [orjson.loads(line)["object"]["metadata"]["name"] for line in chunk.splitlines()] == ["a", "b", "c"]
+
+
 class SlowConnection:
     def __init__(self) -> None:
         self.written = 0
