@@ -101,7 +101,7 @@ def parse_labels(text: str) -> LabelSelector:
     requirements: list[Requirement] = []
     position = 0
     while position < len(tokens):
-        requirement, position = _requirement(tokens, position, text)
+        requirement, position = _requirement(tokens, position)
         requirements.append(requirement)
         if position < len(tokens):
             if tokens[position] != "," or position + 1 == len(tokens):
@@ -116,16 +116,16 @@ def _tokens(text: str) -> list[str]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise SelectorError(f"unable to parse requirement: {text[position:]!r}")
+            raise SelectorError(f"{text[position:]!r}")
         tokens.append(match.group(1))
         position = match.end()
     return tokens
 
 
-def _requirement(tokens: list[str], position: int, text: str) -> tuple[Requirement, int]:
+def _requirement(tokens: list[str], position: int) -> tuple[Requirement, int]:
     if tokens[position] == "!":
-        return Requirement(_word(tokens, position + 1, text), "DoesNotExist"), position + 2
-    key = _word(tokens, position, text)
+        return Requirement(_word(tokens, position + 1), "DoesNotExist"), position + 2
+    key = _word(tokens, position)
     operator = tokens[position + 1] if position + 1 < len(tokens) else ","
     if operator == ",":
         return Requirement(key, "Exists"), position + 1
@@ -134,31 +134,31 @@ def _requirement(tokens: list[str], position: int, text: str) -> tuple[Requireme
         following = tokens[position + 2] if position + 2 < len(tokens) else ","
         if following == ",":  # `key=` asks for the empty value
             return Requirement(key, kind, frozenset(("",))), position + 2
-        return Requirement(key, kind, frozenset((_word(tokens, position + 2, text),))), position + 3
+        return Requirement(key, kind, frozenset((_word(tokens, position + 2),))), position + 3
     if operator in ("in", "notin"):
-        values, end = _values(tokens, position + 2, text)
+        values, end = _values(tokens, position + 2)
         return Requirement(key, "In" if operator == "in" else "NotIn", values), end
-    raise SelectorError(f"unable to parse requirement: found '{operator}', expected: in, notin, =, ==, !=")
+    raise SelectorError(f"found '{operator}', expected: in, notin, =, ==, !=")
 
 
-def _word(tokens: list[str], position: int, text: str) -> str:
+def _word(tokens: list[str], position: int) -> str:
     if position >= len(tokens) or tokens[position] in ("=", "==", "!=", "!", ",", "(", ")"):
         found = tokens[position] if position < len(tokens) else ""
-        raise SelectorError(f"unable to parse requirement: found '{found}', expected: identifier in {text!r}")
+        raise SelectorError(f"found '{found}', expected: identifier")
     return tokens[position]
 
 
-def _values(tokens: list[str], position: int, text: str) -> tuple[frozenset[str], int]:
+def _values(tokens: list[str], position: int) -> tuple[frozenset[str], int]:
     if position >= len(tokens) or tokens[position] != "(":
-        raise SelectorError(f"unable to parse requirement: expected: '(' in {text!r}")
+        raise SelectorError(f"found '{tokens[position] if position < len(tokens) else ''}', expected: '('")
     values: set[str] = set()
     position += 1
     while position < len(tokens) and tokens[position] != ")":
         if tokens[position] != ",":
-            values.add(_word(tokens, position, text))
+            values.add(_word(tokens, position))
         position += 1
     if position >= len(tokens):
-        raise SelectorError(f"unable to parse requirement: expected: ')' in {text!r}")
+        raise SelectorError("found '', expected: ',' or ')'")
     return frozenset(values or ("",)), position + 1
 
 

@@ -22,7 +22,7 @@ from orchestrator.apiserver.encoding import JSON, YAML
 BODY_BYTES_MAX = 3 << 20
 _UNKNOWN = (
     "the body of the request was in an unknown format - "
-    "accepted media types include: application/json, application/yaml"
+    "accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
 )
 
 
@@ -113,12 +113,17 @@ def from_yaml(text: bytes) -> Any:
 
 
 def _text_keys(value: Any) -> Any:
-    """JSON has text keys only; YAML's others become what kube-apiserver writes for them."""
+    """JSON has text keys only; YAML's others become what kube-apiserver writes for them. It sorts them: the first fault
+    in that order is the one that is told."""
     if isinstance(value, dict):
-        return {_key(key): _text_keys(inner) for key, inner in value.items()}
+        return {key: _text_keys(inner) for key, inner in _sorted(value)}
     if isinstance(value, list):
         return [_text_keys(inner) for inner in value]
     return value
+
+
+def _sorted(mapping: dict[Any, Any]) -> list[tuple[str, Any]]:
+    return sorted(((_key(key), inner) for key, inner in mapping.items()), key=lambda pair: pair[0])
 
 
 def _key(key: Any) -> str:

@@ -175,14 +175,17 @@ async def delete_collection(
 
 
 def _check_preconditions(endpoint: Endpoint, old: Object, asked: DeleteOptions) -> None:
-    metadata = old["metadata"]
-    for name, wanted, found in (
-        ("UID", asked.uid, metadata["uid"]),
-        ("ResourceVersion", asked.resource_version, metadata["resourceVersion"]),
+    metadata, resource = old["metadata"], endpoint.resource
+    for field, wanted, found, what in (
+        ("UID", asked.uid, metadata["uid"], "deleted and then recreated"),
+        ("ResourceVersion", asked.resource_version, metadata["resourceVersion"], "modified"),
     ):
         if wanted and wanted != found:
-            why = f"Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {found}"
-            raise status.conflict(endpoint.resource.group, endpoint.resource.plural, metadata["name"], why)
+            why = (
+                f"the {field} in the precondition ({wanted}) does not match the {field} in record ({found}). "
+                f"The object might have been {what}"
+            )
+            raise status.conflict(resource.group, resource.kind, metadata["name"], why)
 
 
 def success(endpoint: Endpoint, name: str, uid: str) -> Object:

@@ -59,8 +59,8 @@ def list_options(request: Request, *, watch: bool) -> ListOptions:
     query = dict(reversed(request.query))  # the first of several values counts
     version = query.get("resourceVersion", "")
     if version and not version.isdecimal():
-        detail = faults.invalid("resourceVersion", version, f'strconv.ParseUint: parsing "{version}": invalid syntax')
-        raise _invalid("ListOptions", detail)
+        fault = f'Invalid value: "{version}": strconv.ParseUint: parsing "{version}": invalid syntax'
+        raise BadRequest(f"invalid resource version: resourceVersion: {fault}")
     initial = query.get("sendInitialEvents", "")
     found = ListOptions(
         label_selector=query.get("labelSelector", ""),
@@ -129,7 +129,7 @@ def write_options(request: Request, kind: str) -> WriteOptions:
     causes = _dry_run_faults([value for key, value in request.query if key == "dryRun"])
     validation = query.get("fieldValidation", "") or "Warn"
     if validation not in FIELD_VALIDATIONS:
-        causes.append(faults.not_supported("fieldValidation", validation, FIELD_VALIDATIONS))
+        causes.append(faults.not_supported("fieldValidation", validation, ("", *FIELD_VALIDATIONS)))
     manager = query.get("fieldManager", "")
     if len(manager) > MANAGER_LENGTH_MAX:
         causes.append(faults.too_long("fieldManager", MANAGER_LENGTH_MAX))
@@ -145,7 +145,9 @@ def write_options(request: Request, kind: str) -> WriteOptions:
 
 
 def _dry_run_faults(values: list[str]) -> list[Cause]:
-    return [faults.not_supported("dryRun", value, ("All",)) for value in values if value != "All"]
+    if all(value == "All" for value in values):
+        return []
+    return [faults.not_supported("dryRun", values, ("All",))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,11 +177,11 @@ def read_token(token: str) -> tuple[int, str]:
         found = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         revision, start = int(found["rv"]), str(found["start"]).removesuffix("\x00")
     except (ValueError, TypeError, KeyError, binascii.Error) as error:
-        raise BadRequest(f"continue key is not valid: {error}") from error
+        raise BadRequest(f"invalid continue token: continue key is not valid: {error}") from error
     if found.get("v") != "meta.k8s.io/v1":
-        raise BadRequest("server does not recognize this encoded version")
+        raise BadRequest("invalid continue token: server does not recognize this encoded version")
     if revision == 0 or ".." in start.split("/"):
-        raise BadRequest("continue key is not valid")
+        raise BadRequest("invalid continue token: continue key is not valid")
     return revision, start
 
 
@@ -199,5 +199,7 @@ async def not_in_the_future(core: Core, revision: int) -> None:
 def too_large(revision: int, current: int) -> Timeout:
     cause = Cause("", "ResourceVersionTooLarge", "Too large resource version")
     return Timeout(
-        f"Too large resource version: {revision}, current: {current}", details={"retryAfterSeconds": 1}, causes=[cause]
+        f"Timeout: Too large resource version: {revision}, current: {current}",
+        details={"retryAfterSeconds": 1},
+        causes=[cause],
     )

@@ -16,7 +16,15 @@ from orchestrator.api.patch import apply as server_side_apply
 from orchestrator.api.patch import request as patch_request
 from orchestrator.api.patch.managed_fields import Writer
 from orchestrator.api.resources import Resource
-from orchestrator.api.status import BadRequest, MethodNotAllowed, NotFound, UnsupportedMediaType, invalid
+from orchestrator.api.status import (
+    ApiError,
+    BadRequest,
+    MethodNotAllowed,
+    NotFound,
+    UnsupportedMediaType,
+    conflict,
+    invalid,
+)
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import body, deletion, encoding, options, reading, selection, watching, writing
 from orchestrator.apiserver.endpoint import Core, Endpoint
@@ -144,6 +152,8 @@ async def _create(asked: Asked) -> Response:
     writing.check_kind(endpoint, obj)
     decoded(endpoint.resource, obj, text, write, attributes.warnings)
     writing.check_names(endpoint, obj, info.namespace, "")
+    if obj["metadata"].get("resourceVersion") not in (None, "", "0"):
+        raise ApiError("resourceVersion should not be set on objects to be created")
     made = await writing.create(asked.core, endpoint, attributes, write, endpoint.to_stored(obj))
     return _written(asked, form, made)
 
@@ -155,6 +165,8 @@ async def _update(asked: Asked) -> Response:
     first, text = body.read(asked.request)
     writing.check_kind(endpoint, first)
     decoded(endpoint.resource, first, text, write, attributes.warnings)
+    if not (first.get("metadata") or {}).get("name"):
+        raise BadRequest(f"the name of the object ({info.name} based on URL) was undeterminable: name must be provided")
     writing.check_names(endpoint, first, info.namespace, info.name)
     canonical = encoding.encode_as_is(first)
 
@@ -177,6 +189,8 @@ async def _patch(asked: Asked) -> Response:
     media_type = body.media_type(asked.request)
     if media_type == patch_request.APPLY_PATCH:
         return await _apply(asked, write, form)
+    if media_type not in patch_request.MEDIA_TYPES:
+        raise UnsupportedMediaType("415: Unsupported Media Type")
     if asked.request.param("force"):
         cause = faults.forbidden("force", "may not be specified for non-apply patch")
         raise invalid(options.META, "PatchOptions", "", [cause])
@@ -225,6 +239,9 @@ async def _apply(asked: Asked, write: WriteOptions, form: Accepted) -> Response:
 
     if endpoint.cache.get(info.namespace, info.name) is None and not info.subresource:
         obj = applied(None)
+        if uid := (wanted.get("metadata") or {}).get("uid"):
+            why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            raise conflict(endpoint.resource.group, endpoint.resource.plural, info.name, why)
         return _written(
             asked,
             form,

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from orchestrator.api import meta, status
+from orchestrator.api import meta, schema, status
 from orchestrator.api.meta import Object
 from orchestrator.api.patch import managed_fields
 from orchestrator.api.patch.managed_fields import Writer
+from orchestrator.api.resources import Resource
 from orchestrator.api.status import ApiError, BadRequest, Conflict, ServiceUnavailable
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.endpoint import Core, Endpoint
@@ -209,17 +210,27 @@ def check_names(endpoint: Endpoint, obj: Object, namespace: str, name: str) -> N
 def check_kind(endpoint: Endpoint, obj: Object) -> None:
     """The body is of this kind and version, or does not say."""
     resource = endpoint.resource
-    version, kind = obj.get("apiVersion"), obj.get("kind")
-    if version and version != resource.api_version:
+    version, kind = obj.get("apiVersion") or resource.api_version, obj.get("kind") or resource.kind
+    group, _, bare = version.rpartition("/")
+    is_served = version == resource.api_version or resource.is_custom  # a custom kind's other versions are not known
+    is_known = is_served or schema.type_of_kind(group, bare, kind) is not None
+    if (group, kind) != (resource.group, resource.kind) or not is_known:
+        why = _why_not(version, kind, resource)
+        raise BadRequest(f'{kind} in version "{bare}" cannot be handled as a {resource.kind}: {why}')
+    if version != resource.api_version:
         raise BadRequest(
             f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
         )
-    if kind and kind != resource.kind:
-        raise BadRequest(
-            f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}: converting '
-            f"({resource.group}/{resource.version}, Kind={kind}) to {resource.kind}: unknown conversion"
-        )
     obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
+
+
+def _why_not(api_version: str, kind: str, resource: Resource) -> str:
+    """Why a body of another kind is not this one: it is nothing that is known, or cannot become this."""
+    group, _, version = api_version.rpartition("/")
+    if schema.type_of_kind(group, version, kind) is None:
+        return f'no kind "{kind}" is registered for version "{api_version}"'
+    package = resource.group.partition(".")[0] or "core"
+    return f"converting ({version}.{kind}) to ({package}.{resource.kind}): unknown conversion"
 
 
 def _check_preconditions(endpoint: Endpoint, new: Object, old: Object, *, is_patch: bool) -> bool:
@@ -236,8 +247,10 @@ def _check_preconditions(endpoint: Endpoint, new: Object, old: Object, *, is_pat
             cause = status.Cause(
                 "metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0: must be specified for an update"
             )
-            raise status.invalid(endpoint.resource.group, endpoint.resource.kind, stored["name"], [cause])
+            raise status.invalid(endpoint.resource.group, endpoint.resource.plural, stored["name"], [cause])
         return False
+    if not version.isdecimal():
+        raise ApiError(f'strconv.ParseUint: parsing "{version}": invalid syntax')
     if version != stored["resourceVersion"]:
         raise modified(endpoint, stored["name"])
     return True

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.api import decoding
+from orchestrator.api import decoding, schema
 from orchestrator.api.meta import Object, copied, name, namespace
 from orchestrator.api.patch import field_sets, managed_fields, structured
 from orchestrator.api.patch.field_sets import FieldSet, Path
@@ -84,8 +84,9 @@ def apply(
 
 def _check_identity(applied: Object, resource: Resource) -> None:
     api_version, kind = applied.get("apiVersion") or "", applied.get("kind") or ""
-    if not api_version or kind != resource.kind:
-        group, _, version = api_version.rpartition("/")
+    group, _, version = api_version.rpartition("/")
+    is_known = api_version == resource.api_version or schema.type_of_kind(group, version, kind) is not None
+    if not is_known or kind != resource.kind:
         raise BadRequest(f"invalid object type: {group}/{version}, Kind={kind}")
     if api_version != resource.api_version:
         raise BadRequest(

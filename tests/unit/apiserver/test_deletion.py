@@ -96,7 +96,7 @@ async def test_preconditions() -> None:
         uid = made["metadata"]["uid"]
         status, answer = await call(served, "DELETE", f"{CONFIGMAPS}/a", {"preconditions": {"uid": "other"}})
         assert (status, answer["reason"]) == (409, "Conflict")
-        assert f"Precondition failed: UID in precondition: other, UID in object meta: {uid}" in answer["message"]
+        assert f"the UID in the precondition (other) does not match the UID in record ({uid})" in answer["message"]
         body = {"preconditions": {"uid": uid, "resourceVersion": "99"}}
         assert (await call(served, "DELETE", f"{CONFIGMAPS}/a", body))[0] == 409
         assert (await call(served, "DELETE", f"{CONFIGMAPS}/a", {"preconditions": {"uid": uid}}))[0] == 200

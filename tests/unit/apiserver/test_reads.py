@@ -66,15 +66,15 @@ async def test_a_revision_from_the_future_times_out(monkeypatch: pytest.MonkeyPa
     async with serving() as served:
         status, answer = await call(served, "GET", f"{CONFIGMAPS}?resourceVersion=999")
         assert (status, answer["reason"]) == (504, "Timeout")
-        assert answer["message"] == "Too large resource version: 999, current: 1"
+        assert answer["message"] == "Timeout: Too large resource version: 999, current: 1"
         assert answer["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
 
 
 BAD_QUERIES = [
     ("resourceVersionMatch=Exact", 422, "resourceVersionMatch is forbidden unless resourceVersion is provided"),
     ("resourceVersion=0&resourceVersionMatch=Exact", 422, '"exact" is forbidden for resourceVersion "0"'),
-    ("resourceVersion=x", 422, "resourceVersion: Invalid value"),
-    ("continue=%20", 400, "continue key is not valid"),
+    ("resourceVersion=x", 400, "resourceVersion: Invalid value"),
+    ("continue=%20", 400, "invalid continue token: continue key is not valid"),
     ("labelSelector=a+in+(", 400, "unable to parse requirement"),
     ("fieldSelector=spec.x%3Dy", 400, '"spec.x" is not a known field selector: only "metadata.name"'),
     ("sendInitialEvents=true", 422, "sendInitialEvents is forbidden for list"),

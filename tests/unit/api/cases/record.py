@@ -36,9 +36,17 @@ class Server:
         request = urllib.request.Request(self.url + step["path"], body, headers, method=step["method"])
         try:
             with urllib.request.urlopen(request, context=self.tls) as answer:
-                return answer.status, json.loads(answer.read()), warnings_of(answer.headers)
+                return answer.status, parsed(answer.read()), warnings_of(answer.headers)
         except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read()), warnings_of(error.headers)
+            return error.code, parsed(error.read()), warnings_of(error.headers)
+
+
+def parsed(body: bytes) -> Any:
+    """A Status; the rims of kube-apiserver answer with text."""
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError:
+        return {"message": body.decode().strip()}
 
 
 def warnings_of(headers: Any) -> list[str]:
@@ -62,7 +70,7 @@ def record(server: Server, path: Path) -> None:
                 step["answer"] = answer_of(code, body, warnings, whole=case.get("whole", False))
             elif code >= 400:
                 raise SystemExit(f"{case['name']}: preparation failed: {body}")
-            if code == 201 and "dryRun" not in step["path"]:
+            if code == 201 and "dryRun" not in step["path"] and body.get("kind") != "Status":
                 base = step["path"].split("?")[0]
                 made.append(base if step["method"] == "PATCH" else f"{base}/{body['metadata']['name']}")
         if "table" in case:
