@@ -81,6 +81,10 @@ class Libpod:
             content = await response.read()
         return orjson.loads(content) if content.strip() else None
 
+    async def ping(self) -> None:
+        async with self.answer("GET", "/_ping") as response:
+            await response.read()
+
     async def version(self) -> str:
         found: Json = await self.call("GET", "/version")
         return str(found.get("Version", ""))

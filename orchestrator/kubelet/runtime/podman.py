@@ -4,8 +4,6 @@ A sandbox is a Podman pod with an infra container and no network. Nothing is tou
 container) or our kind of name (an infra container, whose labels are its pod's).
 Limits: with cgroup v2 Podman sets them below `cgroup_parent`; with v1 it cannot, so a container is brought up to the
 moment before its first instruction (`init`), the porter moves that process into a control group, and then it starts.
-States: `stopped` comes before `exited` and means the same. After the node was killed Podman says "exited 0" with no
-time of ending: how those ended is unknown, and unknown is not success.
 """
 
 from __future__ import annotations
@@ -14,10 +12,8 @@ import asyncio
 import base64
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import datetime
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -25,7 +21,6 @@ from orchestrator.kubelet.porter import PodKey, Porter, PorterFailure
 from orchestrator.kubelet.runtime import names, specgen
 from orchestrator.kubelet.runtime.interface import (
     ContainerSpec,
-    ContainerState,
     ExecResult,
     Image,
     NoSuchContainer,
@@ -36,25 +31,13 @@ from orchestrator.kubelet.runtime.interface import (
     RuntimeUnavailable,
     Sandbox,
     SandboxSpec,
-    State,
 )
 from orchestrator.kubelet.runtime.libpod import Json, Libpod
 from orchestrator.kubelet.runtime.slots import Slots
+from orchestrator.kubelet.runtime.states import States
 
 log = logging.getLogger(__name__)
 
-MINE = {"label": [f"{names.OURS}=true"]}
-STATES = {
-    "created": State.CREATED,
-    "configured": State.CREATED,
-    "initialized": State.CREATED,
-    "running": State.RUNNING,
-    "paused": State.RUNNING,
-    "stopping": State.RUNNING,
-    "stopped": State.EXITED,
-    "exited": State.EXITED,
-    "removing": State.EXITED,
-}
 # Podman forks several processes for each of these; more at once only make each of them slower.
 CHANGES_MAX = 4
 STARTING, CREATING, SANDBOX = range(3)  # ranks
@@ -71,107 +54,32 @@ class Podman:
         self._porter = porter
         self._limits_by_porter = limits_by_porter
         self._slots = Slots(CHANGES_MAX)
-        self._start_errors: dict[str, str] = {}  # of containers that never ran, by id
-        self._oom_killed: dict[str, bool] = {}  # of ended containers, by id
+        self._states = States(libpod, porter, limits_by_porter=limits_by_porter)
+        self._version = ""
 
     async def close(self) -> None:
         await self.libpod.close()
 
     async def version(self) -> str:
-        return await self.libpod.version()
+        """Asked for once, for the answer costs Podman a tenth of a second; then only whether it answers."""
+        if self._version:
+            await self.libpod.ping()
+        else:
+            self._version = await self.libpod.version()
+        return self._version
 
     async def pods(self) -> list[PodState]:
-        rows = await self.libpod.list_containers({"name": [f"^{names.PREFIX}"]})
-        by_uid: dict[str, list[tuple[names.Name, Json]]] = {}
-        for row in rows:
-            if (name := _name(row)) is not None:
-                by_uid.setdefault(name.uid, []).append((name, row))
-        self._forget({row["Id"] for row in rows})
-        return [await self._state(uid, found) for uid, found in sorted(by_uid.items())]
+        return await self._states.all()
 
     async def pod(self, uid: str) -> PodState:
-        rows = await self.libpod.list_containers({"name": [f"^{names.PREFIX}.*_{uid}_"]})
-        return await self._state(uid, [(name, row) for row in rows if (name := _name(row)) and name.uid == uid])
-
-    async def _state(self, uid: str, found: list[tuple[names.Name, Json]]) -> PodState:
-        if not found:
-            return PodState(uid=uid)
-        sandboxes = [_sandbox(name, row) for name, row in found if name.container == names.SANDBOX]
-        containers = [
-            await self._container(name, row)
-            for name, row in found
-            if name.container != names.SANDBOX and (row.get("Labels") or {}).get(names.OURS)
-        ]
-        name = found[0][0]
-        return PodState(
-            uid=uid,
-            name=name.pod,
-            namespace=name.namespace,
-            sandboxes=tuple(sorted(sandboxes, key=lambda sandbox: -sandbox.attempt)),
-            containers=tuple(sorted(containers, key=lambda container: (-container.created_at, -container.attempt))),
-        )
-
-    async def _container(self, name: names.Name, row: Json) -> ContainerState:
-        labels: dict[str, str] = row["Labels"]
-        state = STATES.get(row["State"], State.UNKNOWN)
-        started, finished = _seconds(row.get("StartedAt")), _seconds(row.get("ExitedAt"))
-        start_error = self._start_errors.get(row["Id"], "")
-        exit_code = int(row.get("ExitCode") or 0)
-        if start_error:
-            state, exit_code = State.EXITED, 128
-            finished = finished or _seconds(row.get("Created"))
-        elif state is State.EXITED and (finished <= 0 or finished < started):
-            state = State.UNKNOWN
-        elif state is State.CREATED and started > 0:
-            # Seen for a moment after a start, when the OCI runtime is asked before it has noticed; without a process
-            # it is what a restart of the node has left.
-            state = State.RUNNING if row.get("Pid") else State.UNKNOWN
-        return ContainerState(
-            id=row["Id"],
-            name=labels.get(names.CONTAINER_NAME, name.container),
-            kind=_kind(labels.get(names.CONTAINER_KIND)),
-            state=state,
-            attempt=name.attempt,
-            spec_hash=labels.get(names.CONTAINER_HASH, ""),
-            sandbox_id=row.get("Pod", ""),
-            image=row.get("Image", ""),
-            image_id=row.get("ImageID", ""),
-            pid=int(row.get("Pid") or 0),
-            created_at=_seconds(row.get("Created")),
-            started_at=started,
-            finished_at=finished,
-            exit_code=exit_code,
-            is_oom_killed=state is State.EXITED and exit_code != 0 and await self._is_oom_killed(name, row["Id"]),
-            start_error=start_error,
-        )
-
-    async def _is_oom_killed(self, name: names.Name, container_id: str) -> bool:
-        """Asked once for each ended container; on v1 hosts only the porter's control group knows."""
-        if container_id in self._start_errors:
-            return False
-        known = self._oom_killed.get(container_id)
-        if known is None:
-            try:
-                if self._limits_by_porter:
-                    pod = PodKey(name.uid, name.namespace, name.pod)
-                    known = (await self._porter.cgroup_stat(pod, name.container)).oom_kills > 0
-                else:
-                    known = bool((await self.libpod.inspect_container(container_id))["State"].get("OOMKilled"))
-            except (PorterFailure, NoSuchContainer):
-                known = False
-            self._oom_killed[container_id] = known
-        return known
-
-    def _forget(self, present: set[str]) -> None:
-        for memory in (self._start_errors, self._oom_killed):
-            for gone in memory.keys() - present:
-                del memory[gone]
+        return await self._states.pod(uid)
 
     async def run_sandbox(self, spec: SandboxSpec) -> Sandbox:
         async with self._slots.slot(SANDBOX):
             return await self._run_sandbox(spec)
 
     async def _run_sandbox(self, spec: SandboxSpec) -> Sandbox:
+        self._states.doubt(spec.uid)
         pod_id = await self.libpod.create_pod(specgen.pod(spec))
         try:
             await self.libpod.start_pod(pod_id)
@@ -181,6 +89,7 @@ class Podman:
         except RuntimeFailure:
             await self.libpod.remove_pod(pod_id)
             raise
+        self._states.made(spec.uid, pod_id)
         return Sandbox(id=pod_id, is_ready=True, attempt=spec.attempt, pid=pid)
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
@@ -196,7 +105,8 @@ class Podman:
             async with self._slots.slot(SANDBOX):
                 await self._remove_pod(sandbox_id)
         except NoSuchContainer:
-            return
+            pass
+        self._states.removed(sandbox_id)
 
     async def _remove_pod(self, pod_id: str) -> None:
         """A container whose mounts failed spoils Podman's first removal of its pod, not the second."""
@@ -234,7 +144,7 @@ class Podman:
         except RuntimeUnavailable:
             raise
         except RuntimeFailure as error:
-            self._start_errors[container_id] = str(error)
+            self._states.start_errors[container_id] = str(error)
             raise
 
     async def _enter_cgroup(self, container_id: str, spec: ContainerSpec) -> None:
@@ -269,8 +179,7 @@ class Podman:
         except NoSuchContainer:
             return
         finally:
-            self._start_errors.pop(container_id, None)
-            self._oom_killed.pop(container_id, None)
+            self._states.container_removed(container_id)
 
     async def exec(self, container_id: str, command: list[str], timeout_s: float) -> ExecResult:
         async with asyncio.timeout(timeout_s):
@@ -315,37 +224,6 @@ class Podman:
             name = names.parse(attributes.get("name", "").removesuffix("_infra"))
             if name is not None:
                 yield RuntimeEvent(name.uid, (event.get("Actor") or {}).get("ID", ""), event.get("Action", ""))
-
-
-def _name(row: Json) -> names.Name | None:
-    listed: Iterable[str] = row.get("Names") or ()
-    return names.parse(next(iter(listed), "").removesuffix("_infra"))
-
-
-def _sandbox(name: names.Name, row: Json) -> Sandbox:
-    return Sandbox(
-        id=row.get("Pod", ""),
-        is_ready=STATES.get(row["State"]) is State.RUNNING,
-        attempt=name.attempt,
-        pid=int(row.get("Pid") or 0),
-        created_at=_seconds(row.get("Created")),
-    )
-
-
-def _kind(text: str | None) -> Any:
-    return text if text in ("app", "init", "ephemeral") else "app"
-
-
-def _seconds(value: Any) -> float:
-    """Seconds since the epoch of what libpod gives for a time: a number, RFC 3339, or its zero."""
-    if isinstance(value, int | float):
-        return max(0.0, float(value))
-    if not value:
-        return 0.0
-    try:
-        return max(0.0, datetime.fromisoformat(str(value)).timestamp())
-    except ValueError:
-        return 0.0
 
 
 def _image(row: Json, user: str = "") -> Image:
