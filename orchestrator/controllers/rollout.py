@@ -189,20 +189,25 @@ def _shrink_old(deployment: Object, new: Object, old: Sequence[Object]) -> list[
     _, unavailable_max = bounds(deployment)
     available_min = replicas(deployment) - unavailable_max
     total = sum(replicas(each) for each in [*active, new])
-    spare = total - available_min - (replicas(new) - _available(new))
+    spare = total - available_min - (replicas(new) - _lasting(new))
     if spare <= 0:
         return []
     size = {meta.uid(each): replicas(each) for each in active}
     for each in active:
-        taken = min(spare, max(0, replicas(each) - _available(each)))
+        taken = min(spare, max(0, replicas(each) - _lasting(each)))
         size[meta.uid(each)] -= taken
         spare -= taken
-    can_go = sum(_available(each) for each in [*active, new]) - available_min
+    can_go = sum(_lasting(each) for each in [*active, new]) - available_min
     for each in active:
         taken = max(0, min(can_go, size[meta.uid(each)]))
         size[meta.uid(each)] -= taken
         can_go -= taken
     return [_scale(deployment, each, size[meta.uid(each)]) for each in active if size[meta.uid(each)] != replicas(each)]
+
+
+def _lasting(replica_set: Object) -> int:
+    """Available pods that the ReplicaSet will not delete itself: it may have more than it wants, for a moment."""
+    return min(_available(replica_set), replicas(replica_set))
 
 
 def _available(replica_set: Object) -> int:

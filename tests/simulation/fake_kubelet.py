@@ -68,15 +68,17 @@ class FakeKubelet:
         }
         while True:
             try:
-                created = await self._client.create(NODES, node)
-                await self._client.update(NODES, {**created, "status": node["status"]}, subresource="status")
-                return
-            except status.AlreadyExists:
-                created = await self._client.get(NODES, self.name)
-                await self._client.update(NODES, {**created, "status": node["status"]}, subresource="status")
+                await self._register_once(node)
                 return
             except (status.ApiError, ConnectionError):
                 await asyncio.sleep(1)
+
+    async def _register_once(self, node: Object) -> None:
+        try:
+            created = await self._client.create(NODES, node)
+        except status.AlreadyExists:
+            created = await self._client.get(NODES, self.name)
+        await self._client.update(NODES, {**created, "status": node["status"]}, subresource="status")
 
     async def _renew(self) -> None:
         while True:
