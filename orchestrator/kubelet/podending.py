@@ -28,18 +28,22 @@ class PodEnding:
         self._around, self._pod, self._key, self._dirs = around, pod, key, dirs
 
     async def release_sandboxes(self, state: PodState) -> None:
-        """Ends what holds the pod's namespaces and gives its addresses back."""
+        """Ends what holds the pod's namespaces and gives its addresses back; ended containers stay for their logs."""
         ready = [sandbox for sandbox in state.sandboxes if sandbox.is_ready]
-        if not ready:
-            return
-        if not podspec.is_host_network(self._pod):
-            await self._around.porter.detach(self._key)
+        if ready:
+            await self._detach()
         for sandbox in ready:
             await self._around.runtime.stop_sandbox(sandbox.id)
+
+    async def _detach(self) -> None:
+        if not podspec.is_host_network(self._pod):
+            await self._around.porter.detach(self._key)
 
     async def remove(self, state: PodState, *, is_gone: bool) -> None:
         """Everything of the pod on this node, then its object, unless that is gone already."""
         around = self._around
+        if any(sandbox.is_ready for sandbox in state.sandboxes):
+            await self._detach()
         for sandbox in state.sandboxes:
             await around.runtime.remove_sandbox(sandbox.id)
         if not is_gone:

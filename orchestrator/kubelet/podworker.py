@@ -437,22 +437,22 @@ class PodWorker:
         if self.state.running:
             self._publish()
             self._prober.stop_killing(state.id for state in self.state.running)
-            verdict_grace = 0.0 if self._verdict and self._verdict.reason == "Evicted" else None
-            grace_s = killing.pod_grace_s(self.pod) if verdict_grace is None else verdict_grace
+            is_evicted = self._verdict is not None and self._verdict.reason == "Evicted"
+            grace_s = 0.0 if is_evicted else killing.pod_grace_s(self.pod)
             await self._killer.kill_pod(self.pod, self.state.running, self._pod_ip, grace_s)
             await self._look()
         self._waiting.clear()
-        self._publish()
-        await ending.release_sandboxes(self.state)
         self._addresses_after_end()
-        if not (self._is_gone or meta.is_deleting(self.pod)):
-            await self._look()
-            self._publish()
+        self._publish()
+        if self._is_gone or meta.is_deleting(self.pod):
             self._prober.stop()
-            return None
+            await ending.remove(self.state, is_gone=self._is_gone)
+            return -1.0
+        await ending.release_sandboxes(self.state)
+        await self._look()
+        self._publish()
         self._prober.stop()
-        await ending.remove(self.state, is_gone=self._is_gone)
-        return -1.0
+        return None
 
     def _addresses_after_end(self) -> None:
         """The status keeps the addresses that the pod had; a new sandbox would get others."""

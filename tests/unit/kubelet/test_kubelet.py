@@ -140,7 +140,7 @@ async def test_a_pod_runs_and_is_removed(machine: Machine) -> None:
         uid = meta.uid(pod)
         await machine.client.delete(PODS, "web", "default", grace_period_s=5)
         await machine.until_gone()
-        assert machine.runtime.log[3:] == ["stop c/0 5s", "stop sandbox web", "remove sandbox web/0"]
+        assert machine.runtime.log[3:] == ["stop c/0 5s", "remove sandbox web/0"]
         assert uid in machine.porter.purged
         assert not machine.porter.attached
 
