@@ -63,6 +63,10 @@ def pod_status(known: Known) -> Status:
     was_refused = known.verdict is not None and not known.state.sandboxes and not previous.get("containerStatuses")
     lists = {kind: [] if was_refused else _container_statuses(known, kind) for _, kind in podspec.LISTS}
     phase = _phase(known, lists)
+    verdict = known.verdict
+    if phase in ("Succeeded", "Failed") and known.state.running and not podspec.is_terminal(pod):
+        # Others act on a terminal phase (a Job makes the next pod): it is told when nothing runs any more.
+        phase, verdict = previous.get("phase") or "Pending", None
     made: Status = {
         "phase": phase,
         "observedGeneration": meta.generation(pod),
@@ -75,8 +79,8 @@ def pod_status(known: Known) -> Status:
         "containerStatuses": lists["app"],
         "initContainerStatuses": lists["init"],
         "ephemeralContainerStatuses": lists["ephemeral"],
-        "reason": known.verdict.reason if known.verdict else previous.get("reason"),
-        "message": known.verdict.message if known.verdict else previous.get("message"),
+        "reason": verdict.reason if verdict else previous.get("reason"),
+        "message": verdict.message if verdict else previous.get("message"),
     }
     made["conditions"] = _conditions(known, lists, phase)
     return {field: value for field, value in made.items() if value not in (None, [])}

@@ -132,8 +132,9 @@ class States:
         if not found:
             return PodState(uid=uid)
         sandboxes = [_sandbox(name, row) for name, row in found if name.container == names.SANDBOX]
+        is_ready = any(sandbox.is_ready for sandbox in sandboxes)
         containers = [
-            await self._container(name, row)
+            await self._container(name, row, is_ready)
             for name, row in found
             if name.container != names.SANDBOX and (row.get("Labels") or {}).get(names.OURS)
         ]
@@ -146,7 +147,7 @@ class States:
             containers=tuple(sorted(containers, key=lambda container: (-container.created_at, -container.attempt))),
         )
 
-    async def _container(self, name: names.Name, row: Json) -> ContainerState:
+    async def _container(self, name: names.Name, row: Json, is_sandbox_ready: bool) -> ContainerState:
         labels: dict[str, str] = row["Labels"]
         state = STATES.get(row["State"], State.UNKNOWN)
         started, finished = _seconds(row.get("StartedAt")), _seconds(row.get("ExitedAt"))
@@ -155,12 +156,14 @@ class States:
         if start_error:
             state, exit_code = State.EXITED, 128
             finished = finished or _seconds(row.get("Created"))
-        elif state is State.EXITED and (finished <= 0 or finished < started):
-            state = State.UNKNOWN
+        elif state is State.EXITED:
+            state = State.EXITED if finished > 0 else State.UNKNOWN
+            # Podman takes the time of a start after it: a container that ended at once would end before it began.
+            finished = max(finished, started)
         elif state is State.CREATED and started > 0:
-            # Seen for a moment after a start, when the OCI runtime is asked before it has noticed; without a process
+            # Seen for a moment after a start, when the OCI runtime is asked before it has noticed; without a sandbox
             # it is what a restart of the node has left.
-            state = State.RUNNING if row.get("Pid") else State.UNKNOWN
+            state = State.RUNNING if is_sandbox_ready else State.UNKNOWN
         return ContainerState(
             id=row["Id"],
             name=labels.get(names.CONTAINER_NAME, name.container),

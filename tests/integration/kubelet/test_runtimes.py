@@ -320,3 +320,10 @@ async def test_a_log_goes_on_in_a_new_file(
     last = old.read_text().splitlines()[-1].rsplit(" ", 1)[1]
     first = file.read_text().splitlines()[0].rsplit(" ", 1)[1]
     assert int(first) == int(last) + 1
+
+
+async def test_a_container_that_ends_at_once_has_ended_well(podman: Podman, podman_node: PodmanNode) -> None:
+    for _ in range(5):
+        ended, _ = await run(podman, podman_node, sandbox_spec(), "true")
+        assert (ended.state, ended.exit_code) == (State.EXITED, 0)
+        assert ended.finished_at >= ended.started_at > 0

@@ -64,6 +64,16 @@ def test_phase(what: Known, phase: str) -> None:
     assert pod_status(what)["phase"] == phase
 
 
+def test_a_pod_has_not_failed_before_its_containers_have_ended() -> None:
+    doomed = known(
+        {**pod(), "status": {"phase": "Running"}},
+        state("web", State.RUNNING),
+        verdict=Verdict("Failed", "Evicted", "too big"),
+    )
+    status = pod_status(doomed)
+    assert (status["phase"], status.get("reason")) == ("Running", None)
+
+
 def test_a_running_pod_is_ready_and_has_addresses() -> None:
     status = pod_status(known(pod(), state("web", State.RUNNING)))
     assert status["podIP"] == "10.0.0.2"
