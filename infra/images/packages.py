@@ -5,6 +5,7 @@ from __future__ import annotations
 # On the host: command that must be on PATH -> the package that brings it. kubectl is handled apart (infra/host.py).
 HOST_COMMANDS = {
     "mmdebstrap": "mmdebstrap",
+    "mount": "mount",
     "unshare": "util-linux",
     "nsenter": "util-linux",
 }

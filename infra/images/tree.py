@@ -40,7 +40,9 @@ def build(tree: Path, lock: Path, say: Progress) -> None:
             step()
         except subprocess.CalledProcessError as error:
             said = ((error.stderr or "") + (error.stdout or "")).strip().splitlines()[-12:]
-            raise BuildError(f"building the node image, {what}: {error}\n" + "\n".join(said)) from error
+            program = error.cmd[0] if isinstance(error.cmd, list) else error.cmd
+            failed = f"building the node image: {what}: {program} ended with exit code {error.returncode}"
+            raise BuildError("\n".join([failed, *said])) from error
     prepare(tree)
 
 
