@@ -14,6 +14,7 @@ from infra.images.sources import debian_mirror
 from infra.images.tree import trust
 from infra.local.layout import LABS
 
+KEYRINGS = Path("/usr/share/keyrings")
 KUBECTL = Path("/usr/local/bin/kubectl")
 Say = Callable[[str], None]
 
@@ -26,6 +27,8 @@ def ensure(say: Say) -> None:
     if os.geteuid() != 0:
         raise HostError("a lab needs root: it makes namespaces, mounts and a bridge. Run it as root (sudo ./sampan …)")
     missing = sorted({package for command, package in HOST_COMMANDS.items() if shutil.which(command) is None})
+    if not any(KEYRINGS.glob(f"debian-archive-{NODE_SUITE}-*")):
+        missing.append("debian-archive-keyring")  # one older than the suite, which an upgrade replaces
     if missing:
         say(f"installing {', '.join(missing)} (apt-get)")
         apt_install(missing)
@@ -58,6 +61,7 @@ def check_file_system(mounts: str, place: Path) -> None:
 
 
 def apt_install(packages: list[str]) -> None:
+    """Install, or upgrade what is older than the archive has."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
