@@ -3,7 +3,7 @@
 A pod is known by its uid. From the API come the pods bound to this node; mirror pods among them only show a static pod
 and get no worker. A pod that the API no longer has is ended and removed here. What the runtime has and nobody wants
 (the pod was deleted while this kubelet was away) is removed once the API's whole state is known.
-The runtime's events wake the worker concerned; when the stream breaks, every worker looks once.
+The runtime's events wake the worker concerned; when the stream breaks, and now and then, everything is listed once.
 Source: kubelet's pod workers and PLEG; KEP-3386 (evented PLEG).
 """
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 RELIST_DELAY_S = 1.0
 RELIST_S = 120.0  # events do not get lost, as far as we know; this bounds how long we could be wrong
+RELIST_FIRST_S = 5.0  # what a kubelet had begun to make when it died may come to be after the next one has looked
 
 
 class Pods:
@@ -40,6 +41,7 @@ class Pods:
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._adopted: dict[str, PodState] = {}
+        self._is_api_known = False
         self._manifests: Manifests | None = None
         self._mirrors: dict[str, Object] = {}  # by key
         self._mirrors_due = asyncio.Event()
@@ -137,22 +139,41 @@ class Pods:
 
     async def follow_runtime(self) -> None:
         """Wakes the workers whose containers change."""
+        patience_s = RELIST_FIRST_S
         while True:
             try:
-                async with asyncio.timeout(RELIST_S):
+                async with asyncio.timeout(patience_s):
                     async for event in self.around.runtime.events():
                         if (worker := self._workers.get(event.pod_uid)) is not None:
                             worker.runtime_changed()
             except TimeoutError:
-                pass
+                patience_s = RELIST_S
             except RuntimeFailure as error:
                 log.warning("runtime events broke off", extra={"error": str(error)})
                 await asyncio.sleep(RELIST_DELAY_S)
-            for worker in self._workers.values():
+            await self._relist()
+
+    async def _relist(self) -> None:
+        """One look at everything: workers that have missed something look again, and what nobody wants goes."""
+        try:
+            found = {state.uid: state for state in await self.around.runtime.pods()}
+        except RuntimeFailure as error:
+            log.warning("runtime not listed", extra={"error": str(error)})
+            return
+        for uid, worker in self._workers.items():
+            if found.get(uid, PodState(uid=uid)).outline != worker.state.outline:
                 worker.runtime_changed()
+        if self._is_api_known:
+            self._adopted = {uid: state for uid, state in found.items() if uid not in self._workers}
+            await self._remove_orphaned_pods()
 
     async def remove_orphans(self) -> None:
-        """What the runtime has of pods that are not of this node any more. Call once the API's state is known."""
+        """What the node has of pods that are not of this node any more. Call once the API's state is known."""
+        self._is_api_known = True
+        await self._remove_orphaned_pods()
+        await self._remove_orphaned_folders()
+
+    async def _remove_orphaned_pods(self) -> None:
         for uid, state in list(self._adopted.items()):
             if uid in self._workers:
                 continue
@@ -164,7 +185,6 @@ class Pods:
                 del self._adopted[uid]
             except (RuntimeFailure, PorterFailure) as error:
                 log.warning("orphaned pod not removed", extra={"uid": uid, "error": str(error)})
-        await self._remove_orphaned_folders()
 
     async def _remove_orphaned_folders(self) -> None:
         """Volumes and logs of pods that neither the API nor the runtime knows."""

@@ -254,6 +254,8 @@ class PodWorker:
         match action:
             case sync.ReplaceSandbox(attempt):
                 await self._replace_sandbox(attempt)
+            case sync.RemoveSandbox(sandbox_id):
+                await self._around.runtime.remove_sandbox(sandbox_id)
             case sync.StartContainer():
                 if self._retry_at.get(action.name, 0.0) > self._around.clock.now():
                     return False

@@ -46,6 +46,13 @@ class ReplaceSandbox:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveSandbox:
+    """Left by a kubelet that died while it was made, beside the one that the pod lives in."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartContainer:
     name: str
     kind: ContainerKind
@@ -73,16 +80,18 @@ class StopPod:
     """Nothing will run any more: end what still does, and the sandbox; what ended stays to be seen."""
 
 
-Action = ReplaceSandbox | StartContainer | KillContainer | BackOff | StopPod
+Action = ReplaceSandbox | RemoveSandbox | StartContainer | KillContainer | BackOff | StopPod
 
 
 def sync(seen: Observed) -> list[Action]:
     sandbox = seen.state.sandbox
     if is_finished(seen):
         return [StopPod()] if (sandbox and sandbox.is_ready) or seen.state.running else []
-    if sandbox is None or not sandbox.is_ready or len(seen.state.sandboxes) > 1:
+    if sandbox is None or not sandbox.is_ready:
         newest = max((found.attempt for found in seen.state.sandboxes), default=-1)
         return [ReplaceSandbox(newest + 1)]
+    if stray := [found for found in seen.state.sandboxes if found is not sandbox]:
+        return [RemoveSandbox(found.id) for found in stray]
     actions, is_initialized = _initialize(seen)
     if is_initialized:
         for container in podspec.containers(seen.pod, "app"):

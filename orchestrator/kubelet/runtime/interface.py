@@ -95,7 +95,17 @@ class PodState:
 
     @property
     def sandbox(self) -> Sandbox | None:
-        return self.sandboxes[0] if self.sandboxes else None
+        """The one that the pod lives in: the newest that is ready, else the newest."""
+        ready = (sandbox for sandbox in self.sandboxes if sandbox.is_ready)
+        return next(ready, self.sandboxes[0] if self.sandboxes else None)
+
+    @property
+    def outline(self) -> tuple[object, ...]:
+        """What is there and in which state, without details: whether two looks differ."""
+        return (
+            frozenset((sandbox.id, sandbox.is_ready) for sandbox in self.sandboxes),
+            frozenset((container.id, container.state) for container in self.containers),
+        )
 
     @property
     def running(self) -> tuple[ContainerState, ...]:
