@@ -15,6 +15,7 @@ from pathlib import Path
 
 from infra import host
 from infra.images import cache
+from infra.images.packages import TEST_COMMANDS
 from infra.progress import console
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +57,9 @@ def run(arguments: Sequence[str]) -> int:
 def prepare_host() -> Path:
     """What tests with nodes and networks need of this machine; the folder with the image's own network programs."""
     host.ensure(console.print)
+    if missing := host.lacking(TEST_COMMANDS):
+        console.print(f"installing {', '.join(missing)} (apt-get)")
+        host.apt_install(missing)
     return cache.node_image(console.print).parent / "bin"
 
 

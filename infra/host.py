@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from infra.images.packages import HOST_COMMANDS, NODE_SUITE
@@ -26,7 +26,7 @@ class HostError(RuntimeError):
 def ensure(say: Say) -> None:
     if os.geteuid() != 0:
         raise HostError("a lab needs root: it makes namespaces, mounts and a bridge. Run it as root (sudo ./sampan …)")
-    missing = sorted({package for command, package in HOST_COMMANDS.items() if shutil.which(command) is None})
+    missing = lacking(HOST_COMMANDS)
     if not any(KEYRINGS.glob(f"debian-archive-{NODE_SUITE}-*")):
         missing.append("debian-archive-keyring")  # one older than the suite, which an upgrade replaces
     if missing:
@@ -37,6 +37,11 @@ def ensure(say: Say) -> None:
     if shutil.which("kubectl") is None and not KUBECTL.exists():
         say(f"installing kubectl from Debian {NODE_SUITE} to {KUBECTL}")
         install_kubectl()
+
+
+def lacking(commands: Mapping[str, str]) -> list[str]:
+    """Packages of those commands that are not on PATH."""
+    return sorted({package for command, package in commands.items() if shutil.which(command) is None})
 
 
 def check_namespaces() -> None:

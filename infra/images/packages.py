@@ -10,6 +10,9 @@ HOST_COMMANDS = {
     "nsenter": "util-linux",
 }
 
+# What tests call besides, on a host that lacks it.
+TEST_COMMANDS = {"sysctl": "procps", "setpriv": "util-linux"}
+
 NODE_SUITE = "trixie"
 NODE_PACKAGES = (
     "busybox-static",  # the busybox image, and tools in the others

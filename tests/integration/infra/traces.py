@@ -28,7 +28,9 @@ def leftovers(topology: Topology) -> list[str]:
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"/sampan-labs/{name}" in line]
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if f"sampan-{name}" in (process / "cgroup").read_text():
+            # A dead process that its reaper, this machine's init, has not seen yet is no longer the lab's.
+            is_dead = (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            if not is_dead and f"sampan-{name}" in (process / "cgroup").read_text():
                 found.append(f"{process}: {(process / 'cmdline').read_bytes()!r}")
         except OSError:
             continue

@@ -38,8 +38,10 @@ async def groups() -> AsyncIterator[Cgroups]:
 
 
 def start() -> subprocess.Popen[bytes]:
+    """As nobody, who may not look into the checkout: by the interpreter that the environment was made on."""
+    interpreter = str(Path(sys.executable).resolve())
     return subprocess.Popen(
-        [sys.executable, "-c", EATER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, user="nobody", group="nogroup"
+        [interpreter, "-c", EATER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, user="nobody", group="nogroup"
     )
 
 
