@@ -17,7 +17,7 @@ import yaml
 from infra.local import lab as labs
 from infra.local.layout import Layout
 from infra.topology import Topology
-from tests.integration.infra.traces import eventually, leftovers
+from tests.integration.infra.traces import eventually, nothing_is_left
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespace nodes need root")
@@ -126,7 +126,7 @@ def test_down_takes_everything_away_and_again_is_harmless(lab: Lab) -> None:
     topology = labs.load(Layout(lab.name))
     assert topology is not None
     lab.sampan("down")
-    eventually(lambda: leftovers(topology) == [], "something of the lab is left")
+    nothing_is_left(topology)
     assert [context["name"] for context in yaml.safe_load(lab.kubeconfig.read_text())["contexts"]] == ["mine"]
     assert "nothing to do" in lab.sampan("down").stdout
 
@@ -136,7 +136,7 @@ def test_down_after_a_half_failed_up_leaves_nothing(tmp_path: Path) -> None:
     topology, control = labs.nodes_up(Topology(name=made.name, workers=1), print)  # and there `up` was interrupted
     os.kill(control.ask("status")["pid"], 9)
     made.sampan("down")
-    eventually(lambda: leftovers(topology) == [], "something of the lab is left")
+    nothing_is_left(topology)
 
 
 def test_a_wrong_wish_names_the_field(tmp_path: Path) -> None:

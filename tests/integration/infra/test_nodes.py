@@ -15,7 +15,7 @@ from infra.local import container_images, lab
 from infra.local.control import Control
 from infra.local.layout import Layout, bridge, host_link
 from infra.topology import Topology
-from tests.integration.infra.traces import eventually, leftovers
+from tests.integration.infra.traces import eventually, leftovers, nothing_is_left
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespace nodes need root")
 
@@ -137,7 +137,7 @@ def test_down_leaves_nothing_even_of_a_lab_whose_supervisor_was_killed() -> None
     assert leftovers(topology)
     assert lab.down(topology.name)
     # The dead orphans are this machine's init's to reap, which takes its moment.
-    eventually(lambda: leftovers(topology) == [], "something of the lab is left")
+    nothing_is_left(topology)
     assert not lab.down(topology.name)
 
 

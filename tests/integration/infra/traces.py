@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from infra.local import lab as labs
 from infra.local.layout import Layout, bridge, host_link
 from infra.topology import Topology
 
@@ -19,11 +20,22 @@ def eventually(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
+def nothing_is_left(topology: Topology) -> None:
+    """Waits for it: the kernel ends the last namespaces after their processes."""
+    deadline = time.monotonic() + LIMIT_S
+    while found := leftovers(topology):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+
+
 def leftovers(topology: Topology) -> list[str]:
     """Whatever of a lab can still be found on this machine."""
     name = topology.name
     links = [host_link(topology, node) for node in topology.nodes] + [bridge(topology)]
-    found = [link for link in links if Path("/sys/class/net", link).exists()]
+    # A lab that began after this one ended may have taken its index, and so the names of its links.
+    heirs = [heir for layout in labs.labs() if (heir := labs.load(layout)) and layout.name != name]
+    found = [] if any(heir.index == topology.index for heir in heirs) else links
+    found = [link for link in found if Path("/sys/class/net", link).exists()]
     found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"sampan-{name}")]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"/sampan-labs/{name}" in line]
     for process in Path("/proc").glob("[0-9]*"):
