@@ -15,40 +15,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
 from orchestrator.api.status import ApiError
-from orchestrator.kubelet import admission, etcfiles, killing, network, podspec, podstatus, sync, termination
+from orchestrator.kubelet import admission, killing, podspec, podstatus, sync, termination
 from orchestrator.kubelet.backoff import Backoff, shown
-from orchestrator.kubelet.containers import ConfigFailure, Making, container_spec, sandbox_spec
-from orchestrator.kubelet.handlers import Outcome, Target
+from orchestrator.kubelet.handlers import Outcome
 from orchestrator.kubelet.health import Health, ProbeKind
-from orchestrator.kubelet.images import ImageFailure
 from orchestrator.kubelet.killing import Killer
 from orchestrator.kubelet.podending import PodEnding
+from orchestrator.kubelet.podstart import Delay, HookFailed, PodStart, described
 from orchestrator.kubelet.podstatus import Known, Status, Verdict, Waiting
 from orchestrator.kubelet.porter import PodKey, PorterFailure
 from orchestrator.kubelet.prober import Prober
 from orchestrator.kubelet.runtime.interface import (
+    ContainerState,
     PodState,
     RuntimeFailure,
-    Sandbox,
     State,
 )
 from orchestrator.kubelet.surroundings import Surroundings
 from orchestrator.kubelet.volumes import mounter
-from orchestrator.kubelet.volumes.mounter import Mounts
-from orchestrator.kubelet.volumes.volume import Place, VolumeFailure
+from orchestrator.kubelet.volumes.volume import VolumeFailure
 
 log = logging.getLogger(__name__)
 
 RETRY_FIRST_S, RETRY_MAX_S = 0.5, 30.0
-CONFIG_RETRY_S = 10.0
+STEP_MIN_S = 0.05  # between two steps that only the time asks for
 ROUNDS_MAX = 100  # of looking and acting in one step: an initialization of many containers, never an endless loop
-DEAD_KEPT = 1  # ended containers of one name, beside the newest: `kubectl logs --previous`
-NODE_HOSTS = Path("/etc/hosts")
 Failures = (RuntimeFailure, PorterFailure, VolumeFailure, ApiError, ConnectionError, OSError, TimeoutError)
 
 
@@ -74,12 +69,11 @@ class PodWorker:
         self._retry_at: dict[str, float] = {}
         self._messages: dict[str, str] = {}
         self._succeeded: set[str] = set()
-        self._mounted: Mounts | None = None
-        self._addresses: tuple[str, ...] = ()
         self._verdict: Verdict | None = None
         self._status: Status = {}
         self._prober = Prober(around.handlers, around.clock, around.random, self.wake, self._unhealthy)
         self._killer = Killer(around.runtime, around.handlers, around.clock, self._tell)
+        self._starting = PodStart(around, self.key, self.dirs, self._tell, self._tell_pod)
         self._adopt()
 
     # What others tell the worker.
@@ -169,6 +163,8 @@ class PodWorker:
         self._is_state_fresh = False
         delay_s = min(RETRY_FIRST_S * 2 ** min(self._failures, 10), RETRY_MAX_S)
         log.warning("pod sync failed", extra={"pod": meta.key(self.pod), "error": str(error), "retry_s": delay_s})
+        if not self.is_ending:
+            self._publish()
         if not isinstance(error, VolumeFailure):
             self._tell_pod("Warning", "FailedSync", f"Error syncing pod: {error}")
         return self._around.clock.now() + delay_s
@@ -215,7 +211,7 @@ class PodWorker:
             found = podspec.find(self.pod, state.name)
             if found is not None and state.kind != "ephemeral":
                 running[state.id] = (state, found[1])
-        self._prober.follow(running, self._addresses[0] if self._addresses else "")
+        self._prober.follow(running, self._pod_ip)
 
     def _observed(self) -> sync.Observed:
         now = self._around.clock.now()
@@ -239,13 +235,16 @@ class PodWorker:
         )
 
     def _wake_at(self) -> float | None:
+        """The first time that something is due. What came due since it was looked at is due at once."""
+        now = self._around.clock.now()
         times = list(self._retry_at.values())
         deadline = self._deadline()
         if deadline is not None:
             times.append(deadline)
-        if (refresh_at := self._around.tokens.refresh_at(self.uid)) is not None:
+        refresh_at = self._around.tokens.refresh_at(self.uid)
+        if refresh_at is not None and refresh_at > now:
             times.append(refresh_at)
-        return min(times, default=None)
+        return max(now + STEP_MIN_S, min(times)) if times else None
 
     # Actions.
 
@@ -264,9 +263,7 @@ class PodWorker:
                 found = podspec.find(self.pod, action.name)
                 container = found[1] if found else {"name": action.name}
                 state = next(state for state in self.state.containers if state.id == action.id)
-                grace_s = killing.probe_grace_s(self.pod, container, action.probe)
-                self._prober.stop_killing([state.id])
-                await self._killer.kill(state, container, self._pod_ip, grace_s, action.message)
+                await self._kill(state, container, action.message, action.probe)
             case sync.BackOff(name, until):
                 self._back_off(name, until)
                 return False
@@ -275,48 +272,14 @@ class PodWorker:
         return True
 
     async def _replace_sandbox(self, attempt: int) -> None:
-        around = self._around
         self._succeeded |= {
             state.name for state in self.state.containers if state.state is State.EXITED and state.exit_code == 0
         }
         if self.state.sandboxes:
             self._tell_pod("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
             self._publish()  # what is known of the containers that go with it
-        for old in self.state.sandboxes:
-            await around.runtime.remove_sandbox(old.id)
-        self._addresses, self._mounted = (), None
-        self.dirs.root.mkdir(parents=True, exist_ok=True)
-        # The sandbox does not need the volumes nor they it: both are made at once.
-        mounting = asyncio.create_task(self._mount())
-        try:
-            sandbox = await self._run_sandbox(attempt)
-            if podspec.is_host_network(self.pod):
-                self._addresses = tuple(around.config.node_ips)
-            else:
-                self._addresses = await network.attach(around.porter, self.key, self.pod, sandbox, self.dirs)
-        except (RuntimeFailure, PorterFailure) as error:
-            mounting.cancel()
-            self._tell_pod("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
-            raise
-        self._write_files()
-        await mounting
-
-    async def _run_sandbox(self, attempt: int) -> Sandbox:
-        return await self._around.runtime.run_sandbox(sandbox_spec(self.pod, attempt, self._around.config))
-
-    def _write_files(self) -> None:
-        config, resolver = self._around.config, self._resolver()
-        node_hosts = NODE_HOSTS.read_text() if NODE_HOSTS.exists() else ""
-        network.write_files(self.pod, self._addresses, self.dirs, resolver, node_hosts, config.cluster_domain)
-
-    async def _mount(self) -> Mounts:
-        if self._mounted is None:
-            try:
-                self._mounted = await mounter.mount_all(self._place())
-            except (VolumeFailure, PorterFailure, ApiError) as error:
-                self._tell_pod("Warning", "FailedMount", str(error))
-                raise VolumeFailure(str(error)) from error
-        return self._mounted
+        self._retry_at.clear()
+        await self._starting.replace_sandbox(self.pod, self.state, attempt)
 
     async def _follow_volumes(self) -> None:
         if not self.state.containers or not mounter.has_live(self.pod):
@@ -325,105 +288,46 @@ class PodWorker:
         is_token_due = refresh_at is not None and refresh_at <= self._around.clock.now()
         if self._refresh_volumes or is_token_due:
             self._refresh_volumes = False
-            await mounter.mount_all(self._place(), live_only=True)
+            await self._starting.update_volumes(self.pod)
 
     async def _start(self, action: sync.StartContainer) -> bool:
-        name = action.name
+        name, now = action.name, self._around.clock.now()
         found = podspec.find(self.pod, name)
-        sandbox = self.state.sandbox
-        assert found is not None and sandbox is not None, "sync names containers of the pod, in a sandbox"
-        container = found[1]
+        assert found is not None, "sync names containers of the pod"
         latest = self.state.latest(name)
         if latest is not None and latest.state is not State.CREATED:
-            self._backoff.next(name, self._around.clock.now())
-        self._publish()
-        try:
-            await self._create_and_start(action, container, sandbox)
-        except ImageFailure as error:
-            self._wait(name, error.reason, error.message, error.retry_at or self._around.clock.now() + CONFIG_RETRY_S)
-            if error.reason != "ImagePullBackOff":
-                self._tell(name, "Warning", "Failed", f"Error: {error.reason}")
-            return False
-        except ConfigFailure as error:
-            self._wait(name, "CreateContainerConfigError", str(error), self._around.clock.now() + CONFIG_RETRY_S)
-            self._tell(name, "Warning", "Failed", f"Error: {error}")
-            return False
+            self._backoff.next(name, now)
+        outcome = await self._starting.start(self.pod, self.state, action, found[1])
+        self._retry_at.pop(name, None)
+        match outcome:
+            case None:
+                self._waiting.pop(name, None)
+            case Delay(waiting, retry_at):
+                self._waiting[name] = waiting
+                if retry_at is not None:
+                    self._retry_at[name] = max(retry_at, now + RETRY_FIRST_S)
+                    return False
+            case HookFailed(container_id, message):
+                self._waiting[name] = Waiting("PostStartHookError", message)
+                await self._look()
+                for state in self.state.running:
+                    if state.id == container_id:
+                        await self._kill(state, found[1], "FailedPostStartHook")
         return True
 
-    async def _create_and_start(self, action: sync.StartContainer, container: podspec.Container, box: Sandbox) -> None:
-        around, name = self._around, action.name
-        image = await around.images.ensure(self.pod, container, lambda *event: self._tell(name, *event))
-        mounted = await self._mount()
-        if not self.dirs.hosts.exists():
-            self._write_files()
-        making = Making(
-            container=container,
-            kind=action.kind,
-            attempt=action.attempt,
-            image=image,
-            sandbox=sandbox_spec(self.pod, box.attempt, around.config),
-            sandbox_id=box.id,
-            mounted=mounted,
-            services=around.services(),
-            memory_capacity_bytes=around.memory_capacity_bytes,
-        )
-        spec = await container_spec(making, self._place(), self.state, around.config)
-        await self._remove_dead(name)
-        try:
-            container_id = await around.runtime.create_container(spec)
-        except RuntimeFailure as error:
-            self._tell(name, "Warning", "Failed", f"Error: {error}")
-            self._wait(name, "CreateContainerError", str(error), around.clock.now() + CONFIG_RETRY_S)
-            return
-        self._tell(name, "Normal", "Created", "Container created")
-        try:
-            await around.runtime.start_container(container_id, spec)
-        except RuntimeFailure as error:
-            self._tell(name, "Warning", "Failed", f"Error: {error}")
-            self._waiting[name] = Waiting("RunContainerError", str(error))
-            return
-        self._tell(name, "Normal", "Started", "Container started")
-        self._waiting.pop(name, None)
-        self._retry_at.pop(name, None)
-        await self._post_start(container_id, container)
-
-    async def _post_start(self, container_id: str, container: podspec.Container) -> None:
-        hook = (container.get("lifecycle") or {}).get("postStart")
-        if not hook:
-            return
-        name = container["name"]
-        timeout_s = 24 * 3600.0  # a hook has no time limit of its own; the container waits for it
-        outcome = await self._around.handlers.run(hook, Target(container_id, container, self._pod_ip), timeout_s)
-        if not outcome.passed:
-            self._tell(name, "Warning", "FailedPostStartHook", f"PostStartHook failed: {outcome.message}")
-            self._waiting[name] = Waiting("PostStartHookError", outcome.message)
-            await self._look()
-            state = next((state for state in self.state.running if state.id == container_id), None)
-            if state is not None:
-                grace_s = killing.pod_grace_s(self.pod)
-                await self._killer.kill(state, container, self._pod_ip, grace_s, "FailedPostStartHook")
-
-    async def _remove_dead(self, name: str) -> None:
-        """Predecessors that nobody will ask for, and what was made and never started."""
-        of_name = [state for state in self.state.containers if state.name == name]
-        dead = [state for state in of_name if state.state is not State.CREATED]
-        for state in [state for state in of_name if state.state is State.CREATED] + dead[DEAD_KEPT:]:
-            await self._around.runtime.remove_container(state.id)
-            self._messages.pop(state.id, None)
+    async def _kill(self, state: ContainerState, container: podspec.Container, message: str, probe: str = "") -> None:
+        grace_s = killing.probe_grace_s(self.pod, container, probe)
+        self._prober.stop_killing([state.id])
+        await self._killer.kill(state, container, self._pod_ip, grace_s, message)
 
     def _back_off(self, name: str, until: float) -> None:
-        delay = shown(self._backoff.delay_s(name))
-        described = f"{meta.name(self.pod)}_{meta.namespace(self.pod)}({self.uid})"
+        delay, pod_described = shown(self._backoff.delay_s(name)), described(self.pod)
         self._retry_at[name] = until
         if self._waiting.get(name, Waiting("")).reason != "CrashLoopBackOff":
-            message = f"Back-off restarting failed container {name} in pod {described}"
+            message = f"Back-off restarting failed container {name} in pod {pod_described}"
             self._tell(name, "Warning", "BackOff", message)
-        message = f"back-off {delay} restarting failed container={name} pod={described}"
+        message = f"back-off {delay} restarting failed container={name} pod={pod_described}"
         self._waiting[name] = Waiting("CrashLoopBackOff", message)
-
-    def _wait(self, name: str, reason: str, message: str, retry_at: float) -> None:
-        self._waiting[name] = Waiting(reason, message)
-        self._retry_at[name] = max(retry_at, self._around.clock.now() + RETRY_FIRST_S)
 
     async def _stop_all(self) -> None:
         """The pod has come to its end by itself: sidecars, then the sandbox; ended containers stay for their logs."""
@@ -458,8 +362,8 @@ class PodWorker:
 
     def _addresses_after_end(self) -> None:
         """The status keeps the addresses that the pod had; a new sandbox would get others."""
-        if not self._addresses:
-            self._addresses = tuple(entry["ip"] for entry in podspec.status(self.pod).get("podIPs") or ())
+        if not self._starting.addresses:
+            self._starting.addresses = tuple(entry["ip"] for entry in podspec.status(self.pod).get("podIPs") or ())
 
     # What is known.
 
@@ -468,10 +372,7 @@ class PodWorker:
         sandbox = self.state.sandbox
         if sandbox is None:
             return
-        if podspec.is_host_network(self.pod):
-            self._addresses = tuple(self._around.config.node_ips)
-        else:
-            self._addresses = network.remembered(sandbox, self.dirs)
+        self._starting.adopt(self.pod, sandbox)
         self._read_messages()
         for state in self.state.running:
             before = podstatus.previous_status(self.pod, state.name)
@@ -503,9 +404,12 @@ class PodWorker:
         return True
 
     def _read_messages(self) -> None:
+        known, self._messages = self._messages, {}
         for state in self.state.containers:
             found = podspec.find(self.pod, state.name)
-            if state.state is State.EXITED and state.id not in self._messages and found is not None:
+            if state.id in known:
+                self._messages[state.id] = known[state.id]
+            elif state.state is State.EXITED and found is not None:
                 self._messages[state.id] = termination.message_of(found[1], state, self.dirs)
 
     def _merged_status(self) -> Status:
@@ -524,7 +428,7 @@ class PodWorker:
             health=self._prober.health,
             waiting=self._waiting,
             messages=self._messages,
-            pod_ips=self._addresses,
+            pod_ips=self._starting.addresses,
             host_ips=tuple(config.node_ips),
             verdict=self._verdict,
             is_ending=self.is_ending,
@@ -533,30 +437,15 @@ class PodWorker:
         if (target := self._around.mirror(self.pod)) is not None:
             self._around.statuses.set(target, self._status)
 
-    def _place(self) -> Place:
-        around = self._around
-        return Place(
-            pod=self.pod,
-            dirs=self.dirs,
-            porter=around.porter,
-            objects=around.objects,
-            tokens=around.tokens,
-            facts=around.facts(),
-            clock=around.clock,
-            pod_ips=self._addresses,
-        )
-
-    def _resolver(self) -> etcfiles.Resolver:
-        config = self._around.config
-        return etcfiles.resolver(self.pod, self._around.resolver(), config.cluster_dns, config.cluster_domain)
-
     @property
     def _pod_ip(self) -> str:
-        return self._addresses[0] if self._addresses else ""
+        return next(iter(self._starting.addresses), "")
 
     # What users are told.
 
     def _tell(self, name: str, kind: str, reason: str, message: str) -> None:
+        if reason == "Pulling":
+            self._publish()  # it may take long; most containers run before there is anything to say of them
         found = podspec.find(self.pod, name)
         path = podspec.field_path(found[0], name) if found else ""
         self._around.recorder.event(self.pod, kind, reason, message, field_path=path)
