@@ -55,7 +55,7 @@ def pod_spec(**container: object) -> str:
             id="bad-name",
         ),
         pytest.param(
-            dump("apps/v1", "Deployment", "d", spec=GOOD | {"selector": {"matchLabels": {"app": "y"}}}),
+            dump("apps/v1", "Deployment", "d", spec=GOOD | {"selector": {"matchLabels": {"app": "other"}}}),
             "`selector` does not match template `labels`",
             id="selector-does-not-match",
         ),
@@ -69,8 +69,8 @@ def test_refused(kubectl: Callable[..., str], manifest: str, said: str) -> None:
 
 def test_an_immutable_field_keeps_its_value(kubectl: Callable[..., str]) -> None:
     kubectl("create", "-f", "-", stdin=dump("apps/v1", "Deployment", "d", spec=GOOD))
-    changed = GOOD | {"selector": {"matchLabels": {"app": "x", "tier": "y"}}}
-    changed["template"] = {**GOOD["template"], "metadata": {"labels": {"app": "x", "tier": "y"}}}  # type: ignore[dict-item]
+    changed = GOOD | {"selector": {"matchLabels": {"app": "x", "tier": "new"}}}
+    changed["template"] = {**GOOD["template"], "metadata": {"labels": {"app": "x", "tier": "new"}}}  # type: ignore[dict-item]
     answer = kubectl("replace", "-f", "-", stdin=dump("apps/v1", "Deployment", "d", spec=changed), check=False)
     assert "spec.selector: Invalid value" in answer
     assert "field is immutable" in answer

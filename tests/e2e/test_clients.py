@@ -89,9 +89,9 @@ def test_kr8s(lab: Lab, namespace: str) -> None:
 
 
 def test_a_kopf_operator(lab: Lab, namespace: str, kubectl: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "operator.py").write_text(OPERATOR)
+    (tmp_path / "greeter.py").write_text(OPERATOR)
     environment = {"KUBECONFIG": str(lab.kubeconfig), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "kopf", "run", "--namespace", namespace, "--standalone", "operator.py"]
+    command = [sys.executable, "-m", "kopf", "run", "--namespace", namespace, "--standalone", "greeter.py"]
     with (tmp_path / "log").open("w") as log:
         operator = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
