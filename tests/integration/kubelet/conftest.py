@@ -20,7 +20,7 @@ from orchestrator.kubelet.fakeporter import FakePorter
 from orchestrator.kubelet.runtime.libpod import Libpod
 from orchestrator.kubelet.runtime.podman import Podman
 
-NAME = "kubelet-test"
+NAME = f"kubelet{os.getpid()}"  # two runs of the tests on one machine must not meet
 SERVICE = (
     "mkdir -p /run/user/$(id -u)/podman && "
     "setsid podman system service --time=0 unix:///run/user/$(id -u)/podman/podman.sock >/dev/null 2>&1 </dev/null &"
