@@ -24,8 +24,12 @@ class Lab:
         self.name = name
         self.kubeconfig = kubeconfig
 
+    @property
+    def program(self) -> str:
+        return str(ROOT / "sampan")
+
     def sampan(self, *args: str, timeout_s: float = 300, check: bool = True) -> str:
-        return run(str(ROOT / "sampan"), *args, timeout_s=timeout_s, check=check)
+        return run(self.program, *args, timeout_s=timeout_s, check=check)
 
     def kubectl(self, *args: str, stdin: str | None = None, timeout_s: float = 120, check: bool = True) -> str:
         return run(*self.command(*args), stdin=stdin, timeout_s=timeout_s, check=check)
