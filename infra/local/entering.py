@@ -17,6 +17,7 @@ from pathlib import Path
 from infra.local import boot, cgroups, syscalls
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+LOG_BYTES_MAX = 16 * 1024 * 1024  # looked at when a component starts
 USER_HOME = "/var/lib/sampan/home"
 
 
@@ -53,8 +54,7 @@ def spawn(init_pid: int, node_cgroup: str, account: Account, log: Path, main: Ca
     """Fork `main` into the node whose PID 1 is `init_pid`; its output goes to `log` (the supervisor's path)."""
     pidfd = os.pidfd_open(init_pid)
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        output = open_log(log)
         try:
             pid = boot.fork_in_pid_namespace(pidfd)
             if pid == 0:
@@ -64,6 +64,14 @@ def spawn(init_pid: int, node_cgroup: str, account: Account, log: Path, main: Ca
             os.close(output)
     finally:
         os.close(pidfd)
+
+
+def open_log(log: Path) -> int:
+    """A descriptor to append to. A log that has grown large becomes the one before, of which one is kept."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
+        log.replace(log.with_suffix(".log.1"))
+    return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def _run(pidfd: int, node_cgroup: str, account: Account, output: int, main: Callable[[], None]) -> None:
