@@ -28,7 +28,7 @@ from orchestrator.kubelet.runtime.interface import Image, Runtime, RuntimeFailur
 
 Tell = Callable[[str, str, str], None]  # type, reason, message: an event about the container
 DEFAULT_REGISTRY = "docker.io"
-DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+DOCKER_HUB = ("docker.io", "index.docker.io")
 
 
 class ImageFailure(Exception):
@@ -120,7 +120,7 @@ def default_policy(name: str) -> str:
 
 
 def registry_of(name: str) -> str:
-    """`quay.io/a/b:1` → `quay.io`; a first part that is no host name means Docker Hub."""
+    """`images.example/a/b:1` → `images.example`; a first part that is no host name means Docker Hub."""
     first, slash, _ = name.partition("/")
     return first if slash and ("." in first or ":" in first or first == "localhost") else DEFAULT_REGISTRY
 

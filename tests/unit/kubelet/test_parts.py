@@ -192,7 +192,7 @@ def test_last_words(tmp_path: Path) -> None:
         ("nginx", "Always", "docker.io"),
         ("nginx:latest", "Always", "docker.io"),
         ("nginx:1", "IfNotPresent", "docker.io"),
-        ("quay.io/a/b@sha256:00", "IfNotPresent", "quay.io"),
+        ("images.example/a/b@sha256:00", "IfNotPresent", "images.example"),
         ("localhost:5000/a", "Always", "localhost:5000"),
     ],
 )
