@@ -189,7 +189,8 @@ async def _command_by_spdy(request: web.Request, options: Options, start: Start,
 
 async def _forward_by_websocket(request: web.Request, target: portforward.Connect, pod: str) -> web.StreamResponse:
     known = (portforward.TUNNEL, *portforward.CHANNEL_PROTOCOLS)
-    if choose(_offered(request, "Sec-WebSocket-Protocol"), known) is None:
+    offered = _offered(request, "Sec-WebSocket-Protocol")
+    if offered and choose(offered, known) is None:  # who offers nothing means the oldest: channels
         raise status.BadRequest("unable to upgrade: no known port-forward protocol is offered")
     socket = web.WebSocketResponse(protocols=known, compress=False, max_msg_size=MESSAGE_BYTES_MAX, timeout=1)
     ports = _ports(request)

@@ -134,7 +134,9 @@ class Endpoints:
         if not path.exists():
             raise status.NotFound(f"failed to open log file {str(path)!r}: no such file or directory")
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-        await response.prepare(request)
+        writer = await response.prepare(request)
+        if writer is not None:
+            writer.send_headers()  # a followed log may have nothing to say for long
         try:
             async for chunk in logfile.read(path, options, is_running):
                 await response.write(chunk)

@@ -210,7 +210,12 @@ async def make_pod(client: Client, table: PodTable, name: str, *containers: str,
     listed = [{"name": container, "image": "busybox:1", "stdin": True} for container in containers]
     spec = {"nodeName": NODE, "containers": listed, "hostNetwork": True}
     pod = await client.create(PODS, {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
-    status = {"phase": "Pending" if waiting else "Running", "podIP": "127.0.0.1"}
+    ready = "False" if waiting else "True"
+    status = {
+        "phase": "Pending" if waiting else "Running",
+        "podIP": "127.0.0.1",
+        "conditions": [{"type": kind, "status": ready} for kind in ("Ready", "ContainersReady")],
+    }
     pod = await client.patch(PODS, name, "default", {"status": status}, subresource="status")
     table.pods.append(pod)
     if not waiting:

@@ -38,7 +38,8 @@ async def test_port_forward(streams: Streams) -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     pod = await pod_of(streams)
-    async with asyncio.timeout(20), pod.portforward(remote_port=server.sockets[0].getsockname()[1]) as local:
+    port = server.sockets[0].getsockname()[1]
+    async with asyncio.timeout(20), pod.portforward(remote_port=port, local_port="auto") as local:
         reader, writer = await asyncio.open_connection("127.0.0.1", local)
         writer.write(b"hello\n")
         assert await reader.readline() == b"HELLO\n"
