@@ -126,6 +126,34 @@ def test_run_attach_and_watch(kubectl: Callable[..., str], lab: Lab, namespace: 
     kubectl("wait", "pod/client", "--for=delete", "--timeout=30s")
 
 
+def test_the_output_of_a_container_that_ends_at_once(kubectl: Callable[..., str]) -> None:
+    script = "echo hi; exit 3"
+    said = kubectl(
+        "run", "c", "--image=busybox:1", "--restart=Never", "--rm", "-i", "--", "sh", "-c", script, check=False
+    )
+    assert "hi\n" in said
+    assert 'pod "c" deleted' in said
+    assert "unknown exit code" not in said
+
+
+def test_what_is_set_exposed_debugged_and_orphaned(kubectl: Callable[..., str]) -> None:
+    kubectl("create", "deployment", "w", "--image=busybox:1", "--replicas=0", "--", "sleep", "3600")
+    assert "env updated" in kubectl("set", "env", "deployment/w", "A=b")
+    assert "scaled" in kubectl("scale", "deployment/w", "--replicas=1")
+    assert "exposed" in kubectl("expose", "deployment", "w", "--port=80")
+    assert kubectl("create", "token", "default").count(".") == 2
+    kubectl("rollout", "status", "deployment/w", "--timeout=60s")
+    only = kubectl("get", "pods", "-l", "app=w", "-o", "name").strip()
+    assert kubectl("exec", only, "--", "sh", "-c", "echo $A") == "b\n"
+    kubectl("debug", only, "--image=busybox:1", "--container=look", "--profile=general", "--", "sleep", "60")
+    running = "jsonpath={.status.ephemeralContainerStatuses[0].state.running.startedAt}"
+    eventually(lambda: kubectl("get", only, "-o", running), "the debug container runs")
+    assert "Endpoints:" in kubectl("describe", "service", "w")
+    assert "ScalingReplicaSet" in kubectl("get", "events")
+    kubectl("delete", "deployment", "w", "--cascade=orphan")
+    assert "replicaset.apps/w-" in kubectl("get", "replicasets", "-o", "name")
+
+
 def test_nodes_can_be_emptied(kubectl: Callable[..., str], lab: Lab) -> None:
     node = next(name for name in lab.nodes() if "worker" in name)
     kubectl("apply", "-f", "-", stdin=deployment("web", {"image": "sampan.local/pause:1"}, replicas=4))
