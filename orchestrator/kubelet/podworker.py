@@ -96,8 +96,10 @@ class PodWorker:
         self._wake.set()
 
     def runtime_changed(self) -> None:
+        """What a failed step itself made and undid must not cut its back-off short."""
         self._is_state_fresh = False
-        self._wake.set()
+        if not self._failures:
+            self._wake.set()
 
     def object_changed(self) -> None:
         """An object that the pod refers to: volumes follow it, and what waited for it may be tried."""

@@ -66,7 +66,9 @@ def pod(spec: SandboxSpec) -> Json:
         "no_manage_resolv_conf": True,
         "exit_policy": "continue",
     }
-    if not spec.host_network:
+    if spec.host_network:
+        made["utsns"] = HOST  # else Podman makes one, and gives it the sandbox's name, which is longer than a host's may be
+    else:
         made["hostname"] = spec.hostname
     if spec.sysctls:
         made["sysctl"] = dict(spec.sysctls)

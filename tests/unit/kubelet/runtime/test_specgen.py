@@ -35,6 +35,7 @@ def test_host_namespaces() -> None:
     assert made["netns"] == {"nsmode": "host"}
     assert made["shared_namespaces"] == []
     assert "hostname" not in made
+    assert made["utsns"] == {"nsmode": "host"}, "the node's host name, not one that Podman makes of the sandbox's"
     container = specgen.container(replace(CONTAINER, sandbox=spec), limits_here=False)
     assert container["pidns"] == container["ipcns"] == container["netns"] == {"nsmode": "host"}
 
