@@ -67,7 +67,7 @@ def pod(spec: SandboxSpec) -> Json:
         "exit_policy": "continue",
     }
     if spec.host_network:
-        made["utsns"] = HOST  # else Podman makes one, and gives it the sandbox's name, which is longer than a host's may be
+        made["utsns"] = HOST  # else Podman makes one and names it after the sandbox, which may be too long a name
     else:
         made["hostname"] = spec.hostname
     if spec.sysctls:
