@@ -43,6 +43,7 @@ class JobController:
         self._jobs = context.informers.informer(JOBS)
         self._pods = context.informers.informer(PODS, indexers={**claim.INDEXERS, "job": by_job})
         self._expectations = Expectations(self._pods)
+        self._own_writes = Expectations(self._jobs)  # a pod that was counted must not be missed for want of the count
         self._control = PodControl(context.client, self._recorder, self._expectations)
         self._failures: dict[str, tuple[int, float]] = {}  # key → failures in a row, when the last was
         self._jobs.add_handler(lambda old, new: self.loop.queue.add(meta.key(new or old or {})))
@@ -61,9 +62,10 @@ class JobController:
         await self._let_go(key, job)
         if job is None or meta.is_deleting(job):
             self._expectations.forget(key)
+            self._own_writes.forget(key)
             self._failures.pop(key, None)
             return
-        if not self._expectations.are_met(key):
+        if not (self._expectations.are_met(key) and self._own_writes.are_met(key)):
             self.loop.queue.add_after(key, RECHECK_S)
             return
         selector = selectors.from_json(spec(job).get("selector"))
@@ -72,7 +74,8 @@ class JobController:
         planned = job_plan.plan(Observed(job, tuple(owned), now, self._may_create_at(key)))
         self._note_failures(key, job, planned, now)
         if planned.status != status_of(job):
-            await self._client.update(JOBS, with_status(job, planned.status), subresource="status")
+            written = await self._client.update(JOBS, with_status(job, planned.status), subresource="status")
+            self._own_writes.written(key, written)
         for kind, reason, message in planned.events:
             self._recorder.event(job, kind, reason, message)
         await self._act(key, job, planned)
