@@ -73,7 +73,8 @@ def check_served(endpoint: Endpoint, info: RequestInfo) -> None:
         found = resource.subresource(info.subresource)
         if found is None:
             raise NotFound(NOT_SERVED)
-        if info.verb not in found.verbs:
+        is_relayed = found.name == "proxy" and not info.verb  # any method, OPTIONS too: what it means is told behind
+        if info.verb not in found.verbs and not is_relayed:
             raise MethodNotAllowed(NOT_ALLOWED)
         return
     if info.verb not in resource.verbs:
@@ -88,7 +89,10 @@ async def serve(asked: Asked) -> Response:
     info = asked.info
     if info.subresource == "scale":
         return await _scale(asked)
-    return await _VERBS[info.verb](asked)
+    verb = _VERBS.get(info.verb)
+    if verb is None:
+        raise MethodNotAllowed(NOT_ALLOWED)
+    return await verb(asked)
 
 
 # -- reads -------------------------------------------------------------------------------------------------------------

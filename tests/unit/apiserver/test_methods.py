@@ -1,0 +1,27 @@
+"""Methods that are no verb of ours: refused, but where a request is passed on."""
+
+import pytest
+
+from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver.handlers import Call, Tables
+from tests.apiserver_fixture import serving
+
+
+async def relay(call: Call) -> Response:
+    return Response(200, body=call.request.method.encode())
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        pytest.param("/api/v1/namespaces/default/pods/web/proxy", 200, id="a-proxied-one-is-passed-on"),
+        pytest.param("/api/v1/namespaces/default/services/web/proxy", 405, id="not-where-nobody-passes-it-on"),
+        pytest.param("/api/v1/namespaces/default/pods/web/log", 405, id="a-log-has-none"),
+        pytest.param("/api/v1/namespaces/default/pods", 405, id="nor-has-a-list"),
+    ],
+)
+async def test_options(path: str, status: int) -> None:
+    async with serving(tables=Tables(handlers={("pods", "proxy"): relay})) as served:
+        answer = await served.server.handle(Request("OPTIONS", path))
+        assert answer.status == status
+        assert answer.body == b"OPTIONS" or status != 200
