@@ -40,10 +40,12 @@ def test_exec_carries_output_input_and_exit_status(
 
 def test_exec_with_a_terminal(kubectl: Callable[..., str], box: str, lab: Lab, namespace: str) -> None:
     inner = " ".join(lab.command("-n", namespace, "exec", "-it", box, "--", "tty"))
-    done = subprocess.run(
-        ["script", "-qec", inner, "/dev/null"], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert "/dev/pts/" in done.stdout
+    command = ["script", "-qec", inner, "/dev/null"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as terminal:
+        assert terminal.stdout is not None
+        said = terminal.stdout.read()  # a person's terminal stays open meanwhile
+        assert terminal.wait(60) == 0, said
+    assert "/dev/pts/" in said
 
 
 def test_logs(kubectl: Callable[..., str], box: str, lab: Lab, namespace: str) -> None:
