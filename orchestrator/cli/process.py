@@ -42,6 +42,9 @@ def load(component: str, config: Path) -> tuple[ModuleType, Any]:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
+    """Runs a component to its end. A write to a peer that has gone is an error of that write, and must not be the end
+    of the process: whoever started it may have left SIGPIPE at its default, which is just that."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     uvloop.run(_until_stopped(work))
 
 

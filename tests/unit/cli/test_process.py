@@ -4,6 +4,8 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,26 @@ def test_fields_of_a_record_are_shown_after_its_message() -> None:
         {"name": "n", "levelname": "INFO", "msg": "pod bound", "pod": "default/a", "tries": 2}
     )
     assert Formatter().format(record).endswith("INFO n: pod bound pod='default/a' tries=2")
+
+
+WRITES_TO_NOBODY = """
+import os, signal
+from orchestrator.cli import process
+
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as a parent may leave it
+
+async def work():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        os.write(writer, b"x")
+    except BrokenPipeError:
+        print("survived")
+
+process.run(work())
+"""
+
+
+def test_a_peer_that_has_gone_does_not_end_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", WRITES_TO_NOBODY], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "survived\n"), done.stderr
