@@ -27,7 +27,8 @@ def pins(lock: str) -> dict[str, set[str]]:
     ("lock", "requirements"),
     [
         ("requirements.lock", [*PROJECT["dependencies"], *EXTRAS["lab"]]),
-        ("requirements-dev.lock", [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["dev"]]),
+        ("requirements-vm.lock", [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["vm"]]),
+        ("requirements-dev.lock", [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["vm"], *EXTRAS["dev"]]),
     ],
 )
 def test_a_lock_has_what_is_asked_for(lock: str, requirements: list[str]) -> None:
@@ -40,9 +41,10 @@ def test_a_lock_has_what_is_asked_for(lock: str, requirements: list[str]) -> Non
 
 def test_the_locks_agree() -> None:
     development = pins("requirements-dev.lock")
-    assert all(development[name] == versions for name, versions in pins("requirements.lock").items())
+    for lock in ("requirements.lock", "requirements-vm.lock"):
+        assert all(development[name] == versions for name, versions in pins(lock).items())
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-vm.lock", "requirements-dev.lock"])
 def test_no_registry_is_named(lock: str) -> None:
     assert not re.search(r"https?://|--(extra-)?index-url|--find-links", (ROOT / lock).read_text())
