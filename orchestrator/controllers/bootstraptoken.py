@@ -11,8 +11,8 @@ import binascii
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import SECRETS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers.context import Context
-from orchestrator.controllers.loop import Loop
 
 TYPE = "bootstrap.kubernetes.io/token"
 NAMESPACE = "kube-system"

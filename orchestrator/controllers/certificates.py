@@ -21,9 +21,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from orchestrator.api import conditions, meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CERTIFICATESIGNINGREQUESTS, SUBJECTACCESSREVIEWS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.fields import spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pods import created_at
 
 KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"

@@ -13,8 +13,8 @@ from typing import Any
 from orchestrator.api import meta, selectors
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CLUSTERROLES
+from orchestrator.client.loop import Loop
 from orchestrator.controllers.context import Context
-from orchestrator.controllers.loop import Loop
 
 
 def aggregated(role: Object, roles: Iterable[Object]) -> list[dict[str, Any]]:

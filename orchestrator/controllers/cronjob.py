@@ -18,11 +18,11 @@ from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CRONJOBS, JOBS
 from orchestrator.client.cache import by_controller
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import cron
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.fields import copied, spec, status_of, with_status
 from orchestrator.controllers.job_plan import is_finished
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pod_control import is_terminating_namespace
 from orchestrator.controllers.pods import created_at
 

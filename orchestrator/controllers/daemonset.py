@@ -8,12 +8,12 @@ from __future__ import annotations
 from orchestrator.api import meta, selectors, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import claim, daemonset_plan, history, pods
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.daemonset_plan import Observed, Plan
 from orchestrator.controllers.expectations import RECHECK_S, Expectations
 from orchestrator.controllers.fields import spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pod_control import PodControl, is_terminating_namespace
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 900.0

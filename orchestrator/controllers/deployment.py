@@ -11,11 +11,11 @@ from __future__ import annotations
 from orchestrator.api import meta, selectors, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import DEPLOYMENTS, PODS, REPLICASETS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import claim, pods, rollout, rollout_status
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.expectations import RECHECK_S, Expectations
 from orchestrator.controllers.fields import copied, replicas, spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 
 
 class DeploymentController:

@@ -22,10 +22,10 @@ from orchestrator.api.resources import (
     STATEFULSETS,
 )
 from orchestrator.client.cache import by_namespace
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import pods
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.fields import replicas, scaled, spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 
 DISRUPTED_TIMEOUT_S = 120.0
 

@@ -16,6 +16,7 @@ from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import ENDPOINTS, ENDPOINTSLICES, NODES, PODS, SERVICES
 from orchestrator.client.cache import by_namespace
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import endpointslice_plan, pods, service_index
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.endpoints_of import (
@@ -31,7 +32,6 @@ from orchestrator.controllers.endpoints_of import (
 )
 from orchestrator.controllers.expectations import RECHECK_S, Expectations
 from orchestrator.controllers.fields import spec, status_of
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pod_control import is_terminating_namespace
 
 ADDRESSES_MAX = 1000

@@ -16,11 +16,11 @@ from typing import Any
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import ENDPOINTS, ENDPOINTSLICES, SERVICES
+from orchestrator.client.loop import Loop
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.endpointslice_plan import MANAGED_BY, SERVICE_NAME
 from orchestrator.controllers.expectations import RECHECK_S, Expectations
 from orchestrator.controllers.fields import spec
-from orchestrator.controllers.loop import Loop
 
 MANAGER = "endpointslicemirroring-controller.k8s.io"
 SKIP = "endpointslice.kubernetes.io/skip-mirror"

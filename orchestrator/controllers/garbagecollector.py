@@ -18,9 +18,9 @@ from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
 from orchestrator.client.discovery import discover
 from orchestrator.client.informer import Handler, Informer
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import ownergraph
 from orchestrator.controllers.context import Context
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.ownergraph import Attention, Node, OwnerGraph, owns
 
 log = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from orchestrator.api import meta, selectors, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import JOBS, PODS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import claim, job_plan, job_policies, pods
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.expectations import RECHECK_S, Expectations
 from orchestrator.controllers.fields import spec, status_of, with_status
 from orchestrator.controllers.job_plan import FINALIZER, Observed, Plan
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pod_control import PodControl, is_terminating_namespace
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 10.0, 600.0

@@ -19,9 +19,9 @@ from orchestrator.api.conditions import Condition
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import NAMESPACES, PODS, Resource
 from orchestrator.client.discovery import discover
+from orchestrator.client.loop import Loop
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.fields import spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 
 FINALIZER = "kubernetes"
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 15.0

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES
+from orchestrator.client.loop import Loop
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.expectations import RECHECK_S, Expectations
 from orchestrator.controllers.fields import spec
-from orchestrator.controllers.loop import Loop
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

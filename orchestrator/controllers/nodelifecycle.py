@@ -14,10 +14,10 @@ import logging
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import LEASES, NODES, PODS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import node_health
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.fields import copied, spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pods import is_terminal, node_name
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from typing import Any
 from orchestrator.api import conditions, meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES, PODS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import node_health
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.fields import spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pods import created_at, is_terminal, node_name
 
 TERMINATED_MAX = 12_500

@@ -16,11 +16,11 @@ from orchestrator.api import conditions, meta, selectors, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import PODS, REPLICASETS, Resource
 from orchestrator.client.cache import by_controller
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import claim, pods
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.expectations import RECHECK_S, Expectations
 from orchestrator.controllers.fields import cleaned, replicas, spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pod_control import PodControl, is_terminating_namespace
 
 BURST_MAX = 500

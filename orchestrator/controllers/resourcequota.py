@@ -29,10 +29,10 @@ from orchestrator.api.resources import (
     STATEFULSETS,
 )
 from orchestrator.client.cache import by_namespace
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import pods
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.fields import spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 
 FOLLOWED = (
     PODS, SERVICES, PERSISTENTVOLUMECLAIMS, REPLICATIONCONTROLLERS, CONFIGMAPS, SECRETS, RESOURCEQUOTAS, REPLICASETS,

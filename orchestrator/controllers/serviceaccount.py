@@ -10,8 +10,8 @@ from __future__ import annotations
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CONFIGMAPS, NAMESPACES, SERVICEACCOUNTS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers.context import Context
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pod_control import is_terminating_namespace
 
 ROOT_CA = "kube-root-ca.crt"

@@ -11,11 +11,11 @@ import asyncio
 from orchestrator.api import meta, selectors, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CONTROLLERREVISIONS, PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import claim, history, pods, statefulset_plan
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.expectations import RECHECK_S, Expectations
 from orchestrator.controllers.fields import spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pod_control import is_terminating_namespace
 from orchestrator.controllers.statefulset_plan import CreatePod, DeletePod, Observed, Revision
 

@@ -14,9 +14,9 @@ from typing import Any
 from orchestrator.api import conditions, meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES, PODS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.fields import spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.pods import is_terminal, node_name
 
 log = logging.getLogger(__name__)

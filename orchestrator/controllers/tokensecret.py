@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import SECRETS, SERVICEACCOUNTS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers.context import Context
-from orchestrator.controllers.loop import Loop
 
 TYPE = "kubernetes.io/service-account-token"
 ACCOUNT = "kubernetes.io/service-account.name"

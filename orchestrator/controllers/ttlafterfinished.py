@@ -9,9 +9,9 @@ from __future__ import annotations
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import JOBS
+from orchestrator.client.loop import Loop
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.fields import spec, status_of
-from orchestrator.controllers.loop import Loop
 
 
 def expires_at(job: Object) -> float | None:

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, STORAGECLASSES
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import volumebinder_plan
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.expectations import RECHECK_S, Expectations
 from orchestrator.controllers.fields import spec, status_of, with_status
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.volumebinder_plan import Bind, Lose, Provision, Wait
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Resource
+from orchestrator.client.loop import Loop
 from orchestrator.controllers import pods
 from orchestrator.controllers.context import Context
 from orchestrator.controllers.fields import status_of
-from orchestrator.controllers.loop import Loop
 from orchestrator.controllers.volumebinder import by_claim
 
 FINALIZERS = {

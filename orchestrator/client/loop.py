@@ -1,4 +1,5 @@
-"""The loop of every controller: keys from a queue, a reconcile for each, again later where it failed.
+"""The loop of a controller, whichever component it is part of: keys from a queue, a reconcile for each, again later
+where it failed.
 
 A conflict means that the cache was behind: look again, then decide again. Any other failure is logged and retried with
 back-off. What a reconcile raises never stops the loop. Invariant: one key is never reconciled twice at a time.
