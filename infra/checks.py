@@ -1,7 +1,8 @@
 """`./sampan test`: what must hold before a change lands, in the order in which it fails fastest.
 
 All checks run even if one fails, so that one run tells everything; the exit code is that of the first that failed.
-pytest's output comes last and its closing line is the run's.
+pytest's output comes last and its closing line is the run's. Without arguments every suite runs but for the tests marked
+`wide` (several guests, minutes each), which `all` and `--wide` add.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from infra.progress import console
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITES = ("unit", "simulation", "integration", "e2e")
+WIDE = ("-m", "")  # instead of the marker expression that pyproject.toml has
 STATIC = {
     "format": ("ruff", "format", "--check", "."),
     "lint": ("ruff", "check", "."),
@@ -29,10 +31,12 @@ STATIC = {
 
 
 def run(arguments: Sequence[str]) -> int:
-    suites = [suite for suite in SUITES if suite in arguments or "all" in arguments]
-    options = [argument for argument in arguments if argument not in (*SUITES, "all")]
+    everything = not arguments or "all" in arguments or list(arguments) == ["--wide"]
+    suites = [suite for suite in SUITES if suite in arguments or everything]
+    wide = WIDE if {"all", "--wide"} & set(arguments) else ()
+    options = [*wide, *(argument for argument in arguments if argument not in (*SUITES, "all", "--wide"))]
     commands: dict[str, list[str]] = {}
-    if "all" in arguments:
+    if everything:
         commands |= {name: _tool(*command) for name, command in STATIC.items()}
     paths = [f"tests/{suite}" for suite in suites if (ROOT / "tests" / suite).is_dir()]
     if paths or options:

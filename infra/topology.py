@@ -1,15 +1,17 @@
 """A lab as data: which nodes it has, how they are called, on which networks. One value for every backend.
 
-Invariants, checked where a Topology is made: names are DNS labels, networks do not overlap, and
-there is one control plane. Errors: TopologyError names field, value and rule.
-Everything that must be unique on one machine (bridge, addresses, user ids) is derived from the lab's `index`.
+Invariants, checked where a Topology is made: names are DNS labels, networks do not overlap, a lab of namespaces has one
+control plane and one of machines one or three. Errors: TopologyError names field, value and rule.
+Everything that must be unique on one machine (bridge, addresses, MACs, user ids) is derived from the lab's `index`,
+which is counted apart for each backend, as their node networks are.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
@@ -22,6 +24,22 @@ NAME_LENGTH_MAX = 32
 
 CONTROL_PLANE = "control-plane"
 WORKER = "worker"
+
+LOCAL = "local"  # nodes are namespaces of this machine
+LIBVIRT = "libvirt"  # nodes are virtual machines that Pulumi makes
+MACHINES = "machines"  # nodes are machines that the user has
+BACKENDS = (LOCAL, LIBVIRT, MACHINES)
+_SECOND_BYTE = {
+    LOCAL: 29,
+    LIBVIRT: 30,
+    MACHINES: 31,
+}  # of the node networks, 172.N.INDEX.0/24 and fd00:172:N:INDEX::/64
+CONTROL_PLANES = (1, 3)
+CONTROL_PLANES_MAX = 3
+
+MEMORY_MIB = range(512, 1 << 20)
+VCPUS = range(1, 129)
+DISK_GIB = range(3, 4097)
 
 
 class TopologyError(ValueError):
@@ -44,14 +62,14 @@ class Networks:
 
     def __post_init__(self) -> None:
         parsed = {}
-        for field in ("pods_v4", "pods_v6", "services_v4", "services_v6"):
-            value = getattr(self, field)
+        for name in ("pods_v4", "pods_v6", "services_v4", "services_v6"):
+            value = getattr(self, name)
             try:
-                parsed[field] = ipaddress.ip_network(value)
+                parsed[name] = ipaddress.ip_network(value)
             except ValueError as error:
-                raise _refuse(f"networks.{field}", value, str(error)) from error
-            if parsed[field].version != int(field[-1]):
-                raise _refuse(f"networks.{field}", value, f"must be an IPv{field[-1]} network")
+                raise _refuse(f"networks.{name}", value, str(error)) from error
+            if parsed[name].version != int(name[-1]):
+                raise _refuse(f"networks.{name}", value, f"must be an IPv{name[-1]} network")
         for family in ("v4", "v6"):
             pods, services = parsed[f"pods_{family}"], parsed[f"services_{family}"]
             if pods.overlaps(services):
@@ -69,6 +87,39 @@ class Networks:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Size:
+    """Of a virtual machine."""
+
+    memory_mib: int
+    vcpus: int
+    disk_gib: int
+
+    def check(self, where: str) -> None:
+        bounds = {"memoryMib": (self.memory_mib, MEMORY_MIB), "vcpus": (self.vcpus, VCPUS)}
+        for name, (value, allowed) in {**bounds, "diskGib": (self.disk_gib, DISK_GIB)}.items():
+            if value not in allowed:
+                raise _refuse(f"{where}.{name}", value, f"must be between {allowed[0]} and {allowed[-1]}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A machine that the user has: where SSH finds it ([user@]host[:port]), and its addresses, if they are known."""
+
+    ssh: str
+    address_v4: str = ""
+    address_v6: str = ""
+
+    def check(self, where: str) -> None:
+        if not re.match(r"^([\w.-]+@)?([\w.-]+|\[[0-9a-fA-F:]+\])(:\d+)?$", self.ssh):
+            raise _refuse(f"{where}.ssh", self.ssh, "must be [user@]host[:port], an IPv6 address in brackets")
+        for name, value, kind in (("ipv4", self.address_v4, IPv4Address), ("ipv6", self.address_v6, IPv6Address)):
+            try:
+                kind(value or kind(1))
+            except ValueError as error:
+                raise _refuse(f"{where}.{name}", value, str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """One machine of the lab. `index` never changes while the node lives; addresses and ids are made from it."""
 
@@ -78,37 +129,88 @@ class Node:
     address_v4: str
     address_v6: str
     user_id: int  # of the unprivileged user `sampan`; the NODE_IDS - 1 ids after it are its containers'
+    mac: str = ""
+    size: Size | None = None  # of a virtual machine
+    hypervisor: str = ""  # libvirt URI; empty: the lab's own
+    ssh: str = ""  # of a machine that the user has
+    zone: str = ""  # label topology.kubernetes.io/zone; empty: none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
     name: str = "lab"
     index: int = 0
+    backend: str = LOCAL
     control_planes: int = 1
     workers: int = 2
     separate: bool = False  # every component is a process of its own
     networks: Networks = Networks()
+    control_plane_size: Size = Size(memory_mib=1536, vcpus=2, disk_gib=10)
+    worker_size: Size = Size(memory_mib=1536, vcpus=2, disk_gib=10)
+    zones: tuple[str, ...] = ()  # nodes of each role are spread over them in turn
+    hypervisors: Mapping[str, str] = field(default_factory=dict)  # libvirt URI by node, where not the lab's own
+    machines: tuple[Machine, ...] = ()  # of a lab on machines: one a node, control planes first
 
     def __post_init__(self) -> None:
         if not _LABEL.match(self.name) or len(self.name) > NAME_LENGTH_MAX:
             raise _refuse("name", self.name, f"must be a DNS label of at most {NAME_LENGTH_MAX} characters")
         if not 0 <= self.index <= LAB_INDEX_MAX:
             raise _refuse("index", self.index, f"must be between 0 and {LAB_INDEX_MAX}")
-        if self.control_planes != 1:
+        if self.backend not in BACKENDS:
+            raise _refuse("backend", self.backend, f"must be one of {', '.join(BACKENDS)}")
+        if self.backend == LOCAL and self.control_planes != 1:
             raise _refuse("controlPlanes", self.control_planes, "must be 1: the SQLite store serves one API server")
-        if not 0 <= self.workers <= NODES_MAX - self.control_planes:
-            raise _refuse("workers", self.workers, f"must be between 0 and {NODES_MAX - self.control_planes}")
+        if self.control_planes not in CONTROL_PLANES:
+            raise _refuse("controlPlanes", self.control_planes, "must be 1 or 3: a majority has to survive one loss")
+        if not 0 <= self.workers <= NODES_MAX - self._first_worker:
+            raise _refuse("workers", self.workers, f"must be between 0 and {NODES_MAX - self._first_worker}")
         for taken in (self.networks.pods_v4, self.networks.services_v4):
             if self.node_network_v4.overlaps(IPv4Network(taken)):
                 raise _refuse("networks", taken, f"overlaps the node network {self.node_network_v4}")
+        self.control_plane_size.check("controlPlane")
+        self.worker_size.check("worker")
+        for zone in self.zones:
+            if not _LABEL.match(zone) or len(zone) > 63:
+                raise _refuse("zones", zone, "must be a DNS label of at most 63 characters")
+        self._check_places()
+
+    def _check_places(self) -> None:
+        names = [name for name, _ in self._names]
+        for name, uri in self.hypervisors.items():
+            if name not in names:
+                raise _refuse("hypervisors", name, f"is no node of this lab; its nodes are {', '.join(names)}")
+            if "://" not in uri:
+                raise _refuse(f"hypervisors.{name}", uri, "must be a libvirt URI, such as qemu+ssh://root@host/system")
+        if self.backend == MACHINES and len(self.machines) != len(names):
+            given = [machine.ssh for machine in self.machines]
+            raise _refuse("machines", given, f"must name one machine for each of the {len(names)} nodes")
+        for place, machine in enumerate(self.machines):
+            machine.check(f"machines[{place}]")
+
+    @property
+    def _first_worker(self) -> int:
+        """Labs of machines keep places for three control planes, so that addresses stay when those come."""
+        return self.control_planes if self.backend == LOCAL else CONTROL_PLANES_MAX
+
+    @property
+    def _names(self) -> list[tuple[str, str]]:
+        """Name and role of every node, control planes first."""
+        numbers = {CONTROL_PLANE: self.control_planes, WORKER: self.workers}
+        return [(f"{role}-{number + 1}", role) for role, count in numbers.items() for number in range(count)]
 
     @cached_property
     def node_network_v4(self) -> IPv4Network:
-        return IPv4Network(f"172.29.{self.index}.0/24")
+        return IPv4Network(f"172.{_SECOND_BYTE[self.backend]}.{self.index}.0/24")
 
     @cached_property
     def node_network_v6(self) -> IPv6Network:
-        return IPv6Network(f"fd00:172:29:{self.index:x}::/64")
+        return IPv6Network(f"fd00:172:{_SECOND_BYTE[self.backend]}:{self.index:x}::/64")
+
+    @property
+    def load_balancers(self) -> tuple[tuple[IPv4Address, IPv4Address], tuple[IPv6Address, IPv6Address]]:
+        """First and last address of each family that services of type LoadBalancer may have."""
+        v4, v6 = self.node_network_v4, self.node_network_v6
+        return (v4[200], v4[250]), (v6[0x200], v6[0x250])
 
     @property
     def gateway(self) -> tuple[IPv4Address, IPv6Address]:
@@ -117,18 +219,26 @@ class Topology:
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        roles = [CONTROL_PLANE] * self.control_planes + [WORKER] * self.workers
-        return tuple(self._node(index, role) for index, role in enumerate(roles))
+        return tuple(self._node(place, name, role) for place, (name, role) in enumerate(self._names))
 
-    def _node(self, index: int, role: str) -> Node:
-        number = index + 1 if role == CONTROL_PLANE else index + 1 - self.control_planes
+    def _node(self, place: int, name: str, role: str) -> Node:
+        turn = int(name.rpartition("-")[2]) - 1  # within its role
+        index = turn if role == CONTROL_PLANE else self._first_worker + turn
+        machine = self.machines[place] if self.backend == MACHINES else Machine(ssh="")
+        is_virtual = self.backend == LIBVIRT
+        size = self.control_plane_size if role == CONTROL_PLANE else self.worker_size
         return Node(
-            name=f"{role}-{number}",
+            name=name,
             role=role,
             index=index,
-            address_v4=str(self.node_network_v4[10 + index]),
-            address_v6=str(self.node_network_v6[10 + index]),
+            address_v4=machine.address_v4 or str(self.node_network_v4[10 + index]),
+            address_v6=machine.address_v6 or str(self.node_network_v6[10 + index]),
             user_id=NODE_IDS * (1 + self.index * NODES_MAX + index),
+            mac=f"52:54:00:5a:{self.index:02x}:{index:02x}" if is_virtual else "",
+            size=size if is_virtual else None,
+            hypervisor=self.hypervisors.get(name, ""),
+            ssh=machine.ssh,
+            zone=self.zones[turn % len(self.zones)] if self.zones else "",
         )
 
     @property
@@ -150,4 +260,10 @@ class Topology:
 
     @staticmethod
     def from_data(data: dict[str, Any]) -> Topology:
-        return Topology(**{**data, "networks": Networks(**data.get("networks", {}))})
+        parsed = dict(data)
+        for name, kind in (("networks", Networks), ("control_plane_size", Size), ("worker_size", Size)):
+            if name in parsed:
+                parsed[name] = kind(**parsed[name])
+        parsed["zones"] = tuple(parsed.get("zones", ()))
+        parsed["machines"] = tuple(Machine(**machine) for machine in parsed.get("machines", ()))
+        return Topology(**parsed)

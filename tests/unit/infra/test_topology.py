@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import json
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
 from infra.local import layout
-from infra.topology import LAB_INDEX_MAX, NODE_IDS, NODES_MAX, Networks, Topology, TopologyError
+from infra.topology import LAB_INDEX_MAX, LIBVIRT, NODE_IDS, NODES_MAX, Networks, Size, Topology, TopologyError
 
 
 def test_nodes_are_named_by_role_and_numbered_apart() -> None:
@@ -61,3 +63,31 @@ def test_a_topology_survives_its_file() -> None:
 def test_well_known_services() -> None:
     assert Networks().kubernetes_service == ("10.96.0.1", "fd00:10:96::1")
     assert Networks().dns_service == ("10.96.0.10", "fd00:10:96::a")
+
+
+def test_labs_of_machines_keep_places_for_three_control_planes() -> None:
+    small, large = Topology(backend=LIBVIRT, control_planes=1), Topology(backend=LIBVIRT, control_planes=3)
+    assert small.node("worker-1") == large.node("worker-1")
+    assert [node.index for node in large.nodes] == [0, 1, 2, 3, 4]
+
+
+def test_vms_of_all_labs_share_nothing() -> None:
+    labs = [Topology(backend=LIBVIRT, index=index, workers=5) for index in range(LAB_INDEX_MAX + 1)]
+    nodes = [node for lab in labs for node in lab.nodes]
+    assert len({word for node in nodes for word in (node.mac, node.address_v4, node.address_v6)}) == 3 * len(nodes)
+    for lab in labs:
+        assert lab.node_network_v4.subnet_of(IPv4Network("172.30.0.0/16"))
+        assert lab.node_network_v6.subnet_of(IPv6Network("fd00:172:30::/48"))
+        (first, last), (first6, last6) = lab.load_balancers
+        assert all(IPv4Address(node.address_v4) < first < last for node in lab.nodes)
+        assert all(IPv6Address(node.address_v6) < first6 < last6 for node in lab.nodes)
+
+
+def test_a_topology_of_vms_survives_its_file() -> None:
+    lab = Topology(
+        backend=LIBVIRT,
+        zones=("a", "b"),
+        hypervisors={"worker-1": "qemu:///system"},
+        worker_size=Size(memory_mib=1024, vcpus=1, disk_gib=5),
+    )
+    assert Topology.from_data(json.loads(json.dumps(lab.to_data()))) == lab
