@@ -1,0 +1,151 @@
+"""What a cloud is to a cluster: protocols, and the values that pass through them.
+
+An *instance* is the machine behind a Node; it is known by the Node's name, and by a provider id
+`sampan://<lab>/<node>` once it has one. Every call says what is wanted or asks what is; none of them remembers who
+asked, so a controller that restarts asks again and nothing is done twice.
+Errors: CloudError, with words for the user, where the cloud cannot be asked or refuses. A thing that does not exist
+is an answer (None, or nothing in a list), never an error: whoever deletes Nodes must be able to tell the two apart.
+Source: k8s.io/cloud-provider, cloud.go; Concepts, "Cloud Controller Manager".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+Family = Literal["IPv4", "IPv6"]
+
+
+class CloudError(RuntimeError):
+    """The cloud could not be asked, or refused; the message says what and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A machine as the cloud knows it. `addresses` are (type, address) as in a Node's status, InternalIP first."""
+
+    name: str  # the Node's
+    provider_id: str
+    addresses: tuple[tuple[str, str], ...]
+    instance_type: str
+    zone: str
+    region: str
+    is_shut_down: bool
+
+
+class Instances(Protocol):
+    async def get(self, node: str, provider_id: str) -> Instance | None:
+        """The instance of a Node, by its provider id where it has one; None where there is none (any more)."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Route:
+    """A pod network and the address of the node behind which it lies, of the same family."""
+
+    destination: str  # CIDR
+    via: str
+
+
+class Routes(Protocol):
+    """Routes of the cloud's own router; those that somebody else has set are not listed and not touched."""
+
+    async def list(self) -> frozenset[Route]: ...
+
+    async def create(self, route: Route) -> None:
+        """Replaces a route of the same destination."""
+
+    async def delete(self, route: Route) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServicePort:
+    """A port of a load balancer and the node port that its traffic goes to."""
+
+    protocol: str  # TCP, UDP, SCTP
+    port: int
+    node_port: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Backend:
+    """A node that takes traffic: its InternalIPs."""
+
+    node: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadBalancer:
+    """A load balancer as a Service asks for it.
+
+    `held`: addresses that it has had by the Service's status, kept where possible. `requested`: spec.loadBalancerIP.
+    `health_check_port`: 0, or the port on which each node says over HTTP whether it has endpoints.
+    """
+
+    name: str
+    service: str  # namespace/name, for words to users
+    families: tuple[Family, ...]
+    ports: tuple[ServicePort, ...]
+    backends: tuple[Backend, ...]
+    held: tuple[str, ...] = ()
+    requested: str = ""
+    source_ranges: tuple[str, ...] = ()  # empty: from anywhere
+    affinity_s: int = 0  # a client stays with one node for so long; 0: it need not
+    health_check_port: int = 0
+
+
+class LoadBalancers(Protocol):
+    async def restore(self, wanted: Sequence[LoadBalancer]) -> None:
+        """At the start, all that there should be, oldest Service first: held addresses are theirs before any new one
+        is given out (the older one keeps an address that two hold), and what is left of others is removed."""
+
+    async def ensure(self, wanted: LoadBalancer) -> tuple[str, ...]:
+        """Make or change one; its addresses, in the order of `families`. Serves when this returns."""
+
+    async def delete(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A disk of the cloud. `attached_to`: the Node whose instance has it, or ""."""
+
+    name: str
+    size_bytes: int
+    attached_to: str = ""
+
+
+class Volumes(Protocol):
+    """Disks; a name is the cloud's for good, and every verb may be repeated."""
+
+    async def create(self, name: str, size_bytes: int) -> None: ...
+
+    async def delete(self, name: str) -> None: ...
+
+    async def attach(self, name: str, node: str) -> None: ...
+
+    async def detach(self, name: str, node: str) -> None: ...
+
+    async def attached(self, node: str) -> frozenset[str]: ...
+
+    async def resize(self, name: str, size_bytes: int) -> None: ...
+
+    async def list(self) -> tuple[Volume, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """What a cloud offers; a part that it lacks is None, and its controller does not run."""
+
+    name: str  # of the provider: local, libvirt
+    instances: Instances
+    routes: Routes | None = None
+    load_balancers: LoadBalancers | None = None
+    volumes: Volumes | None = None
+    background: tuple[Background, ...] = field(default=())
+
+
+class Background(Protocol):
+    """Work that a cloud does by itself while the controllers run, such as health checks."""
+
+    async def run(self) -> None: ...
