@@ -21,6 +21,7 @@ NODE_PACKAGES = (
     "conntrack",
     "containernetworking-plugins",
     "crun",
+    "e2fsprogs",  # the file systems of volumes that are disks
     "fuse-overlayfs",
     "iproute2",
     "iputils-ping",
