@@ -1,8 +1,8 @@
 """`./sampan test`: what must hold before a change lands, in the order in which it fails fastest.
 
 All checks run even if one fails, so that one run tells everything; the exit code is that of the first that failed.
-pytest's output comes last and its closing line is the run's. Without arguments every suite runs but for the tests marked
-`wide` (several guests, minutes each), which `all` and `--wide` add.
+pytest's output comes last and its closing line is the run's. Without arguments every suite runs, but for the tests
+marked `wide` (several guests, minutes each), which `all` and `--wide` add.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,33 +94,51 @@ def subjects(topology: Topology) -> list[Subject]:
 
 def ensure(folder: Path, topology: Topology, now: datetime | None = None) -> None:
     """Make what is missing in `folder`; private keys are readable by their owner alone."""
-    now = now or datetime.now(UTC)
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    ca_key, ca = _ensure_ca(folder, now)
-    if not (folder / "sa.key").exists():
+    existing = load(folder)
+    for name, content in generate(topology, existing, now or datetime.now(UTC)).items():
+        if existing.get(name) != content:
+            _write(folder / name, content, 0o600 if name.endswith(".key") else 0o644)
+
+
+def load(folder: Path) -> dict[str, bytes]:
+    """What `ensure` has made, by file name."""
+    return {file.name: file.read_bytes() for pattern in ("*.crt", "*.key", "*.pub") for file in folder.glob(pattern)}
+
+
+def generate(topology: Topology, existing: Mapping[str, bytes], now: datetime) -> dict[str, bytes]:
+    """Every file of the lab by name, those of `existing` that are still good unchanged. What no node has any more is
+    left out, the authority never: what it has signed stays valid."""
+    found: dict[str, bytes] = {}
+    ca_key, ca = _ca(existing, found, now)
+    if {"sa.key", "sa.pub"} <= existing.keys():
+        found |= {name: existing[name] for name in ("sa.key", "sa.pub")}
+    else:
         key = ec.generate_private_key(ec.SECP256R1())
-        _write_key(folder / "sa.key", key)
-        public = key.public_key().public_bytes(
+        found["sa.key"], found["sa.pub"] = _private(key), key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        _write(folder / "sa.pub", public, 0o644)
+        )  # fmt: skip
     for subject in subjects(topology):
-        certificate, key_file = folder / f"{subject.file}.crt", folder / f"{subject.file}.key"
-        if certificate.exists() and key_file.exists() and _is_good(certificate.read_bytes(), subject, ca, now):
+        certificate, key_file = f"{subject.file}.crt", f"{subject.file}.key"
+        pair = {name: existing[name] for name in (certificate, key_file) if name in existing}
+        if len(pair) == 2 and _is_good(pair[certificate], pair[key_file], subject, ca, now):
+            found |= pair
             continue
         key = ec.generate_private_key(ec.SECP256R1())
-        _write_key(key_file, key)
         signed = _sign(subject, key.public_key(), ca_key, ca, now)
-        _write(certificate, signed.public_bytes(serialization.Encoding.PEM), 0o644)
+        found[key_file], found[certificate] = _private(key), signed.public_bytes(serialization.Encoding.PEM)
+    return found
 
 
-def _ensure_ca(folder: Path, now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key_file, file = folder / "ca.key", folder / "ca.crt"
-    if key_file.exists() and file.exists():
-        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+def _ca(
+    existing: Mapping[str, bytes], found: dict[str, bytes], now: datetime
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    if {"ca.key", "ca.crt"} <= existing.keys():
+        found.update({name: existing[name] for name in ("ca.key", "ca.crt")})
+        key = serialization.load_pem_private_key(existing["ca.key"], None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return key, x509.load_pem_x509_certificate(file.read_bytes())
+        return key, x509.load_pem_x509_certificate(existing["ca.crt"])
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
     usage = x509.KeyUsage(
@@ -133,8 +152,7 @@ def _ensure_ca(folder: Path, now: datetime) -> tuple[ec.EllipticCurvePrivateKey,
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write_key(key_file, key)
-    _write(file, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    found["ca.key"], found["ca.crt"] = _private(key), certificate.public_bytes(serialization.Encoding.PEM)
     return key, certificate
 
 
@@ -175,8 +193,10 @@ def _alternatives(subject: Subject) -> list[x509.GeneralName]:
     return names + [x509.IPAddress(ipaddress.ip_address(address)) for address in subject.addresses]
 
 
-def _is_good(pem: bytes, subject: Subject, ca: x509.Certificate, now: datetime) -> bool:
+def _is_good(pem: bytes, key: bytes, subject: Subject, ca: x509.Certificate, now: datetime) -> bool:
     certificate = x509.load_pem_x509_certificate(pem)
+    if certificate.public_key() != serialization.load_pem_private_key(key, None).public_key():
+        return False  # whoever wrote them was stopped between the two
     if certificate.issuer != ca.subject or certificate.not_valid_after_utc < now + timedelta(days=RENEW_DAYS):
         return False
     if not subject.is_serving:
@@ -185,9 +205,10 @@ def _is_good(pem: bytes, subject: Subject, ca: x509.Certificate, now: datetime) 
     return set(_alternatives(subject)) <= set(present)
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write(path, pem, 0o600)
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
@@ -199,9 +220,12 @@ def _write(path: Path, data: bytes, mode: int) -> None:
     temporary.rename(path)
 
 
-def kubeconfig(folder: Path, server: str, subject_file: str, *, cluster: str, user: str) -> str:
-    """A kubeconfig with everything inside it, current context set."""
-    parts = {name: (folder / name).read_bytes() for name in ("ca.crt", f"{subject_file}.crt", f"{subject_file}.key")}
+def kubeconfig(
+    keys: Path | Mapping[str, bytes], server: str, subject_file: str, *, cluster: str, user: str
+) -> str:  # fmt: skip
+    """A kubeconfig with everything inside it, current context set. `keys`: the folder, or its files by name."""
+    names = ("ca.crt", f"{subject_file}.crt", f"{subject_file}.key")
+    parts = {name: (keys / name).read_bytes() if isinstance(keys, Path) else keys[name] for name in names}
     ca, certificate, key = (base64.b64encode(part).decode() for part in parts.values())
     data = {
         "apiVersion": "v1",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from infra import pki
 from infra.topology import Topology
@@ -55,6 +56,22 @@ def test_certificates_are_renewed_before_they_end(keys: Path) -> None:
     before = contents(keys)
     pki.ensure(keys, Topology(), NOW + timedelta(days=pki.VALID_DAYS - 1))
     assert contents(keys)["admin.crt"] != before["admin.crt"]
+
+
+def test_a_key_without_its_certificate_is_made_anew(keys: Path) -> None:
+    (keys / "admin.key").write_bytes((keys / "proxy.key").read_bytes())  # as where writing was stopped between the two
+    pki.ensure(keys, Topology(), NOW)
+    key = serialization.load_pem_private_key((keys / "admin.key").read_bytes(), None)
+    assert certificate(keys, "admin").public_key() == key.public_key()
+
+
+def test_keys_can_live_elsewhere_than_in_a_folder() -> None:
+    made = pki.generate(Topology(), {}, NOW)
+    assert pki.generate(Topology(), made, NOW) == made
+    fewer = pki.generate(Topology(workers=0), made, NOW)
+    assert fewer.items() <= made.items()
+    assert "kubelet-worker-1.key" not in fewer
+    assert "client-key-data" in pki.kubeconfig(made, "https://s:6443", "admin", cluster="c", user="u")
 
 
 def test_identities_are_in_the_subject(keys: Path) -> None:
