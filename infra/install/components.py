@@ -6,8 +6,8 @@ only by the account whose component uses it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from infra import pki
 from infra.install.connection import File
@@ -47,39 +47,51 @@ def processes(topology: Topology, node: Node) -> list[Process]:
     return [*found, Process("kubelet", "sampan", ("kubelet", "--config", f"{ETC}/kubelet.yaml"))]
 
 
-def files(topology: Topology, node: Node, keys: Path) -> list[File]:
-    return [*_worker_files(topology, node, keys), *(_server_files(topology, node, keys))]
+def key_names(node: Node) -> list[str]:
+    """The keys and certificates (names of infra/pki.py) that `files` asks for: a node is given no other."""
+    pairs = [f"kubelet-{node.name}", f"kubelet-client-{node.name}", "proxy"]
+    names = ["ca.crt"]
+    if node.role == CONTROL_PLANE:
+        pairs += ["apiserver", "apiserver-kubelet-client", "scheduler", "controller-manager"]
+        names += ["ca.key", "sa.key", "sa.pub"]
+    return [*names, *(f"{pair}{suffix}" for pair in pairs for suffix in (".crt", ".key"))]
 
 
-def _worker_files(topology: Topology, node: Node, keys: Path) -> list[File]:
+def files(
+    topology: Topology, node: Node, keys: Mapping[str, bytes], *, cgroup_parent: str = CGROUP_PARENT
+) -> list[File]:
+    """`keys`: PEM by file name. `cgroup_parent`: the group of the node below which Podman makes those of pods."""
+    found = _worker_files(topology, node, keys, cgroup_parent)
+    return [*found, *_server_files(topology, node, keys)] if node.role == CONTROL_PLANE else found
+
+
+def _worker_files(topology: Topology, node: Node, keys: Mapping[str, bytes], cgroup_parent: str) -> list[File]:
     user = node.user_id
-    found = [_config(component, topology, node) for component in (*NODE_COMPONENTS, "kubelet")]
+    found = [_config(component, topology, node, cgroup_parent) for component in (*NODE_COMPONENTS, "kubelet")]
     found += [
-        _file("pki/ca.crt", (keys / "ca.crt").read_bytes()),
-        _file("pki/kubelet.crt", (keys / f"kubelet-{node.name}.crt").read_bytes()),
-        _file("pki/kubelet.key", (keys / f"kubelet-{node.name}.key").read_bytes(), owner=user),
+        _file("pki/ca.crt", keys["ca.crt"]),
+        _file("pki/kubelet.crt", keys[f"kubelet-{node.name}.crt"]),
+        _file("pki/kubelet.key", keys[f"kubelet-{node.name}.key"], owner=user),
         _kubeconfig("kubelet", topology, keys, f"kubelet-client-{node.name}", owner=user),
         _kubeconfig("proxy", topology, keys, "proxy", owner=0),
     ]
     return found
 
 
-def _server_files(topology: Topology, node: Node, keys: Path) -> list[File]:
-    if node.role != CONTROL_PLANE:
-        return []
+def _server_files(topology: Topology, node: Node, keys: Mapping[str, bytes]) -> list[File]:
     found = [_config(component, topology, node) for component in SERVER_COMPONENTS]
     for name in ("apiserver", "apiserver-kubelet-client", "ca"):
         if name != "ca":
-            found.append(_file(f"pki/{name}.crt", (keys / f"{name}.crt").read_bytes()))
-        found.append(_file(f"pki/{name}.key", (keys / f"{name}.key").read_bytes(), owner=SERVER_USER_ID))
-    found.append(_file("pki/sa.key", (keys / "sa.key").read_bytes(), owner=SERVER_USER_ID))
-    found.append(_file("pki/sa.pub", (keys / "sa.pub").read_bytes()))
+            found.append(_file(f"pki/{name}.crt", keys[f"{name}.crt"]))
+        found.append(_file(f"pki/{name}.key", keys[f"{name}.key"], owner=SERVER_USER_ID))
+    found.append(_file("pki/sa.key", keys["sa.key"], owner=SERVER_USER_ID))
+    found.append(_file("pki/sa.pub", keys["sa.pub"]))
     for name in ("scheduler", "controller-manager"):
         found.append(_kubeconfig(name, topology, keys, name, owner=SERVER_USER_ID))
     return found
 
 
-def _config(component: str, topology: Topology, node: Node) -> File:
+def _config(component: str, topology: Topology, node: Node, cgroup_parent: str = "") -> File:
     is_control_plane = node.role == CONTROL_PLANE
     # As with kubeadm and kind: a control-plane node takes ordinary pods only where there is no worker.
     taints = [{"key": ROLE_LABEL, "effect": "NoSchedule"}] if is_control_plane and topology.workers else []
@@ -91,13 +103,13 @@ def _config(component: str, topology: Topology, node: Node) -> File:
         server=topology.server,
         dns_service=topology.networks.dns_service,
         kubernetes_service=topology.networks.kubernetes_service,
-        cgroup_parent=CGROUP_PARENT,
+        cgroup_parent=cgroup_parent,
         taints=taints,
     )
     return _file(f"{component}.yaml", text.encode())
 
 
-def _kubeconfig(name: str, topology: Topology, keys: Path, subject: str, owner: int) -> File:
+def _kubeconfig(name: str, topology: Topology, keys: Mapping[str, bytes], subject: str, owner: int) -> File:
     text = pki.kubeconfig(keys, topology.server, subject, cluster=f"sampan-{topology.name}", user=name)
     return _file(f"{name}.kubeconfig", text.encode(), owner=owner)
 

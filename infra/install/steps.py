@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.install import components, machine
@@ -29,7 +29,7 @@ def prepare_node(shell: Shell, topology: Topology, node: Node) -> tuple[str, ...
     return converge(connection, machine.files(topology, node, _resolv_conf()), machine.folders(node), node)
 
 
-def install_node(shell: Shell, topology: Topology, node: Node, keys: Path) -> tuple[str, ...]:
+def install_node(shell: Shell, topology: Topology, node: Node, keys: Mapping[str, bytes]) -> tuple[str, ...]:
     """A node with everything that its components read."""
     connection = NamespaceNode(shell)
     wanted = [*machine.files(topology, node, _resolv_conf()), *components.files(topology, node, keys)]

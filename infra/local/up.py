@@ -54,10 +54,11 @@ def up(wish: Topology, kubeconfig_file: Path, show: Steps) -> Up:
 
 def install(control: Control, topology: Topology, layout: Layout) -> None:
     """Files onto every node, then the components; those whose files changed are started again."""
+    keys = pki.load(layout.pki)
     shells = {node.name: control.shell(node.name) for node in topology.nodes}
 
     def one(node: Node) -> tuple[str, ...]:
-        return steps.install_node(shells[node.name], topology, node, layout.pki)
+        return steps.install_node(shells[node.name], topology, node, keys)
 
     with ThreadPoolExecutor(max_workers=len(topology.nodes) + 1) as pool:
         preloading = pool.submit(control.ask, "preload")

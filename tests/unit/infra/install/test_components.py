@@ -16,15 +16,15 @@ LAB = Topology(workers=2)
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("pki")
     pki.ensure(folder, LAB)
-    return folder
+    return pki.load(folder)
 
 
 @pytest.mark.parametrize("component", list(process.MODULES))
 @pytest.mark.parametrize("lab", [LAB, Topology(workers=0)], ids=["with-workers", "alone"])
-def test_its_settings_are_accepted(component: str, lab: Topology, keys: Path, tmp_path: Path) -> None:
+def test_its_settings_are_accepted(component: str, lab: Topology, keys: dict[str, bytes], tmp_path: Path) -> None:
     files = components.files(lab, lab.control_plane, keys)
     (file,) = [file for file in files if file.path == f"/etc/sampan/{component}.yaml"]
     place = tmp_path / "config.yaml"
@@ -32,14 +32,24 @@ def test_its_settings_are_accepted(component: str, lab: Topology, keys: Path, tm
     process.load(component, place)
 
 
-def test_private_keys_can_be_read_by_their_user_alone(keys: Path) -> None:
+def test_private_keys_can_be_read_by_their_user_alone(keys: dict[str, bytes]) -> None:
     for node in LAB.nodes:
         for file in components.files(LAB, node, keys):
             if file.path.endswith((".key", ".kubeconfig")):
                 assert file.mode == 0o600, file.path
 
 
-def test_a_worker_has_no_key_of_the_control_plane(keys: Path) -> None:
+@pytest.mark.parametrize("node", ["control-plane-1", "worker-1"])
+def test_a_node_is_given_only_keys_that_it_asks_for(node: str, keys: dict[str, bytes]) -> None:
+    given = {name: keys[name] for name in components.key_names(LAB.node(node))}
+    assert components.files(LAB, LAB.node(node), given) == components.files(LAB, LAB.node(node), keys)
+    for name in given:
+        lacking = {other: pem for other, pem in given.items() if other != name}
+        with pytest.raises(KeyError):
+            components.files(LAB, LAB.node(node), lacking)
+
+
+def test_a_worker_has_no_key_of_the_control_plane(keys: dict[str, bytes]) -> None:
     paths = {file.path for file in components.files(LAB, LAB.node("worker-1"), keys)}
     assert not {"/etc/sampan/pki/ca.key", "/etc/sampan/pki/sa.key", "/etc/sampan/pki/apiserver.key"} & paths
 
