@@ -21,6 +21,7 @@ from orchestrator.api.resources import REPLICATIONCONTROLLERS
 from orchestrator.client.client import Client
 from orchestrator.client.election import LeaderElector, Timing
 from orchestrator.client.informer import Informers
+from orchestrator.controllers.attachdetach import AttachDetachController
 from orchestrator.controllers.bootstraptoken import BootstrapTokenCleaner
 from orchestrator.controllers.certificates import CertificateController, Signer
 from orchestrator.controllers.clusterroleaggregation import ClusterRoleAggregationController
@@ -131,6 +132,7 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         PodGarbageCollector(context, config.terminated_pod_gc_threshold),
         VolumeBinder(context),
         VolumeProtection(context),
+        AttachDetachController(context),
         DisruptionController(context),
         ResourceQuotaController(context),
         BootstrapTokenCleaner(context),

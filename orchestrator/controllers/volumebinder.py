@@ -136,7 +136,7 @@ class VolumeBinder:
 
     async def _phase(self, name: str) -> None:
         volume = self._volumes.cache.get(name)
-        if volume is None or meta.is_deleting(volume):
+        if volume is None:
             return
         keys = list(by_claim_reference(volume))
         claim = await self._claim_now(keys[0]) if keys else None
