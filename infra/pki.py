@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from infra.topology import Topology
+from infra.topology import Node, Topology
 
 VALID_DAYS = 3650
 RENEW_DAYS = 30
@@ -50,23 +50,12 @@ class Subject:
 
 def subjects(topology: Topology) -> list[Subject]:
     """Every certificate of a lab. Pure."""
-    domain = topology.networks.cluster_domain
-    control = topology.control_plane
-    services = topology.networks.kubernetes_service
-    service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{domain}")
-    wanted = [
-        Subject(
-            file="apiserver",
-            common_name="kube-apiserver",
-            names=("localhost", control.name, *service),
-            addresses=(
-                "127.0.0.1",
-                "::1",
-                control.address_v4,
-                control.address_v6,
-                *services,
-            ),
-        ),
+    return [*lab_subjects(topology), *(one for node in topology.nodes for one in node_subjects(topology, node))]
+
+
+def lab_subjects(topology: Topology) -> list[Subject]:
+    """Those that belong to no node: they stay when nodes come and go."""
+    return [
         Subject(
             file="apiserver-kubelet-client",
             common_name="kube-apiserver-kubelet-client",
@@ -77,16 +66,30 @@ def subjects(topology: Topology) -> list[Subject]:
         Subject(file="controller-manager", common_name="system:kube-controller-manager"),
         Subject(file="proxy", common_name="system:kube-proxy"),
     ]
-    for node in topology.nodes:
-        user = f"system:node:{node.name}"
-        wanted.append(Subject(file=f"kubelet-client-{node.name}", common_name=user, organizations=("system:nodes",)))
+
+
+def node_subjects(topology: Topology, node: Node) -> list[Subject]:
+    user = f"system:node:{node.name}"
+    addresses = (node.address_v4, node.address_v6)
+    wanted = [
+        Subject(file=f"kubelet-client-{node.name}", common_name=user, organizations=("system:nodes",)),
+        Subject(
+            file=f"kubelet-{node.name}",
+            common_name=user,
+            organizations=("system:nodes",),
+            names=(node.name,),
+            addresses=addresses,
+        ),
+    ]
+    if node == topology.control_plane:
+        domain = topology.networks.cluster_domain
+        service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{domain}")
         wanted.append(
             Subject(
-                file=f"kubelet-{node.name}",
-                common_name=user,
-                organizations=("system:nodes",),
-                names=(node.name,),
-                addresses=(node.address_v4, node.address_v6),
+                file="apiserver",
+                common_name="kube-apiserver",
+                names=("localhost", node.name, *service),
+                addresses=("127.0.0.1", "::1", *addresses, *topology.networks.kubernetes_service),
             )
         )
     return wanted
@@ -110,16 +113,31 @@ def load(folder: Path) -> dict[str, bytes]:
 def generate(topology: Topology, existing: Mapping[str, bytes], now: datetime) -> dict[str, bytes]:
     """Every file of the lab by name, those of `existing` that are still good unchanged. What no node has any more is
     left out, the authority never: what it has signed stays valid."""
+    own = authority(existing, now)
+    return own | issue(subjects(topology), own, existing, now)
+
+
+def authority(existing: Mapping[str, bytes], now: datetime) -> dict[str, bytes]:
+    """What a lab has but once and never changes: ca.crt, ca.key, sa.key, sa.pub."""
     found: dict[str, bytes] = {}
-    ca_key, ca = _ca(existing, found, now)
-    if {"sa.key", "sa.pub"} <= existing.keys():
-        found |= {name: existing[name] for name in ("sa.key", "sa.pub")}
-    else:
-        key = ec.generate_private_key(ec.SECP256R1())
-        found["sa.key"], found["sa.pub"] = _private(key), key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )  # fmt: skip
-    for subject in subjects(topology):
+    new: dict[tuple[str, str], Callable[[], dict[str, bytes]]] = {
+        ("ca.crt", "ca.key"): lambda: _new_ca(now),
+        ("sa.key", "sa.pub"): _new_token_key,
+    }
+    for names, make in new.items():
+        found |= {name: existing[name] for name in names} if set(names) <= existing.keys() else make()
+    return found
+
+
+def issue(
+    wanted: Sequence[Subject], ca_files: Mapping[str, bytes], existing: Mapping[str, bytes], now: datetime
+) -> dict[str, bytes]:
+    """NAME.crt and NAME.key of each subject, those of `existing` where they are still good."""
+    ca = x509.load_pem_x509_certificate(ca_files["ca.crt"])
+    ca_key = serialization.load_pem_private_key(ca_files["ca.key"], None)
+    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    found: dict[str, bytes] = {}
+    for subject in wanted:
         certificate, key_file = f"{subject.file}.crt", f"{subject.file}.key"
         pair = {name: existing[name] for name in (certificate, key_file) if name in existing}
         if len(pair) == 2 and _is_good(pair[certificate], pair[key_file], subject, ca, now):
@@ -131,14 +149,13 @@ def generate(topology: Topology, existing: Mapping[str, bytes], now: datetime) -
     return found
 
 
-def _ca(
-    existing: Mapping[str, bytes], found: dict[str, bytes], now: datetime
-) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    if {"ca.key", "ca.crt"} <= existing.keys():
-        found.update({name: existing[name] for name in ("ca.key", "ca.crt")})
-        key = serialization.load_pem_private_key(existing["ca.key"], None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return key, x509.load_pem_x509_certificate(existing["ca.crt"])
+def _new_token_key() -> dict[str, bytes]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return {"sa.key": _private(key), "sa.pub": public}
+
+
+def _new_ca(now: datetime) -> dict[str, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
     usage = x509.KeyUsage(
@@ -152,8 +169,7 @@ def _ca(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    found["ca.key"], found["ca.crt"] = _private(key), certificate.public_bytes(serialization.Encoding.PEM)
-    return key, certificate
+    return {"ca.key": _private(key), "ca.crt": certificate.public_bytes(serialization.Encoding.PEM)}
 
 
 def _builder(
