@@ -1,0 +1,42 @@
+"""Everything of the tools that needs no hypervisor: CLI, launchers, Python packages, Pulumi's folders."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.images import cache
+from infra.images.tree import Progress
+from infra.toolchain import environment, launchers, pulumi_cli, python_packages
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Tools:
+    pulumi: Path
+    version: str  # as 3.274.1
+    origin: str  # words for the user
+    bin: Path
+    folder: Path  # Pulumi's state, home and passphrase
+
+    def environment(self, libvirt_uri: str, user: Mapping[str, str]) -> dict[str, str]:
+        return environment.variables(self.bin, Path(sys.executable), CHECKOUT, libvirt_uri, self.folder, user)
+
+
+def ensure(say: Progress, folder: Path = environment.FOLDER, user: Mapping[str, str] | None = None) -> Tools:
+    """Bring what is missing. Raises ToolchainError."""
+    user = os.environ if user is None else user
+    python_packages.ensure(say)
+    cli = pulumi_cli.find(say, user)
+    if cli.pulumi.is_relative_to(cache.folder()):
+        bin_folder = cli.pulumi.parent
+    else:
+        bin_folder = cache.folder() / "pulumi-companions/bin"
+    launchers.install(cli.pulumi, bin_folder)
+    environment.prepare(folder)
+    launchers.install_plugin(environment.pulumi_home(folder))
+    return Tools(bin_folder / "pulumi", cli.version, cli.origin, bin_folder, folder)
