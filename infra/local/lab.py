@@ -19,13 +19,15 @@ from infra.local import cleanup
 from infra.local.control import Control, NotRunning
 from infra.local.launch import launch
 from infra.local.layout import LABS, Layout, bridge
-from infra.topology import LAB_INDEX_MAX, Topology
+from infra.topology import LAB_INDEX_MAX, LOCAL, Topology
 
 BOOT_TIMEOUT_S = 30.0
 
 
 def labs() -> list[Layout]:
-    return [Layout(file.parent.name) for file in sorted(LABS.glob("*/lab.json"))]
+    """Those whose nodes are namespaces: other backends have their labs in the same folder."""
+    layouts = (Layout(file.parent.name) for file in sorted(LABS.glob("*/lab.json")))
+    return [layout for layout in layouts if (topology := load(layout)) and topology.backend == LOCAL]
 
 
 def load(layout: Layout) -> Topology | None:
@@ -67,6 +69,10 @@ def nodes_up(wish: Topology, say: Progress) -> tuple[Topology, Control]:
     control = Control(layout)
     with exclusive():
         known = load(layout)
+        if known and known.backend != LOCAL:
+            raise RuntimeError(
+                f"name: {wish.name!r}: is that of a lab of another kind ({known.backend}) here: choose another"
+            )
         topology = replace(wish, index=known.index if known else free_index())
         lab = {"topology": topology.to_data(), "tree": str(tree), "code": str(code)}
         before = json.loads(layout.lab_file.read_text()) if known else {}

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from infra.libvirt import registry
+from infra.libvirt.registry import Claimed, Lab
+from infra.local import lab as local_lab
+from infra.topology import LAB_INDEX_MAX, LIBVIRT, Topology
+
+
+@pytest.fixture(autouse=True)
+def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for module in ("infra.libvirt.registry", "infra.local.layout", "infra.local.lab"):
+        monkeypatch.setattr(f"{module}.LABS", tmp_path / "labs")
+    return tmp_path / "labs"
+
+
+def wish(name: str, index: int, stack: str = "dev") -> Lab:
+    return Lab(topology=Topology(name=name, index=index, backend=LIBVIRT), project="p", stack=stack, folder="/p")
+
+
+def test_a_claim_is_read_back_and_released() -> None:
+    registry.claim(wish("a", 3))
+    assert registry.read("a") == wish("a", 3)
+    assert registry.backend("a") == LIBVIRT
+    registry.release("a", "p", "dev")
+    assert registry.read("a") is None
+    assert registry.labs() == []
+
+
+def test_a_claim_may_be_repeated_and_changed_by_its_stack() -> None:
+    registry.claim(wish("a", 0))
+    more = replace(wish("a", 0), topology=Topology(name="a", backend=LIBVIRT, workers=5))
+    registry.claim(more)
+    assert registry.read("a") == more
+
+
+def test_labs_get_the_lowest_free_place_and_keep_it() -> None:
+    registry.claim(wish("a", 0))
+    registry.claim(wish("b", 1))
+    assert registry.place("b") == 1
+    assert registry.place("c") == 2
+    assert registry.place("c", taken={2, 3}) == 4
+
+
+def test_no_place_is_left() -> None:
+    with pytest.raises(Claimed, match="by other networks of libvirt"):
+        registry.place("a", taken=range(LAB_INDEX_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    ("late", "says"),
+    [
+        pytest.param(wish("a", 0, stack="other"), "name: 'a': is that of stack dev of project p", id="name"),
+        pytest.param(wish("b", 0), "index: 0: lab a has taken that place", id="place"),
+    ],
+)
+def test_what_is_taken_is_refused_and_left_alone(late: Lab, says: str) -> None:
+    registry.claim(wish("a", 0))
+    with pytest.raises(Claimed, match=f"^{says}"):
+        registry.claim(late)
+    assert registry.read("a") == wish("a", 0)
+
+
+def test_another_stack_releases_nothing() -> None:
+    registry.claim(wish("a", 0))
+    registry.release("a", "p", "other")
+    assert registry.read("a") == wish("a", 0)
+
+
+def test_labs_of_other_backends_are_seen_but_not_counted(labs: Path) -> None:
+    (labs / "near").mkdir(parents=True)
+    (labs / "near/lab.json").write_text('{"topology": {"name": "near"}, "tree": "/t", "code": "/c"}')
+    registry.claim(wish("far", 0))
+    assert [layout.name for layout in local_lab.labs()] == ["near"]
+    assert [lab.name for lab in registry.labs()] == ["far"]
+    assert registry.backend("near") == "local"
+    with pytest.raises(Claimed, match="name: 'near': is that of a local lab"):
+        registry.claim(wish("near", 1))
