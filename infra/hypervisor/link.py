@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
+from infra import forwarding
 from infra.hypervisor.errors import HypervisorError
 
 NETNS = Path("/run/netns")
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-HOLDERS = Path("/run/sampan/forwarding")  # one file for each cable that needs the host to forward
 INNER = "uplink"  # the namespace's end
 MTU = 1500
 
@@ -114,7 +114,7 @@ def up(link: Link) -> None:
             raise
         _run(["nsenter", f"--net={NETNS / link.netns}", "sh", "-c", _FORWARD_INSIDE])
     if has_default_route(Path("/proc/net/route").read_text()):
-        _forward(link)
+        forwarding.hold(link.table)
         _run(["nft", "-f", "-"], way_out(link))
 
 
@@ -128,9 +128,9 @@ def down(link: Link) -> None:
     """Cable, table and namespace; what is not there is no error. Bridges in the namespace go with it."""
     if Path("/sys/class/net", link.outer).exists():
         _run(["ip", "link", "delete", link.outer])
-    if (HOLDERS / link.outer).exists():
+    if shutil.which("nft"):  # without it there was no table
         _run(["nft", "-f", "-"], f"table inet {link.table}\ndelete table inet {link.table}\n")
-    _forward_no_more(link)
+    forwarding.release(link.table)
     if (NETNS / link.netns).exists():
         _run(["ip", "netns", "delete", link.netns])
 
@@ -145,29 +145,6 @@ def free_number(taken_links: frozenset[str]) -> int:
 
 def has_default_route(routes: str) -> bool:
     return any(fields[1] == "00000000" for fields in map(str.split, routes.splitlines()[1:]))
-
-
-def _forward(link: Link) -> None:
-    """The host must forward IPv4. What it was set to is kept for when the last cable that needs it goes.
-
-    IPv6 is left as it is: turning its forwarding on would stop the host from learning its own routes.
-    """
-    HOLDERS.mkdir(parents=True, exist_ok=True)
-    if not any(HOLDERS.iterdir()):
-        before = FORWARDING.read_text().strip()
-        (HOLDERS.parent / "ip_forward").write_text(before)
-    (HOLDERS / link.outer).touch()
-    FORWARDING.write_text("1\n")
-
-
-def _forward_no_more(link: Link) -> None:
-    if not (HOLDERS / link.outer).exists():
-        return
-    (HOLDERS / link.outer).unlink()
-    before = HOLDERS.parent / "ip_forward"
-    if not any(HOLDERS.iterdir()) and before.exists():
-        FORWARDING.write_text(before.read_text())
-        before.unlink()
 
 
 def _run(command: list[str], stdin: str = "") -> None:

@@ -54,6 +54,5 @@ def remove(layout: Layout, topology: Topology | None, tool: tuple[str, ...]) -> 
     if layout.folder.exists():
         shutil.rmtree(layout.folder)
     if not any(LABS.glob("*/lab.json")):
-        network.restore_forwarding()
         with contextlib.suppress(OSError):  # another lab begins just now
             LABS.rmdir()

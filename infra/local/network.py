@@ -9,12 +9,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from infra.local.layout import LABS, bridge, host_link, inside, table
+from infra import forwarding
+from infra.local.layout import HOST, bridge, host_link, table
 from infra.topology import Node, Topology
 
 LINK_MTU = 1500
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-FORWARDING_BEFORE = LABS / "ip_forward"
 
 
 def bridge_commands(topology: Topology) -> str:
@@ -85,19 +84,8 @@ def ensure(topology: Topology) -> None:
     if not Path("/sys/class/net", bridge(topology)).exists():
         ip_batch(bridge_commands(topology))
     if has_default_route():
-        forward()
+        forwarding.hold(table(topology), root=HOST)
         _feed(["nft", "-f", "-"], way_out(topology))
-
-
-def forward() -> None:
-    """The host must forward IPv4 for its labs. What it was set to is kept for when the last lab goes.
-
-    IPv6 is left as it is: turning its forwarding on would stop the host from learning its own routes.
-    """
-    setting, kept = inside(FORWARDING), inside(FORWARDING_BEFORE)
-    if setting.read_text().strip() == "0":
-        kept.write_text("0\n")
-        setting.write_text("1\n")
 
 
 def plug(topology: Topology, node: Node, pid: int) -> None:
@@ -113,13 +101,6 @@ def has_default_route() -> bool:
     return any(fields[1] == "00000000" for fields in map(str.split, routes))
 
 
-def restore_forwarding() -> None:
-    """On the host, when its last lab has gone."""
-    if FORWARDING_BEFORE.exists():
-        FORWARDING.write_text(FORWARDING_BEFORE.read_text())
-        FORWARDING_BEFORE.unlink()
-
-
 def remove(topology: Topology, *, tool: tuple[str, ...]) -> None:
     """`tool` is the prefix that reaches the image's programs from the host (chroot TREE)."""
     for link in (*(host_link(topology, node) for node in topology.nodes), bridge(topology)):
@@ -130,6 +111,7 @@ def remove(topology: Topology, *, tool: tuple[str, ...]) -> None:
         [*tool, "nft", "-f", "-"], input=f"table inet {name}\ndelete table inet {name}\n", text=True, check=False,
         capture_output=True,
     )  # fmt: skip
+    forwarding.release(name)
 
 
 def _feed(command: list[str], text: str) -> None:
