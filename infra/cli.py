@@ -23,6 +23,7 @@ from infra.local.up import up as bring_up
 from infra.progress import Steps
 from infra.progress import console as progress
 from infra.status import status as observe
+from infra.toolchain import command as toolchain
 from infra.topology import Topology, TopologyError
 
 DEFAULT_NAME = "lab"
@@ -34,6 +35,7 @@ fault = typer.Typer(no_args_is_help=True, help="Break something on purpose, and 
 app.add_typer(fault, name="fault")
 image = typer.Typer(no_args_is_help=True, help="Container images of the nodes.")
 app.add_typer(image, name="image")
+app.add_typer(toolchain.app, name="toolchain")
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 Name = Annotated[str, typer.Option("--name", help="Which lab.")]

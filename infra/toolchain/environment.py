@@ -14,7 +14,7 @@ from pathlib import Path
 
 FOLDER = Path("/var/lib/sampan-libvirt")
 # Their values were made by us in a shell that `sampan toolchain --shell` set up; in another one they are the user's.
-USERS = ("PULUMI_HOME", "PULUMI_BACKEND_URL", "PULUMI_SKIP_UPDATE_CHECK", "LIBVIRT_DEFAULT_URI")
+USERS = ("PULUMI_HOME", "PULUMI_BACKEND_URL", "PULUMI_SKIP_UPDATE_CHECK")
 
 
 def variables(

@@ -26,6 +26,8 @@ import pulumi.runtime
 from pulumi.runtime import Settings
 
 FAILED_AND_SAID = 32
+# The SDK's words for a call that came when the engine had given up, for a reason that it has told already.
+ENGINE_GONE = "Resource monitor has terminated"
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,13 @@ def run(request: Request) -> int:
     try:
         loop.run_until_complete(pulumi.runtime.run_in_stack(lambda: _as_main(program)))
     except pulumi.RunError as error:
+        if str(error).startswith(ENGINE_GONE):
+            return FAILED_AND_SAID
         return _fail(str(error))
-    except grpc.RpcError as error:  # the engine has gone, or refused; there may be nobody to tell
-        return _fail(f"{error.code().name}: {error.details()}" if hasattr(error, "code") else str(error))
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAVAILABLE:
+            return FAILED_AND_SAID
+        return _fail(f"{error.code().name}: {error.details()}")
     except Exception as error:
         return _fail("".join(traceback.format_exception(_from_program_on(error, Path(sys.path[0])))))
     finally:
