@@ -19,6 +19,7 @@ from orchestrator.client.client import Client
 from orchestrator.client.informer import Informer, Informers
 from orchestrator.porter import cgroups, network, pods, routes
 from orchestrator.porter.cgroups import Cgroups, Group
+from orchestrator.porter.disks import Disks
 from orchestrator.porter.mounts import Mounts
 from orchestrator.porter.network import Detach, Network, Places
 from orchestrator.porter.ownership import Ownership
@@ -91,6 +92,7 @@ def verbs(config: Config, known: Pods, pod_network: Network, ids: IdMap) -> dict
     return {
         **pod_network.verbs(),
         **Mounts(pods_dir, known, ids).verbs(),
+        **Disks(pods_dir, known, ids).verbs(),
         **Ownership(pods_dir, known, ids).verbs(),
         **Paths(pods_dir, known, ids, release).verbs(),
         **groups.verbs(),

@@ -60,10 +60,11 @@ class Unmount(PodArguments, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """A line of mountinfo: where, and of what type."""
+    """A line of mountinfo: where, of what type, and of which device (`major:minor`)."""
 
     path: str
     kind: str
+    device: str = ""
 
 
 class Mounts:
@@ -180,8 +181,9 @@ def parse_mountinfo(text: str) -> list[MountPoint]:
     found = []
     for line in text.splitlines():
         fields, _, rest = line.partition(" - ")
-        path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields.split()[4])
-        found.append(MountPoint(path, rest.split()[0]))
+        parts = fields.split()
+        path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), parts[4])
+        found.append(MountPoint(path, rest.split()[0], parts[2]))
     return found
 
 
