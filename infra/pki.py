@@ -64,6 +64,7 @@ def lab_subjects(topology: Topology) -> list[Subject]:
         Subject(file="admin", common_name="kubernetes-admin", organizations=("system:masters", ADMIN_GROUP)),
         Subject(file="scheduler", common_name="system:kube-scheduler"),
         Subject(file="controller-manager", common_name="system:kube-controller-manager"),
+        Subject(file="cloud-controller-manager", common_name="system:cloud-controller-manager"),
         Subject(file="proxy", common_name="system:kube-proxy"),
     ]
 

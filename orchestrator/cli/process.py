@@ -28,6 +28,7 @@ MODULES = {
     "api-server": "orchestrator.apiserver.main",
     "scheduler": "orchestrator.scheduler.main",
     "controller-manager": "orchestrator.controllers.main",
+    "cloud-controller": "orchestrator.cloud.main",
     "kubelet": "orchestrator.kubelet.main",
     "porter": "orchestrator.porter.main",
     "proxy": "orchestrator.proxy.main",

@@ -145,6 +145,15 @@ CLUSTER_ROLES: dict[str, Rules] = {
         rule("list watch", "*", "*"),
         rule("create", "", "serviceaccounts/token"),
     ],
+    # As the documentation of cloud controller managers has it (Cloud Controller Manager, Authorization).
+    "system:cloud-controller-manager": [
+        EVENTS,
+        rule("create get list patch update watch", "coordination.k8s.io", "leases"),
+        rule(f"delete {READ} patch update", "", "nodes"),
+        rule("patch update", "", "nodes/status"),
+        rule(f"{READ} patch update", "", "services"),
+        rule("patch update", "", "services/status"),
+    ],
     "system:kube-scheduler": [
         EVENTS,
         rule("create", "coordination.k8s.io", "leases"),
@@ -221,6 +230,10 @@ CLUSTER_BINDINGS: dict[str, tuple[str, ...]] = {
     "system:node": (),  # the Node authorizer stands in its place
     "system:node-proxier": ("user:system:kube-proxy",),
     "system:kube-controller-manager": ("user:system:kube-controller-manager",),
+    "system:cloud-controller-manager": (
+        "user:system:cloud-controller-manager",
+        "account:kube-system/cloud-controller-manager",
+    ),
     "system:kube-scheduler": ("user:system:kube-scheduler",),
     "system:volume-scheduler": ("user:system:kube-scheduler",),
     "system:kube-dns": ("account:kube-system/kube-dns",),
