@@ -140,6 +140,7 @@ class Libvirtd:
             processes.end(processes.in_netns(cable.NETNS / self.netns), timeout_s=STOP_TIMEOUT_S)
             if link := cable.load(self.folder / "link.json"):
                 cable.down(link)
+            cable.remove_netns(self.netns)
             shutil.rmtree(self.folder)
 
     def restart(self) -> None:

@@ -103,9 +103,10 @@ def way_out(link: Link) -> str:
 
 def up(link: Link) -> None:
     """The namespace, and the cable where it is not there yet. Errors: HypervisorError with ip's own words."""
-    if not (NETNS / link.netns).exists():
-        _run(["ip", "netns", "add", link.netns])
     if not Path("/sys/class/net", link.outer).exists():
+        _check_routes(link)
+        if not (NETNS / link.netns).exists():
+            _run(["ip", "netns", "add", link.netns])
         try:
             _run(["ip", "-batch", "-"], outer_commands(link))
             _run(["ip", "-netns", link.netns, "-batch", "-"], inner_commands(link))
@@ -116,6 +117,17 @@ def up(link: Link) -> None:
     if has_default_route(Path("/proc/net/route").read_text()):
         forwarding.hold(link.table)
         _run(["nft", "-f", "-"], way_out(link))
+
+
+def _check_routes(link: Link) -> None:
+    for network in link.networks:
+        family = "-4" if ip_network(network).version == 4 else "-6"
+        shown = _run(["ip", family, "route", "show", "exact", network])
+        if shown.strip():
+            raise HypervisorError(
+                f"{network} is to be routed to the guests' networks, and is already: {shown.strip()}",
+                "Another hypervisor or VPN has it: take that one down, or choose other networks.",
+            )
 
 
 _FORWARD_INSIDE = """\
@@ -131,8 +143,12 @@ def down(link: Link) -> None:
     if shutil.which("nft"):  # without it there was no table
         _run(["nft", "-f", "-"], f"table inet {link.table}\ndelete table inet {link.table}\n")
     forwarding.release(link.table)
-    if (NETNS / link.netns).exists():
-        _run(["ip", "netns", "delete", link.netns])
+    remove_netns(link.netns)
+
+
+def remove_netns(name: str) -> None:
+    if (NETNS / name).exists():
+        _run(["ip", "netns", "delete", name])
 
 
 def free_number(taken_links: frozenset[str]) -> int:
@@ -147,7 +163,7 @@ def has_default_route(routes: str) -> bool:
     return any(fields[1] == "00000000" for fields in map(str.split, routes.splitlines()[1:]))
 
 
-def _run(command: list[str], stdin: str = "") -> None:
+def _run(command: list[str], stdin: str = "") -> str:
     try:
         done = subprocess.run(command, input=stdin, text=True, capture_output=True, check=False)
     except FileNotFoundError as error:
@@ -158,6 +174,7 @@ def _run(command: list[str], stdin: str = "") -> None:
             f"{' '.join(command)}: {done.stderr.strip()}{given}",
             "The host's network did not take it: is the address range in use, or the kernel without veth or nf_tables?",
         )
+    return done.stdout
 
 
 def load(file: Path) -> Link | None:
