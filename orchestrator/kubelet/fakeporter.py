@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from orchestrator.kubelet.dirs import Dirs
-from orchestrator.kubelet.porter import CgroupStat, HostPort, NodeInfo, PodKey
+from orchestrator.kubelet.porter import CgroupStat, DiskMount, HostPort, NodeInfo, PodKey, PorterFailure
 from orchestrator.kubelet.runtime.interface import Limits
 
 
@@ -19,6 +19,8 @@ class FakePorter:
         self.mounts: dict[tuple[str, str], tuple[str, int]] = {}  # (pod uid, volume): kind and size
         self.owned: list[tuple[Path, int | None, int | None, int | None]] = []
         self.purged: list[str] = []
+        self.disk_users: dict[str, set[str]] = {}  # handle: pod uids
+        self.grown: dict[str, int] = {}  # handle: size
 
     async def node_info(self) -> NodeInfo:
         return NodeInfo(2, ("cpu", "memory", "pids"), is_network_ready=True)
@@ -43,13 +45,47 @@ class FakePorter:
         self.mounts.pop((pod.uid, name), None)
 
     async def own(
-        self, pod: PodKey, path: Path, *, user_id: int | None, group_id: int | None, mode: int | None, recursive: bool
+        self,
+        pod: PodKey,
+        path: Path,
+        *,
+        user_id: int | None,
+        group_id: int | None,
+        mode: int | None,
+        recursive: bool,
+        is_lazy: bool = False,
     ) -> None:
         self.owned.append((path, user_id, group_id, mode))
 
     async def ensure_path(self, pod: PodKey, path: str, kind: str) -> None: ...
 
+    async def mount_disk(self, pod: PodKey, name: str, disk: DiskMount) -> str:
+        self.disk_users.setdefault(disk.handle, set()).add(pod.uid)
+        folder = self._dirs.pod(pod.uid, pod.namespace, pod.name).volume("csi", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
+
+    async def show_disk(self, pod: PodKey, name: str, handle: str, user_id: int, group_id: int) -> str:
+        self.disk_users.setdefault(handle, set()).add(pod.uid)
+        return f"/dev/{handle}"
+
+    async def unmount_disks(self, pod: PodKey) -> None:
+        for users in self.disk_users.values():
+            users.discard(pod.uid)
+
+    async def release_disk(self, handle: str) -> None:
+        if self.disk_users.get(handle):
+            raise PorterFailure(f"disk {handle} is in use")
+        self.disk_users.pop(handle, None)
+
+    async def grow_disk(self, handle: str, size_bytes: int) -> None:
+        self.grown[handle] = size_bytes
+
+    async def disks(self) -> dict[str, list[str]]:
+        return {handle: sorted(users) for handle, users in self.disk_users.items()}
+
     async def purge(self, pod: PodKey) -> None:
+        await self.unmount_disks(pod)
         self.purged.append(pod.uid)
         shutil.rmtree(self._dirs.pods / pod.uid, ignore_errors=True)
 

@@ -17,6 +17,7 @@ from orchestrator.client.informer import Informers
 from orchestrator.kubelet import etcfiles
 from orchestrator.kubelet.config import Config
 from orchestrator.kubelet.dirs import Dirs
+from orchestrator.kubelet.disks import Disks
 from orchestrator.kubelet.downwardapi import NodeFacts
 from orchestrator.kubelet.handlers import Handlers
 from orchestrator.kubelet.images import Images
@@ -84,6 +85,7 @@ class Kubelet:
         self.statuses = StatusWriter(client)
         self._log_rotation = LogRotation(Path(config.log_dir), runtime, clock)
         self._garbage = GarbageCollector(config, runtime, clock)
+        self.disks = Disks(client, recorder, porter, self.reporter.report_in_use, self.pods.all)
         objects = Objects(client, informers, self.pods.object_changed)
         self._services = informers.informer(SERVICES)
         self._handlers = Handlers(runtime)
@@ -96,6 +98,7 @@ class Kubelet:
             recorder=recorder,
             runtime=runtime,
             porter=porter,
+            disks=self.disks,
             images=Images(runtime, objects, clock),
             objects=objects,
             tokens=Tokens(client, clock),
@@ -114,12 +117,15 @@ class Kubelet:
         """Until cancelled: first what runs already is taken over, then the API is followed."""
         try:
             async with asyncio.TaskGroup() as tasks:
+                await self.disks.recover()
+                self.reporter.volumes_in_use = self.disks.in_use
                 await self.pods.begin(self.surroundings)
                 tasks.create_task(self.statuses.run())
                 tasks.create_task(self.pods.follow_runtime())
                 tasks.create_task(self.pods.follow_manifests())
                 tasks.create_task(self._garbage.run())
                 tasks.create_task(self._log_rotation.run())
+                tasks.create_task(self.disks.run())
                 tasks.create_task(emptydirlimits.run(self.pods.all, self.surroundings.dirs, self.pods.evict))
                 await self._follow_api(tasks)
         finally:
@@ -130,6 +136,7 @@ class Kubelet:
         mine = self._config.node_name
         node = self._informers.informer(NODES, field_selector=f"metadata.name={mine}")
         node.add_handler(self.reporter.on_node)
+        node.add_handler(lambda old, new: self.disks.node_changed(new))
         pods = self._informers.informer(PODS, field_selector=f"spec.nodeName={mine}")
         tasks.create_task(self.reporter.run())
         # A pod's environment has the services of its namespace, and its admission asks for the node.

@@ -1,7 +1,8 @@
 """What is done for a pod after its containers: its sandbox, its network, its files, its object in the API.
 
 Every step may find its work done already. The order matters: the network is released while its namespace may still be
-there, files go when nothing uses them, and the API object goes last, for with it goes the right to do the rest.
+there, disks and files go when nothing uses them, and the API object goes last, for with it goes the right to do the
+rest.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ class PodEnding:
         self._around, self._pod, self._key, self._dirs = around, pod, key, dirs
 
     async def release_sandboxes(self, state: PodState) -> None:
-        """Ends what holds the pod's namespaces and gives its addresses back; ended containers stay for their logs."""
+        """Ends what holds the pod's namespaces, gives its addresses back, and its disks, which others may wait for;
+        ended containers stay for their logs."""
         ready = [sandbox for sandbox in state.sandboxes if sandbox.is_ready]
         if ready:
             await self._detach()
         for sandbox in ready:
             await self._around.runtime.stop_sandbox(sandbox.id)
+        await self._around.disks.release(self._key)
 
     async def _detach(self) -> None:
         if not podspec.is_host_network(self._pod):
@@ -48,6 +51,7 @@ class PodEnding:
             await around.runtime.remove_sandbox(sandbox.id)
         if not is_gone:
             await around.statuses.settled(self._key.uid)
+        await around.disks.release(self._key)
         await around.porter.purge(self._key)
         await asyncio.to_thread(shutil.rmtree, self._dirs.root, ignore_errors=True)
         await asyncio.to_thread(shutil.rmtree, self._dirs.logs, ignore_errors=True)

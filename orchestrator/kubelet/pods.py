@@ -185,6 +185,7 @@ class Pods:
                 del self._adopted[uid]
             except (RuntimeFailure, PorterFailure) as error:
                 log.warning("orphaned pod not removed", extra={"uid": uid, "error": str(error)})
+        await self.around.disks.release_unknown(self._workers.keys() | self._adopted.keys())
 
     async def _remove_orphaned_folders(self) -> None:
         """Volumes and logs of pods that neither the API nor the runtime knows."""

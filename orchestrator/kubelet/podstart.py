@@ -194,6 +194,8 @@ class PodStart:
         around = self._around
         return Place(
             pod=pod,
+            client=around.client,
+            disks=around.disks,
             dirs=self._dirs,
             porter=around.porter,
             objects=around.objects,

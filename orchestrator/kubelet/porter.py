@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from orchestrator.kubelet.runtime.interface import Limits
 
 ANSWER_MAX_BYTES = 2**20
 TIMEOUT_S = 60.0
+DISK_TIMEOUT_S = 360.0  # a large disk may have to be formatted or repaired
 
 
 class PorterFailure(Exception):
@@ -59,6 +60,16 @@ class CgroupStat:
     pids: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskMount:
+    """A disk by its handle, and how its file system is to be mounted (and made, on a blank one)."""
+
+    handle: str
+    fs_type: str
+    options: tuple[str, ...] = ()
+    read_only: bool = False
+
+
 class Porter(Protocol):
     async def node_info(self) -> NodeInfo: ...
 
@@ -77,13 +88,45 @@ class Porter(Protocol):
     async def unmount(self, pod: PodKey, name: str) -> None: ...
 
     async def own(
-        self, pod: PodKey, path: Path, *, user_id: int | None, group_id: int | None, mode: int | None, recursive: bool
+        self,
+        pod: PodKey,
+        path: Path,
+        *,
+        user_id: int | None,
+        group_id: int | None,
+        mode: int | None,
+        recursive: bool,
+        is_lazy: bool = False,
     ) -> None:
-        """Gives a path to ids as containers see them."""
+        """Gives a path to ids as containers see them; `is_lazy`: all of it only if the path itself has others."""
         ...
 
     async def ensure_path(self, pod: PodKey, path: str, kind: str) -> None:
         """Checks, or for `…OrCreate` makes, a path of the node that a hostPath volume names."""
+        ...
+
+    async def mount_disk(self, pod: PodKey, name: str, disk: DiskMount) -> str:
+        """Where the pod's volume of that name is, with the disk's file system in it."""
+        ...
+
+    async def show_disk(self, pod: PodKey, name: str, handle: str, user_id: int, group_id: int) -> str:
+        """A device that containers of the pod, running as those ids, may open."""
+        ...
+
+    async def unmount_disks(self, pod: PodKey) -> None:
+        """Takes the pod's disks from it; they stay mounted on the node until released."""
+        ...
+
+    async def release_disk(self, handle: str) -> None:
+        """Ends the disk's use on this node. PorterFailure while anything has it."""
+        ...
+
+    async def grow_disk(self, handle: str, size_bytes: int) -> None:
+        """Lets the file system fill the disk, which has, or is about to have, that size."""
+        ...
+
+    async def disks(self) -> dict[str, list[str]]:
+        """The disks in use on this node: handle → uids of the pods that have it."""
         ...
 
     async def purge(self, pod: PodKey) -> None:
@@ -105,13 +148,13 @@ class SocketPorter:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
 
-    async def call(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    async def call(self, verb: str, arguments: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 line = await self._exchange(orjson.dumps({"verb": verb, **arguments}) + b"\n")
             answer = orjson.loads(line)
         except TimeoutError as error:
-            raise PorterFailure(f"porter did not answer {verb} within {TIMEOUT_S:.0f} s") from error
+            raise PorterFailure(f"porter did not answer {verb} within {timeout_s:.0f} s") from error
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:
             raise PorterFailure(f"porter cannot be asked for {verb}: {error}") from error
         if not answer.get("ok"):
@@ -159,14 +202,44 @@ class SocketPorter:
         await self.call("volume.unmount", _about(pod) | {"name": name})
 
     async def own(
-        self, pod: PodKey, path: Path, *, user_id: int | None, group_id: int | None, mode: int | None, recursive: bool
+        self,
+        pod: PodKey,
+        path: Path,
+        *,
+        user_id: int | None,
+        group_id: int | None,
+        mode: int | None,
+        recursive: bool,
+        is_lazy: bool = False,
     ) -> None:
         wanted = {"path": str(path), "user_id": user_id, "group_id": group_id, "mode": mode, "recursive": recursive}
         given = {field: value for field, value in wanted.items() if value is not None}
+        given |= {"if_differs": True} if is_lazy else {}
         await self.call("volume.own", _about(pod) | given)
 
     async def ensure_path(self, pod: PodKey, path: str, kind: str) -> None:
         await self.call("path.ensure", _about(pod) | {"path": path, "type": kind})
+
+    async def mount_disk(self, pod: PodKey, name: str, disk: DiskMount) -> str:
+        wanted = {"name": name, **asdict(disk)}
+        return str((await self.call("disk.mount", _about(pod) | wanted, DISK_TIMEOUT_S))["path"])
+
+    async def show_disk(self, pod: PodKey, name: str, handle: str, user_id: int, group_id: int) -> str:
+        wanted = {"name": name, "handle": handle, "user_id": user_id, "group_id": group_id}
+        return str((await self.call("disk.show", _about(pod) | wanted))["path"])
+
+    async def unmount_disks(self, pod: PodKey) -> None:
+        await self.call("disk.unmount", _about(pod))
+
+    async def release_disk(self, handle: str) -> None:
+        await self.call("disk.release", {"handle": handle})
+
+    async def grow_disk(self, handle: str, size_bytes: int) -> None:
+        await self.call("disk.grow", {"handle": handle, "size_bytes": size_bytes}, DISK_TIMEOUT_S)
+
+    async def disks(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = (await self.call("disk.list", {}))["disks"]
+        return found
 
     async def purge(self, pod: PodKey) -> None:
         await self.call("pod.purge", _about(pod))

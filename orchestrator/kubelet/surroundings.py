@@ -12,6 +12,7 @@ from orchestrator.client.client import Client
 from orchestrator.client.events import EventRecorder
 from orchestrator.kubelet.config import Config
 from orchestrator.kubelet.dirs import Dirs
+from orchestrator.kubelet.disks import Disks
 from orchestrator.kubelet.downwardapi import NodeFacts
 from orchestrator.kubelet.etcfiles import Resolver
 from orchestrator.kubelet.handlers import Handlers
@@ -36,6 +37,7 @@ class Surroundings:
     recorder: EventRecorder
     runtime: Runtime
     porter: Porter
+    disks: Disks
     images: Images
     objects: Objects
     tokens: Tokens

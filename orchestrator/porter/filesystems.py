@@ -2,7 +2,8 @@
 
 A disk is formatted only where blkid finds neither a file system nor a partition table on it. What has grown is grown
 before it is mounted, which any root may do; ext4 grows while it is mounted only for one who has CAP_SYS_RESOURCE, which
-containers as hosts of a lab mostly lack. Errors: PorterError with what the tool said. Source: blkid(8), mke2fs(8), fsck(8), resize2fs(8), xfs_growfs(8); the kubelet's SafeFormatAndMount.
+containers as hosts of a lab mostly lack. Errors: PorterError with what the tool said.
+Source: blkid(8), mke2fs(8), fsck(8), resize2fs(8), xfs_growfs(8); the kubelet's SafeFormatAndMount.
 """
 
 from __future__ import annotations

@@ -22,13 +22,15 @@ KEEP = -1
 
 class Own(PodArguments, frozen=True, kw_only=True):
     """`path` is absolute and beneath the pod's folder. Ids are the container's; None keeps. `mode` is or-ed on files
-    and directories when recursive (fsGroup widens), and set on the path itself otherwise."""
+    and directories when recursive (fsGroup widens), and set on the path itself otherwise. `if_differs`: nothing is done
+    where the path itself has that group and mode already (fsGroupChangePolicy OnRootMismatch)."""
 
     path: str
     user_id: int | None = None
     group_id: int | None = None
     mode: int | None = None
     recursive: bool = False
+    if_differs: bool = False
 
 
 class Ownership:
@@ -48,8 +50,15 @@ class Ownership:
         gid = KEEP if wish.group_id is None else self._ids.host_gid(wish.group_id)
         if wish.mode is not None and not 0 <= wish.mode <= 0o7777:
             raise PorterError(f"mode {wish.mode:o} is none")
-        await asyncio.to_thread(_own, folder, relative, uid, gid, wish.mode, wish.recursive)
+        if not (wish.if_differs and _has(folder, relative, gid, wish.mode or 0)):
+            await asyncio.to_thread(_own, folder, relative, uid, gid, wish.mode, wish.recursive)
         return Answer()
+
+
+def _has(folder: str, relative: str, gid: int, mode: int) -> bool:
+    with beneath.opened(folder, relative, flags=os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) as top:
+        found = os.fstat(top)
+    return found.st_gid == gid and stat.S_IMODE(found.st_mode) & mode == mode
 
 
 def _own(folder: str, relative: str, uid: int, gid: int, mode: int | None, recursive: bool) -> None:

@@ -20,7 +20,7 @@ from orchestrator.api.status import AlreadyExists, ApiError, Conflict, NotFound
 from orchestrator.client.client import Client
 from orchestrator.client.events import EventRecorder
 from orchestrator.kubelet.config import Config
-from orchestrator.kubelet.node import capacity, status
+from orchestrator.kubelet.node import capacity, csinode, status
 from orchestrator.kubelet.node.status import Measured
 from orchestrator.kubelet.porter import NodeInfo, Porter, PorterFailure
 from orchestrator.kubelet.runtime.interface import Image, Runtime, RuntimeFailure
@@ -44,6 +44,10 @@ class Reporter:
         self._images_at = float("-inf")
         self._reported_at = float("-inf")
         self._due = asyncio.Event()
+        self._writing = (
+            asyncio.Lock()
+        )  # of two writes the later must come last: volumesInUse keeps disks from being taken
+        self.volumes_in_use: list[str] | None = None
         self.node: Object | None = None
         self.registered = asyncio.Event()
         self.capacity = capacity.capacity(Path(config.root_dir), config.pods_max, config.capacity)
@@ -84,25 +88,39 @@ class Reporter:
 
     async def report(self) -> None:
         """Looks at the node, and tells the API what is new."""
-        node = self.node or await self._register()
-        now = self._clock.now()
-        made = status.node_status(self._config, await self._measure(), node.get("status") or {}, now)
-        is_due = now - self._reported_at >= self._config.status_report_s
-        if not is_due and status.is_same(node.get("status") or {}, made):
-            return
-        try:
-            # Addresses are a list keyed by type for patches, and two of ours share one: the list is replaced.
-            patch = {"status": {**made, "addresses": [*made["addresses"], {"$patch": "replace"}]}}
-            self.node = await self._client.patch(
-                NODES, self._config.node_name, "", patch, "strategic", subresource="status"
-            )
-        except NotFound:
-            self.node = None
-            raise
+        node = self.node
+        if node is None:
+            node = await self._register()
+            await csinode.ensure(self._client, node)
+        measured = await self._measure()
+        async with self._writing:
+            now = self._clock.now()
+            made = status.node_status(self._config, measured, node.get("status") or {}, now)
+            made["volumesInUse"] = self.volumes_in_use
+            is_due = now - self._reported_at >= self._config.status_report_s
+            if not is_due and status.is_same(node.get("status") or {}, made):
+                return
+            try:
+                # Addresses are a list keyed by type for patches, and two of ours share one: the list is replaced.
+                patch = {"status": {**made, "addresses": [*made["addresses"], {"$patch": "replace"}]}}
+                self.node = await self._client.patch(
+                    NODES, self._config.node_name, "", patch, "strategic", subresource="status"
+                )
+            except NotFound:
+                self.node = None
+                raise
         if self._reported_at == float("-inf"):
             log.info("node reported", extra={"node": self._config.node_name})
         self._reported_at = now
         self.registered.set()
+
+    async def report_in_use(self, names: list[str] | None) -> Object:
+        """Writes which volumes this node uses, at once; the node as it is then."""
+        self.volumes_in_use = names
+        async with self._writing:
+            patch = {"status": {"volumesInUse": self.volumes_in_use}}
+            self.node = await self._client.patch(NODES, self._config.node_name, "", patch, subresource="status")
+            return self.node
 
     async def _register(self) -> Object:
         wanted = status.new_node(self._config)

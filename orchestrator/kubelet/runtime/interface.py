@@ -114,7 +114,8 @@ class PodState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """What a container sees at `destination`: a file or folder of the node, or (`is_image`) an image's files."""
+    """What a container sees at `destination`: a file, folder or (`is_device`) device of the node, or (`is_image`) an
+    image's files."""
 
     source: str
     destination: str
@@ -123,6 +124,7 @@ class Mount:
     is_image: bool = False
     sub_path: str = ""
     is_tmpfs: bool = False
+    is_device: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,7 +166,8 @@ def _mount(mount: Mount) -> Json:
         "type": "bind",
         "source": mount.source,
         "destination": mount.destination,
-        "options": ["rbind", mode, propagation],
+        # Podman adds nodev to binds, with which a device could not be opened.
+        "options": ["rbind", mode, propagation, *(["dev"] if mount.is_device else [])],
     }
 
 

@@ -1,6 +1,7 @@
 """persistentVolumeClaim and ephemeral volumes: the claim's volume, then as that volume's own type.
 
-The claim must be bound and owned by the pod where it is an ephemeral one. Types on this node: hostPath, local, nfs.
+The claim must be bound and owned by the pod where it is an ephemeral one. Types on this node: the lab's disks (csi),
+hostPath, local, nfs. Claims and volumes are asked for one by one: a node may get them, and may not watch them.
 Source: API reference, PersistentVolumeClaimVolumeSource, EphemeralVolumeSource.
 """
 
@@ -10,7 +11,7 @@ from orchestrator.api import meta
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
 from orchestrator.api.status import NotFound
-from orchestrator.kubelet.volumes import hostpath, nfs
+from orchestrator.kubelet.volumes import csi, hostpath, nfs
 from orchestrator.kubelet.volumes.volume import Mounted, Place, Volume, VolumeFailure
 
 
@@ -29,7 +30,7 @@ async def mount_ephemeral(volume: Volume, place: Place) -> Mounted:
 
 async def _claim(name: str, place: Place) -> Object:
     try:
-        return await place.get(PERSISTENTVOLUMECLAIMS, name)
+        return await place.client.get(PERSISTENTVOLUMECLAIMS, name, meta.namespace(place.pod))
     except NotFound as error:
         raise VolumeFailure(f'persistentvolumeclaim "{name}" not found') from error
 
@@ -40,9 +41,11 @@ async def _mount_claim(claim_name: str, volume_name: str, place: Place, *, read_
     if not bound_to or (claim.get("status") or {}).get("phase") != "Bound":
         raise VolumeFailure(f"PVC {meta.key(claim)} is not bound")
     try:
-        persistent = await place.get(PERSISTENTVOLUMES, bound_to)
+        persistent = await place.client.get(PERSISTENTVOLUMES, bound_to)
     except NotFound as error:
         raise VolumeFailure(f'persistentvolume "{bound_to}" not found') from error
+    if "csi" in persistent["spec"]:
+        return await csi.mount(claim, persistent, volume_name, place, read_only=read_only)
     mounted = await _mount_source(persistent["spec"], volume_name, place)
     return Mounted(mounted.path, read_only=mounted.read_only or read_only)
 

@@ -67,13 +67,23 @@ def has_live(pod: Mapping[str, Any]) -> bool:
 
 
 def container_mounts(container: Container, mounted: Mapping[str, Mounted], env: Mapping[str, str]) -> list[Mount]:
-    return [_container_mount(wanted, mounted, env) for wanted in container.get("volumeMounts") or ()]
+    devices = [_container_device(wanted, mounted) for wanted in container.get("volumeDevices") or ()]
+    return [_container_mount(wanted, mounted, env) for wanted in container.get("volumeMounts") or ()] + devices
+
+
+def _container_device(wanted: Mapping[str, Any], mounted: Mapping[str, Mounted]) -> Mount:
+    found = mounted.get(wanted["name"])
+    if found is None or not found.is_device:
+        raise VolumeFailure(f"volume {wanted['name']} has volumeMode Filesystem, but is specified in volumeDevices")
+    return Mount(source=found.path, destination=wanted["devicePath"], read_only=found.read_only, is_device=True)
 
 
 def _container_mount(wanted: Mapping[str, Any], mounted: Mapping[str, Mounted], env: Mapping[str, str]) -> Mount:
     found = mounted.get(wanted["name"])
     if found is None:
         raise VolumeFailure(f'volume "{wanted["name"]}" not found')
+    if found.is_device:
+        raise VolumeFailure(f"volume {wanted['name']} has volumeMode Block, but is specified in volumeMounts")
     sub_path = wanted.get("subPath") or ""
     if wanted.get("subPathExpr"):
         if unknown := expansion.missing(wanted["subPathExpr"], env):

@@ -16,8 +16,10 @@ from orchestrator.api import meta
 from orchestrator.api.clock import Clock
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
+from orchestrator.client.client import Client
 from orchestrator.kubelet import securitycontext
 from orchestrator.kubelet.dirs import PodDirs
+from orchestrator.kubelet.disks import Disks
 from orchestrator.kubelet.downwardapi import NodeFacts
 from orchestrator.kubelet.objects import Objects
 from orchestrator.kubelet.porter import PodKey, Porter
@@ -32,11 +34,13 @@ class VolumeFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """Where the volume's files are: a path on the node, or (`is_image`) the name of an image."""
+    """Where the volume's files are: a path on the node, or (`is_image`) the name of an image. Of a volume that is no
+    file system but a device (`is_device`), the device."""
 
     path: str
     is_image: bool = False
     read_only: bool = False
+    is_device: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ class Place:
     """One pod on this node."""
 
     pod: Object
+    client: Client
+    disks: Disks
     dirs: PodDirs
     porter: Porter
     objects: Objects
@@ -65,10 +71,12 @@ class Place:
         namespace = meta.namespace(self.pod) if resource.namespaced else ""
         return await self.objects.get(meta.uid(self.pod), resource, namespace, name)
 
-    async def own_by_group(self, path: Path, *, mode: int | None = None) -> None:
-        """Gives a path to the pod's fsGroup, where it has one."""
+    async def own_by_group(self, path: Path, *, mode: int | None = None, is_lazy: bool = False) -> None:
+        """Gives a path to the pod's fsGroup, where it has one; `is_lazy`: only if the path itself is not its yet."""
         if self.fs_group is not None:
-            await self.porter.own(self.key, path, user_id=None, group_id=self.fs_group, mode=mode, recursive=True)
+            await self.porter.own(
+                self.key, path, user_id=None, group_id=self.fs_group, mode=mode, recursive=True, is_lazy=is_lazy
+            )
 
 
 Plugin = Callable[[Volume, Place], Awaitable[Mounted]]

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from orchestrator.api.clock import FixedClock
+from orchestrator.api.meta import Object
 from orchestrator.api.resources import CONFIGMAPS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, SECRETS
+from orchestrator.client.events import EventRecorder
 from orchestrator.client.informer import Informers
 from orchestrator.kubelet.dirs import Dirs
+from orchestrator.kubelet.disks import Disks
 from orchestrator.kubelet.downwardapi import NodeFacts
 from orchestrator.kubelet.fakeporter import FakePorter
 from orchestrator.kubelet.objects import Objects
@@ -49,11 +52,18 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         await served.client.patch(PERSISTENTVOLUMECLAIMS, "x", "default", bound, subresource="status")
         volume = {"hostPath": {"path": "/srv/data"}, "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]}
         await served.client.create(PERSISTENTVOLUMES, {"metadata": {"name": "pv"}, "spec": volume})
-        clock = FixedClock()
+        clock, porter = FixedClock(), FakePorter(dirs)
+
+        async def attached(in_use: list[str] | None) -> Object:
+            """A node whose controller attaches what it says is in use."""
+            return {"status": {"volumesAttached": [{"name": name, "devicePath": ""} for name in in_use or ()]}}
+
         yield Place(
             pod=pod,
+            client=served.client,
+            disks=Disks(served.client, EventRecorder(served.client, "kubelet"), porter, attached, lambda: [pod]),
             dirs=dirs.of(pod),
-            porter=FakePorter(dirs),
+            porter=porter,
             objects=Objects(served.client, informers, lambda uid: None),
             tokens=Tokens(served.client, clock),
             facts=NodeFacts("n1", ("1.2.3.4",), {"cpu": "4"}),
