@@ -234,6 +234,8 @@ def check(obj: Object, resource: Resource, field_validation: str = "Warn", body:
     `field_validation` is Ignore, Warn or Strict. `body`, the JSON that `obj` was parsed from, is needed to see
     duplicate fields. Raises BadRequest for a wrong type, and with Strict for unknown and duplicate fields.
     """
+    if resource.custom is not None:
+        return _check_custom(obj, resource, field_validation, body)
     kind = type_of(resource)
     if kind is None:
         return []
@@ -245,6 +247,29 @@ def check(obj: Object, resource: Resource, field_validation: str = "Warn", body:
     if field_validation == "Ignore":
         return []
     faults = strict_errors(body, kind) if body and repeats else _unique(f'unknown field "{path}"' for path in unknown)
+    if faults and field_validation == "Strict":
+        raise _cannot_handle(resource, f"strict decoding error: {', '.join(faults)}")
+    return faults
+
+
+def decode_as(obj: Object, resource: Resource) -> list[str]:
+    """`decode` for the kind of a resource, built in or custom."""
+    if resource.custom is not None:
+        return resource.custom.decode(obj)
+    kind = type_of(resource)
+    return decode(obj, kind) if kind is not None else []
+
+
+def _check_custom(obj: Object, resource: Resource, field_validation: str, body: bytes | None) -> list[str]:
+    repeats = body is not None and field_validation != "Ignore" and _may_repeat(body)
+    try:
+        unknown = decode_as(obj, resource)
+    except DecodeError as error:
+        raise _cannot_handle(resource, str(error)) from error
+    if field_validation == "Ignore":
+        return []
+    faults = strict_errors(body, ANY_TYPE) if body and repeats else []
+    faults += _unique(f'unknown field "{path}"' for path in unknown)
     if faults and field_validation == "Strict":
         raise _cannot_handle(resource, f"strict decoding error: {', '.join(faults)}")
     return faults

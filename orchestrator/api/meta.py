@@ -14,10 +14,9 @@ import orjson
 Object = dict[str, Any]
 
 
-def copied(obj: Mapping[str, Any]) -> Object:
+def copied(obj: Any) -> Any:
     """A deep copy by way of JSON: a tenth of the cost of `copy.deepcopy`."""
-    found: Object = orjson.loads(orjson.dumps(obj))
-    return found
+    return orjson.loads(orjson.dumps(obj))
 
 
 def metadata(obj: Mapping[str, Any]) -> dict[str, Any]:

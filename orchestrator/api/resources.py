@@ -8,7 +8,11 @@ resources are rows too, added to a `ResourceTable` at run time. Everything that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.api.custom import CustomKind
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 READ_WRITE = ("get", "patch", "update")  # of /status and /scale
@@ -40,7 +44,8 @@ class Resource:
     subresources: tuple[Subresource, ...] = ()
     singular_name: str = ""
     storage_group_version: str = ""
-    is_custom: bool = False
+    list_kind_name: str = ""
+    custom: CustomKind | None = field(default=None, compare=False, repr=False)  # what its definition says
 
     @property
     def singular(self) -> str:
@@ -57,7 +62,11 @@ class Resource:
 
     @property
     def list_kind(self) -> str:
-        return f"{self.kind}List"
+        return self.list_kind_name or f"{self.kind}List"
+
+    @property
+    def is_custom(self) -> bool:
+        return self.custom is not None
 
     @property
     def root(self) -> str:
@@ -201,6 +210,10 @@ CERTIFICATESIGNINGREQUESTS = _row(
     Subresource("approval"), cluster=True,
 )  # fmt: skip
 
+CUSTOMRESOURCEDEFINITIONS = _row(
+    "apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", "crd crds", STATUS,
+    cluster=True, categories=("api-extensions",),
+)  # fmt: skip
 LEASES = _row("coordination.k8s.io/v1", "leases", "Lease")
 PRIORITYCLASSES = _row("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", "pc", cluster=True)
 RUNTIMECLASSES = _row("node.k8s.io/v1", "runtimeclasses", "RuntimeClass", cluster=True)
@@ -215,6 +228,7 @@ ROWS: tuple[Resource, ...] = (
     CSINODES, CSISTORAGECAPACITIES, VOLUMEATTRIBUTESCLASSES, ROLES, ROLEBINDINGS, CLUSTERROLES, CLUSTERROLEBINDINGS,
     TOKENREVIEWS, SELFSUBJECTREVIEWS, SUBJECTACCESSREVIEWS, SELFSUBJECTACCESSREVIEWS, LOCALSUBJECTACCESSREVIEWS,
     SELFSUBJECTRULESREVIEWS, CERTIFICATESIGNINGREQUESTS, LEASES, PRIORITYCLASSES, RUNTIMECLASSES, EVENTS_V1,
+    CUSTOMRESOURCEDEFINITIONS,
 )  # fmt: skip
 
 

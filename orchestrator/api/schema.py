@@ -63,6 +63,7 @@ class Type:
         "map_type",
         "name",
         "plain",
+        "rest",
         "zero",
     )  # fmt: skip
 
@@ -78,6 +79,7 @@ class Type:
         self.zero: frozenset[str] = frozenset()  # fields not written back when "", 0 or false
         self.always: tuple[str, ...] = ()  # fields written even when empty: {}, "", 0, false
         self.plain = {STRING: str, BOOL: bool}.get(kind)  # the Python class that needs no further look
+        self.rest: Type | None = None  # a struct's other fields, where it allows any (custom resources)
         self._definition = definition
         self._fields: dict[str, Field] | None = None
 
@@ -87,6 +89,10 @@ class Type:
             self._fields = _compile_fields(self, self._definition or {})
             self._definition = None
         return self._fields
+
+    def set_fields(self, fields: dict[str, Field]) -> None:
+        """For a type that is not published: a custom resource's."""
+        self._fields = fields
 
     def __repr__(self) -> str:
         return f"<Type {self.name}>"
@@ -159,7 +165,9 @@ def definition_name(group: str, version: str, kind: str) -> str:
 
 
 def type_of(resource: Resource) -> Type | None:
-    """The type of a built-in resource's kind; None where no schema is published for it."""
+    """The type of a resource's kind: the published one, or that of its definition; None where there is none."""
+    if resource.custom is not None:
+        return resource.custom.type
     return type_of_kind(resource.group, resource.version, resource.kind)
 
 

@@ -116,6 +116,17 @@ def _autoscaler_to_stored(obj: Object) -> Object:
     return {**obj, "apiVersion": "autoscaling/v2", "metadata": metadata, "spec": spec, "status": status}
 
 
+def custom_conversion(resource: Resource, stored: Resource) -> Conversion | None:
+    """The conversion `None` of a custom resource: its versions differ in their schema and name only."""
+    if resource.version == stored.version:
+        return None
+
+    def renamed(api_version: str) -> Callable[[Object], Object]:
+        return lambda obj: {**obj, "apiVersion": api_version}
+
+    return Conversion(renamed(stored.api_version), renamed(resource.api_version))
+
+
 CONVERSIONS: dict[Resource, Conversion] = {
     EVENTS_V1: Conversion(_event_to_stored, _event_to_served),
     HORIZONTALPODAUTOSCALERS_V1: Conversion(_autoscaler_to_stored, _autoscaler_to_served),

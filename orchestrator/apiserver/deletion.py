@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from orchestrator.api import meta, status
+from orchestrator.api import conditions, meta, status
 from orchestrator.api.meta import Object
+from orchestrator.api.resources import CUSTOMRESOURCEDEFINITIONS
 from orchestrator.api.status import NotFound, ServiceUnavailable
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.endpoint import Core, Endpoint
@@ -25,6 +26,7 @@ from orchestrator.apiserver.writing import is_done
 from orchestrator.store.interface import RevisionMismatch, StoreFailed
 
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 DEFAULT_GRACE_S = 30
 COLLECTION_AT_ONCE = 200  # deletions of a deletecollection that are on their way together
 # Kinds whose dependents stay where the client says nothing, for compatibility with their first clients.
@@ -69,6 +71,8 @@ def plan(old: Object, group_resource: str, asked: DeleteOptions, now: float) -> 
     grace_s = grace_period_s(old, asked) if group_resource == "pods" else 0
     if not metadata.get("deletionTimestamp"):
         _mark(obj, now, grace_s)
+        if group_resource == CUSTOMRESOURCEDEFINITIONS.group_resource:
+            terminating(obj, now)
         if group_resource == "namespaces":
             obj.setdefault("status", {})["phase"] = "Terminating"
     elif group_resource == "pods" and grace_s < (metadata.get("deletionGracePeriodSeconds") or 0):
@@ -76,6 +80,17 @@ def plan(old: Object, group_resource: str, asked: DeleteOptions, now: float) -> 
         metadata["deletionTimestamp"] = meta.format_time(asked_at + grace_s)
         metadata["deletionGracePeriodSeconds"] = grace_s
     return Plan(obj, is_removed=is_done(obj), is_unchanged=obj == old)
+
+
+def terminating(definition: Object, now: float) -> None:
+    """A definition waits until the resources that it defined are gone."""
+    metadata, status = definition["metadata"], definition.setdefault("status", {})
+    metadata.pop("deletionGracePeriodSeconds", None)
+    if CLEANUP not in (metadata.get("finalizers") or ()):
+        metadata["finalizers"] = [*(metadata.get("finalizers") or ()), CLEANUP]
+    why = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+    condition = {"type": "Terminating", "status": "True", "reason": "InstanceDeletionPending", "message": why}
+    status["conditions"] = conditions.updated(status.get("conditions"), condition, meta.format_time(now))
 
 
 def _mark(obj: Object, now: float, grace_s: int) -> None:

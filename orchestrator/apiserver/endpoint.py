@@ -18,7 +18,7 @@ from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.schema import Type
 from orchestrator.apiserver import encoding
-from orchestrator.apiserver.conversion import CONVERSIONS, Conversion
+from orchestrator.apiserver.conversion import CONVERSIONS, Conversion, custom_conversion
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.request import AdmissionChain
 from orchestrator.apiserver.watchcache import ResourceCache, WatchCache
@@ -44,20 +44,25 @@ class Core:
     def now(self) -> str:
         return meta.format_time(self.clock.now())
 
-    def add(self, resource: Resource) -> Endpoint:
-        """Serves `resource`; the rows of its stored version must have been added to the table."""
-        stored = resource
-        if resource.storage_group_version:
+    def add(self, resource: Resource, stored: Resource | None = None) -> Endpoint:
+        """Serves `resource`; the rows of its stored version must have been added to the table, or be given."""
+        if stored is not None:
+            pass
+        elif not resource.storage_group_version:
+            stored = resource
+        else:
             group, _, version = resource.storage_group_version.rpartition("/")
             found = self.resources.find(group, version, resource.plural)
             assert found is not None, f"{resource.group_resource} is kept as a version that is not served"
             stored = found
         rules = registry.rules(stored)
-        endpoint = Endpoint(
-            resource, stored, self.cache.add(stored), rules, schema.type_of(resource), CONVERSIONS.get(resource)
-        )
+        conversion = custom_conversion(resource, stored) if resource.is_custom else CONVERSIONS.get(resource)
+        endpoint = Endpoint(resource, stored, self.cache.add(stored), rules, schema.type_of(resource), conversion)
         self.endpoints[resource.group, resource.version, resource.plural] = endpoint
         return endpoint
+
+    def remove(self, resource: Resource) -> None:
+        self.endpoints.pop((resource.group, resource.version, resource.plural), None)
 
 
 @dataclass(frozen=True, slots=True)

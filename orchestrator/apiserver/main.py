@@ -27,6 +27,7 @@ from orchestrator.apiserver import bootstrap, compaction
 from orchestrator.apiserver.access import Access, AccessConfig, Surroundings
 from orchestrator.apiserver.bootstrap import Advertised
 from orchestrator.apiserver.cachedlookup import CachedLookup
+from orchestrator.apiserver.custom.serving import CustomResources
 from orchestrator.apiserver.discovery import Discovery
 from orchestrator.apiserver.endpoint import Core
 from orchestrator.apiserver.handlers import Tables
@@ -74,6 +75,7 @@ class _State:
     is_ready: bool = False
     background: list[asyncio.Task[None]] = field(default_factory=list)
     backends: Backends | None = None
+    custom: CustomResources | None = None
 
 
 async def run(config: Config, client: Client | None = None, informers: Informers | None = None) -> None:
@@ -103,6 +105,8 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
             yield server
         finally:
             state.is_ready = False
+            if state.custom is not None:
+                await state.custom.close()
             await server.close()
             await network.close()
             for task in state.background:
@@ -123,7 +127,9 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     await cache.start()
     lookup = CachedLookup(cache)
     clock, chance = SystemClock(), random.Random()
-    access = Access(config.access, Surroundings(lookup=lookup, clock=clock, random=chance, new_uid=new_uid))
+    access = Access(
+        config.access, Surroundings(lookup=lookup, clock=clock, random=chance, new_uid=new_uid, resources=table)
+    )
     core = Core(
         store=store,
         cache=cache,
@@ -145,6 +151,8 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     state.background.append(asyncio.get_running_loop().create_task(compaction.keep_compact(store)))
     ranges = config.access.service_cluster_ip_ranges
     advertised = Advertised(address=config.advertise_address, port=config.port, service_ranges=ranges)
+    state.custom = CustomResources(core, lookup, server.client)
+    await state.custom.start()
     await bootstrap.bootstrap(server.client, lookup, advertised)
     await access.bootstrap(server.client)
     return server

@@ -105,6 +105,7 @@ class OpenApi:
 
 def _digest(rows: list[Resource]) -> str:
     text = "\n".join(repr(row) for row in rows) + schema.VERSION
+    text += "".join(orjson.dumps(row.custom.version).decode() for row in rows if row.custom is not None)
     return hashlib.sha256(text.encode()).hexdigest().upper()[:32]
 
 
@@ -134,7 +135,11 @@ def document_v2(rows: list[Resource]) -> dict[str, Any]:
 def _needed(rows: list[Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The definitions of these kinds and their lists, and all that they refer to."""
     known = schema.definitions()
-    waiting = [f"{_META}{kind}" for kind in ("DeleteOptions", "Status", "Patch")]
+    for row in rows:
+        if row.custom is not None:
+            yield from _custom_definitions(row)
+    kinds = ("DeleteOptions", "Status", "Patch", *(("ObjectMeta", "ListMeta") if any(map(_is_custom, rows)) else ()))
+    waiting = [f"{_META}{kind}" for kind in kinds]
     for row in rows:
         for kind in (row.kind, row.list_kind, *(sub.kind for sub in row.subresources if sub.kind)):
             waiting.append(schema.definition_name(row.group, row.version, kind))
@@ -151,6 +156,33 @@ def _needed(rows: list[Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
         definition = known.read(name)
         waiting += _references(definition)
         yield name, definition
+
+
+def _is_custom(row: Resource) -> bool:
+    return row.is_custom
+
+
+def _name_of(group: str, version: str, kind: str, *, is_custom: bool) -> str:
+    """The name of a definition; of a custom kind its group reversed: `com.example.stable.v1.CronTab`."""
+    if is_custom:
+        return ".".join([*reversed(group.split(".")), version, kind])
+    return schema.definition_name(group, version, kind)
+
+
+def _custom_definitions(row: Resource) -> Iterator[tuple[str, dict[str, Any]]]:
+    assert row.custom is not None
+    name = _name_of(row.group, row.version, row.kind, is_custom=True)
+    shown = dict(row.custom.structure.raw)
+    described = {key: {"type": "string"} for key in ("apiVersion", "kind")}
+    metadata = {"$ref": f"{_REFERENCE}{_META}ObjectMeta"}
+    shown["properties"] = {**described, **(shown.get("properties") or {}), "metadata": metadata}
+    shown[_GVK] = [{"group": row.group, "version": row.version, "kind": row.kind}]
+    yield name, shown
+    items = {"type": "array", "items": {"$ref": _REFERENCE + name}}
+    listed = {**described, "items": items, "metadata": {"$ref": f"{_REFERENCE}{_META}ListMeta"}}
+    gvk = [{"group": row.group, "version": row.version, "kind": row.list_kind}]
+    list_name = _name_of(row.group, row.version, row.list_kind, is_custom=True)
+    yield list_name, {"type": "object", "required": ["items"], "properties": listed, _GVK: gvk}
 
 
 def _references(value: Any) -> list[str]:
@@ -241,8 +273,9 @@ def _operation(
     kind = kind or row.kind
     shown = row.list_kind if verb == "list" else kind
     place = "#/components/schemas/" if version == 3 else "#/definitions/"
-    name = schema.definition_name(group, served, shown)
-    body = {"$ref": place + (name if name in schema.definitions() else f"{_META}Status")}
+    is_custom = row.is_custom and not group_version
+    name = _name_of(group, served, shown, is_custom=is_custom)
+    body = {"$ref": place + (name if is_custom or name in schema.definitions() else f"{_META}Status")}
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "query", "uniqueItems": True} | _typed(kind_, version)
         for name, kind_ in _PARAMETERS.get(verb, ())

@@ -72,8 +72,7 @@ class ApiServer:
             await asyncio.gather(self._bookmarks, return_exceptions=True)
         for endpoint in self.core.endpoints.values():
             for observer in endpoint.cache.observers():
-                if isinstance(observer, watching.Watcher):
-                    observer.stream.close()
+                observer.end()
 
     async def handle(self, request: Request) -> Response:
         started = time.perf_counter()
@@ -118,6 +117,8 @@ class ApiServer:
         attributes.row = endpoint.resource
         asked = Asked(self.core, endpoint, request, info, attributes)
         verbs.check_served(endpoint, info)
+        if (custom := endpoint.resource.custom) is not None and custom.deprecation:
+            return verbs.warned(await verbs.serve(asked), custom.deprecation)
         if not info.subresource and info.verb != "create":
             return await verbs.serve(asked)
         handler = self.core.tables.handlers.get((endpoint.resource.group_resource, info.subresource))

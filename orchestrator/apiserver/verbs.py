@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from orchestrator.api import decoding, schema
+from orchestrator.api.custom import ScalePaths
 from orchestrator.api.kinds import faults
 from orchestrator.api.meta import Object
 from orchestrator.api.patch import apply as server_side_apply
@@ -124,6 +125,13 @@ def _answer(code: int, data: bytes, form: Accepted, warnings: list[str] | None =
     answer = Response(code, dict(headers), data)
     if warnings:
         answer.headers["warning"] = ", ".join(f"299 - {_quoted(text)}" for text in dict.fromkeys(warnings))
+    return answer
+
+
+def warned(answer: Response, text: str) -> Response:
+    """The answer with one more warning, the first."""
+    others = [answer.headers["warning"]] if "warning" in answer.headers else []
+    answer.headers["warning"] = ", ".join([f"299 - {_quoted(text)}", *others])
     return answer
 
 
@@ -301,9 +309,11 @@ async def _delete_collection(asked: Asked) -> Response:
 async def _scale(asked: Asked) -> Response:
     core, endpoint, info, attributes = asked.core, asked.endpoint, asked.info, asked.attributes
     form = replace(asked.accepted, form="object")
+    custom = endpoint.resource.custom
+    paths = custom.scale if custom is not None else None
     if info.verb == "get":
         parent = encoding.decode(reading.find(endpoint, info.namespace, info.name).data)
-        return _answer(200, encoding.encode_as_is(scale_of(parent)), form)
+        return _answer(200, encoding.encode_as_is(scale_of(endpoint.to_served(parent), paths)), form)
     write = _prepare(asked, "UpdateOptions" if info.verb == "update" else "PatchOptions")
     text = b""
     if info.verb == "update":
@@ -314,16 +324,25 @@ async def _scale(asked: Asked) -> Response:
 
     async def change(old: Object) -> Object:
         if info.verb == "update":
-            return scaled(old, encoding.decode(text))
+            return _narrow_scale(endpoint, old, encoding.decode(text), paths)
         media_type = body.media_type(asked.request)
         scale, found = patch_request.patched(
-            scale_of(old), asked.request.body, media_type, SCALES, write.field_validation
+            scale_of(endpoint.to_served(old), paths), asked.request.body, media_type, SCALES, write.field_validation
         )
         attributes.warnings[:] = found
-        return scaled(old, scale)
+        return _narrow_scale(endpoint, old, scale, paths)
 
     done = await writing.update(core, endpoint, attributes, write, change, is_patch=info.verb == "patch")
-    return _answer(200, encoding.encode_as_is(scale_of(encoding.decode(done.data))), form, attributes.warnings)
+    return _answer(
+        200,
+        encoding.encode_as_is(scale_of(endpoint.to_served(encoding.decode(done.data)), paths)),
+        form,
+        attributes.warnings,
+    )
+
+
+def _narrow_scale(endpoint: Endpoint, old: Object, scale: Object, paths: ScalePaths | None) -> Object:
+    return endpoint.to_stored(scaled(endpoint.to_served(old), scale, paths))
 
 
 # -- handlers ----------------------------------------------------------------------------------------------------------

@@ -102,6 +102,8 @@ class Observer(Protocol):
 
     def flush(self) -> None: ...
 
+    def end(self) -> None: ...
+
 
 class ResourceCache:
     """All objects of one stored resource."""
@@ -113,12 +115,14 @@ class ResourceCache:
         self.picker = picker
         self.entries: dict[str, Entry] = {}
         self.changed = 0  # the revision of the last change
+        self.loaded_at = 0  # the revision that it was loaded at
         self._keys: list[str] = []
         self._sorted = True
         self._window: deque[Change] = deque()
         self._window_bytes = 0
         self.window_start = 0  # the window holds every change after this revision
         self._observers: dict[Bucket, dict[Observer, None]] = {}
+        self.unapplied: list[Event] | None = None  # what happens while the cache is being loaded
         self._indexed = INDEXED_FIELD in picker.paths
         self._by_node: dict[str, set[str]] = {}
 
@@ -292,6 +296,28 @@ class WatchCache:
             cache.window_start = page.revision
         await self.store.watch("", after=page.revision, sink=self._apply)
 
+    async def open(self, resource: Resource, extra_fields: tuple[str, ...] = ()) -> ResourceCache:
+        """A cache for a resource that comes while the server runs, in place of one that it may have had."""
+        await self.drop(resource)
+        cache = ResourceCache(resource, Picker(resource.group_resource, extra_fields))
+        cache.unapplied = []
+        self._caches[resource.group_resource] = cache
+        page = await self.store.range(cache.prefix)
+        for item in page.items:
+            cache.load(cache.entry(item.key, item.value, item.revision, item.create_revision))
+        cache.loaded_at = cache.window_start = page.revision
+        missed, cache.unapplied = cache.unapplied, None
+        for event in missed:
+            if event.revision > cache.loaded_at:
+                cache.apply(event)
+        return cache
+
+    async def drop(self, resource: Resource) -> None:
+        """Forgets a resource that is no longer served; its watches end."""
+        cache = self._caches.pop(resource.group_resource, None)
+        for observer in cache.observers() if cache is not None else ():
+            observer.end()
+
     async def moved_past(self, cache: ResourceCache, entry: Entry) -> None:
         """Returns once the cache no longer holds `entry`. A store decides a write before it is durable and shown to
         its watches: whoever lost to such a write must wait for it here, or would lose to it again and again."""
@@ -308,7 +334,10 @@ class WatchCache:
         for event in events:
             group_resource = event.key.partition("/")[0]
             cache = self._caches.get(group_resource)
-            if cache is None:
+            if cache is None or event.revision <= cache.loaded_at:
+                continue
+            if cache.unapplied is not None:
+                cache.unapplied.append(event)
                 continue
             change = cache.apply(event)
             changes.append(change)

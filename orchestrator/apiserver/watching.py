@@ -122,6 +122,11 @@ class Watcher:
             self._frames = []
             self.stream.push(frames[0] if len(frames) == 1 else b"".join(frames))
 
+    def end(self) -> None:
+        """The resource is no longer served, or another way."""
+        self.flush()
+        self.stream.close()
+
     def show_present(self, entries: list[Entry]) -> None:
         """The present as ADDED events, in pieces."""
         render, size = self._shown.render, 0

@@ -73,6 +73,15 @@ def update(new: Object, old: Object) -> list[Cause]:
     return causes + _either_way(metadata) + _finalizers(metadata.get("finalizers") or [])
 
 
+def embedded(found: Mapping[str, Any]) -> list[Cause]:
+    """Of a resource that is embedded in another: it need not have a name."""
+    causes: list[Cause] = []
+    for name in ("name", "generateName"):
+        if found.get(name):
+            causes += faults.each(f"metadata.{name}", found[name], formats.dns_subdomain(found[name], name != "name"))
+    return causes + _either_way(found) + _finalizers(found.get("finalizers") or [])
+
+
 def _either_way(metadata: Mapping[str, Any]) -> list[Cause]:
     return [
         *check_labels(metadata.get("labels"), "metadata.labels"),

@@ -11,6 +11,7 @@ from orchestrator.api.kinds import (
     cluster,
     config,
     csi,
+    definitions,
     endpoints,
     events,
     limits,
@@ -31,6 +32,7 @@ FAMILIES = (
     cluster.RULES,
     config.RULES,
     csi.RULES,
+    definitions.RULES,
     endpoints.RULES,
     events.RULES,
     limits.RULES,
@@ -49,8 +51,12 @@ _BY_KIND = {
 }
 
 
-@lru_cache(maxsize=512)
 def rules(resource: Resource) -> KindRules:
     """The rules of a built-in or custom resource."""
+    return resource.custom.rules(resource) if resource.custom is not None else _built_in(resource)
+
+
+@lru_cache(maxsize=512)
+def _built_in(resource: Resource) -> KindRules:
     found = _BY_KIND.get((resource.group, resource.version, resource.plural))
     return found or KindRules(resource=resource)

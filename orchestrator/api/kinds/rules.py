@@ -82,7 +82,9 @@ class KindRules:
         """
         metadata.wipe_system_fields(obj)
         obj["metadata"] |= {"uid": uid, "creationTimestamp": now} if uid else {}
-        if self.has_status and self.clears_status:
+        if self.resource.is_custom and self.has_status:
+            obj.pop("status", None)
+        elif self.has_status and self.clears_status:
             kind = schema.type_of(self.resource)
             obj["status"] = decoding.blank(kind.fields["status"].type) if kind and "status" in kind.fields else {}
         if self.has_generation:
@@ -96,6 +98,9 @@ class KindRules:
     def prepare_update(self, new: Object, old: Object, subresource: str = "") -> None:
         """Keeps from `old` what this subresource may not change, and counts the generation."""
         metadata.carry_over(new, old)
+        if subresource == "status" and self.resource.is_custom:
+            _keep_custom(new, old)
+            return
         if subresource in STATUS_SUBRESOURCES:
             self._keep_all_but_status(new, old)
             return
@@ -104,6 +109,8 @@ class KindRules:
         if not subresource:
             self.on_update(new, old)
         moved = _desired_state(new) != _desired_state(old)
+        if self.resource.is_custom and not self.has_status:  # then the status is a field as any other
+            moved = moved or new.get("status") != old.get("status")
         if self.counts_annotations and not subresource:
             moved = moved or meta.annotations(new) != meta.annotations(old)
         if self.has_generation and moved:
@@ -121,6 +128,8 @@ class KindRules:
         fields = FieldSet()
         if subresource == "status":
             fields.add("f:spec")
+            if self.resource.is_custom:
+                fields.add("f:metadata")
             if self.keeps_labels:
                 fields.add("f:metadata", "f:labels")
         elif self.has_status and not subresource:
@@ -140,6 +149,19 @@ def _keep(new: Object, old: Object, key: str) -> None:
         new[key] = old[key]
     else:
         new.pop(key, None)
+
+
+def _keep_custom(new: Object, old: Object) -> None:
+    """The status of a custom resource is all that a status write can change, but for the record of who did."""
+    status, managed = new.get("status"), (new.get("metadata") or {}).get("managedFields")
+    new.clear()
+    new.update(meta.copied(old))
+    new["metadata"].pop("managedFields", None)
+    if managed:
+        new["metadata"]["managedFields"] = managed
+    new.pop("status", None)
+    if status is not None:
+        new["status"] = status
 
 
 def _desired_state(obj: Object) -> Object:

@@ -77,7 +77,7 @@ def apply(
         else:
             raise _conflict_error(conflicts) from conflicts
     _sync_last_applied(result, applied, writer)
-    decoding.decode(result, kind)
+    decoding.decode_as(result, resource)
     managed_fields.store(result, managers)
     return result
 

@@ -30,7 +30,7 @@ def patched(
 ) -> tuple[Object, list[str]]:
     """(the decoded result, warnings). `current` is not changed. Defaults, admission and validation come after."""
     kind = schema.type_of(resource)
-    if media_type == STRATEGIC_PATCH and kind is not None:
+    if media_type == STRATEGIC_PATCH and kind is not None and not resource.is_custom:
         patch = _parse(body, dict, "map[string]interface {}")
         result = strategic.merge(current, patch, kind)
         try:
@@ -79,7 +79,7 @@ def _decode(result: Object, resource: Resource, field_validation: str, shown: st
     if kind is None:
         return []
     try:
-        unknown = decoding.decode(result, kind)
+        unknown = decoding.decode_as(result, resource)
     except decoding.DecodeError as error:
         raise _invalid(shown, str(error)) from error
     faults = [f'unknown field "{path}"' for path in unknown] if field_validation != "Ignore" else []

@@ -47,7 +47,7 @@ def is_list(kind: Type) -> bool:
 def _inner(kind: Type, name: str) -> Type:
     if kind.kind == STRUCT:
         known = kind.fields.get(name)
-        return known.type if known else ANY_TYPE
+        return known.type if known else kind.rest or ANY_TYPE
     return kind.item or (kind if kind.kind == ANY else ANY_TYPE)
 
 
@@ -326,7 +326,7 @@ def _faults(value: Any, kind: Type, repeats: bool) -> Iterator[tuple[str, str]]:
             yield "", f"expected map, got {_go(value)}"
             return
         for name, item in sorted(value.items()):
-            if kind.kind == STRUCT and name not in kind.fields:
+            if kind.kind == STRUCT and name not in kind.fields and kind.rest is None:
                 yield f".{name}", "field not declared in schema"
                 return
             for path, what in _faults(item, _inner(kind, name), repeats):
