@@ -28,7 +28,7 @@ from infra.local import syscalls
 FOLDER = Path("/run/sampan/services")
 DELAY_S_MIN, DELAY_S_MAX = 0.1, 10.0
 STEADY_S = 10.0  # one that ran so long is started again without delay
-END_TIMEOUT_S = 10.0  # from SIGTERM to SIGKILL
+END_TIMEOUT_S = 5.0  # from SIGTERM to SIGKILL
 LOG_BYTES_MAX = 8 << 20  # at a start; the log before is kept as LOG.1
 
 
@@ -85,7 +85,8 @@ def read(name: str) -> Status | None:
 
 
 def delay_s(deaths_in_a_row: int) -> float:
-    return float(min(DELAY_S_MAX, DELAY_S_MIN * 2 ** (deaths_in_a_row - 1))) if deaths_in_a_row else 0.0
+    doublings = min(deaths_in_a_row - 1, 10)
+    return min(DELAY_S_MAX, DELAY_S_MIN * 2.0**doublings) if deaths_in_a_row else 0.0
 
 
 class Ended(Exception):
