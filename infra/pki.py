@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from infra.topology import Node, Topology
+from infra.topology import CONTROL_PLANE, Node, Topology
 
 VALID_DAYS = 3650
 RENEW_DAYS = 30
@@ -82,15 +82,17 @@ def node_subjects(topology: Topology, node: Node) -> list[Subject]:
             addresses=addresses,
         ),
     ]
-    if node == topology.control_plane:
+    if node.role == CONTROL_PLANE:
+        controls = [one for one in topology.nodes if one.role == CONTROL_PLANE]  # any of them may be asked
+        places = [address for one in controls for address in (one.address_v4, one.address_v6)]
         domain = topology.networks.cluster_domain
         service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{domain}")
         wanted.append(
             Subject(
                 file="apiserver",
                 common_name="kube-apiserver",
-                names=("localhost", node.name, *service),
-                addresses=("127.0.0.1", "::1", *addresses, *topology.networks.kubernetes_service),
+                names=("localhost", *(one.name for one in controls), *service),
+                addresses=("127.0.0.1", "::1", *places, *topology.networks.kubernetes_service),
             )
         )
     return wanted

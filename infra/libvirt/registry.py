@@ -21,6 +21,9 @@ from typing import Any
 from infra.local.layout import LABS
 from infra.topology import LAB_INDEX_MAX, LIBVIRT, LOCAL, Topology
 
+CONSOLE = "console"  # folder with what each machine said on its serial port
+INSTALLED = "installed"  # folder with one empty file for each such node
+
 
 class Claimed(RuntimeError):
     """The name or the place is somebody else's."""
@@ -102,6 +105,7 @@ def claim(wish: Lab) -> None:
         own = folder(wish.name)
         own.mkdir(parents=True, exist_ok=True)
         own.chmod(0o711)
+        (own / CONSOLE).mkdir(exist_ok=True)
         new = own / ".lab.json.new"
         new.write_text(json.dumps(asdict(wish), indent=1))
         new.rename(own / "lab.json")
@@ -115,6 +119,20 @@ def release(name: str, project: str, stack: str) -> None:
             shutil.rmtree(folder(name))
         with suppress(OSError):  # other labs are there
             LABS.rmdir()
+
+
+def installed(name: str) -> set[str]:
+    """The nodes that were once Ready: what changes on those is changed one node at a time."""
+    return {file.name for file in (folder(name) / INSTALLED).glob("*")}
+
+
+def note_installed(name: str, node: str, *, is_so: bool) -> None:
+    mark = folder(name) / INSTALLED / node
+    if is_so:
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+    else:
+        mark.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,0 +1,150 @@
+"""What installing and removing a node asks of the cluster: that the API answers, that a node is Ready, and, before a
+machine goes, that its pods have gone elsewhere. `drain_plan` is pure; the rest polls, each wait with its limit.
+
+Source: kubectl drain; Concepts, "Safely Drain a Node" (DaemonSet and mirror pods stay, evictions respect budgets).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+from infra.readiness import label_roles, why_not_ready
+from orchestrator.api import meta
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import NODES, PODS
+from orchestrator.api.status import ApiError, NotFound
+from orchestrator.client.client import Client
+
+POLL_S = 0.2
+READY_TIMEOUT_S = 180.0  # a guest without KVM needs a while to import its components
+INITIALIZED_TIMEOUT_S = 60.0
+DRAIN_TIMEOUT_S = 120.0
+ASK_TIMEOUT_S = 10.0
+UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
+MIRROR = "kubernetes.io/config.mirror"
+Say = Callable[[str], None]
+
+
+class ClusterError(RuntimeError):
+    """The cluster did not come to what was waited for; the message names the node and what was seen last."""
+
+
+def wait_ready(kubeconfig: Path, node: str, control_planes: Iterable[str], since: float, say: Say) -> None:
+    """Until the node is Ready by a heartbeat later than `since` (seconds since the epoch; 0: any)."""
+    asyncio.run(_wait_ready(kubeconfig, node, list(control_planes), since, say))
+
+
+async def _wait_ready(kubeconfig: Path, node: str, control_planes: list[str], since: float, say: Say) -> None:
+    async def look(client: Client) -> str:
+        nodes = (await client.list(NODES)).items
+        await label_roles(client, nodes, control_planes)
+        return why_not_ready([one for one in nodes if meta.name(one) == node], {node: since})
+
+    await _until(kubeconfig, look, READY_TIMEOUT_S, f"node {node}", say)
+
+
+def wait_initialized(kubeconfig: Path, node: str, say: Say) -> None:
+    """Until a cloud controller has taken the node's taint away."""
+
+    async def look(client: Client) -> str:
+        taints = (await client.get(NODES, node)).get("spec", {}).get("taints") or ()
+        waits = any(taint["key"] == UNINITIALIZED for taint in taints)
+        return f"the cloud controller has not initialized it (taint {UNINITIALIZED})" if waits else ""
+
+    asyncio.run(_until(kubeconfig, look, INITIALIZED_TIMEOUT_S, f"node {node}", say))
+
+
+def drain_plan(pods: Iterable[Object]) -> list[tuple[str, str]]:
+    """Namespace and name of each pod that has to leave its node."""
+    leaving = []
+    for pod in pods:
+        owners = {owner["kind"] for owner in meta.metadata(pod).get("ownerReferences") or () if owner.get("controller")}
+        is_over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+        if MIRROR not in meta.annotations(pod) and "DaemonSet" not in owners and not is_over:
+            leaving.append((meta.namespace(pod), meta.name(pod)))
+    return sorted(leaving)
+
+
+def drain(kubeconfig: Path, node: str, say: Say) -> None:
+    """Cordon the node and evict its pods; returns when they have gone. A node that is not in the cluster is done."""
+    asyncio.run(_drain(kubeconfig, node, say))
+
+
+async def _drain(kubeconfig: Path, node: str, say: Say) -> None:
+    async def look(client: Client) -> str:
+        try:
+            await client.patch(NODES, node, "", {"spec": {"unschedulable": True}})
+        except NotFound:
+            return ""
+        pods = (await client.list(PODS, field_selector=f"spec.nodeName={node}")).items
+        leaving = drain_plan(pods)
+        refused = ""
+        for namespace, name in leaving:
+            eviction = {"metadata": {"name": name, "namespace": namespace}}
+            try:
+                await client.create(PODS, {**_EVICTION, **eviction}, namespace, subresource="eviction", name=name)
+            except NotFound:
+                continue
+            except ApiError as error:  # 429: a budget does not allow it yet
+                refused = f"; {namespace}/{name}: {error}"
+        if not leaving:
+            return ""
+        return f"{len(leaving)} pods are still there ({', '.join(name for _, name in leaving[:5])}){refused}"
+
+    await _until(kubeconfig, look, DRAIN_TIMEOUT_S, f"draining node {node}", say)
+
+
+_EVICTION: Object = {"apiVersion": "policy/v1", "kind": "Eviction"}
+
+
+def uncordon(kubeconfig: Path, node: str) -> None:
+    asyncio.run(_once(kubeconfig, lambda client: client.patch(NODES, node, "", {"spec": {"unschedulable": None}})))
+
+
+def forget(kubeconfig: Path, node: str) -> None:
+    """Delete the Node object, if it is there."""
+
+    async def delete(client: Client) -> None:
+        try:
+            await client.delete(NODES, node)
+        except NotFound:
+            pass
+
+    asyncio.run(_once(kubeconfig, delete))
+
+
+async def _once(kubeconfig: Path, ask: Callable[[Client], Awaitable[object]]) -> None:
+    client = Client.from_kubeconfig(kubeconfig, user_agent="sampan-lab")
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            await ask(client)
+    finally:
+        await client.close()
+
+
+async def _until(
+    kubeconfig: Path, problem: Callable[[Client], Awaitable[str]], limit_s: float, what: str, say: Say
+) -> None:
+    """Asks again until nothing is wrong; says each new thing that is."""
+    client = Client.from_kubeconfig(kubeconfig, user_agent="sampan-lab")
+    deadline, told = time.monotonic() + limit_s, ""
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(ASK_TIMEOUT_S):
+                    seen = await problem(client)
+            except (ApiError, OSError, TimeoutError) as error:
+                seen = f"the API does not answer yet: {error}"
+            if not seen:
+                return
+            if seen != told:
+                say(f"{what}: {seen}")
+                told = seen
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{what}: not after {limit_s:.0f} s: {seen}")
+            await asyncio.sleep(POLL_S)
+    finally:
+        await client.close()

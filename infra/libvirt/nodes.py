@@ -1,0 +1,126 @@
+"""A node's installation as a Pulumi resource: its inputs are hashes of what is laid down, its update lays it down.
+
+`files` maps each path or step to a hash (infra/install/vm.py, fingerprint), so that a preview says which node changes
+and why; `machine` is the domain's id, so that a machine that was made anew is installed anew. Everything else is what
+the installation needs to reach the machine, and changes nothing by itself.
+Deleting drains the node and removes its Node object, if the lab goes on without it (lab.json says so).
+The class is pickled into the state by name alone: it must stay importable as it is called here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+
+from infra.install import vm
+from infra.install.ssh import Ssh
+from infra.libvirt import access, cluster, registry
+from infra.provider.engine import Engine
+from infra.topology import CONTROL_PLANE, Node, Topology, TopologyError
+
+BOOT_TIMEOUT_S = 300.0  # from power-on to SSH, on a busy machine without KVM
+REASONS = ("files", "machine")  # a change of these is a reason to install again
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The inputs, parsed."""
+
+    topology: Topology
+    node: Node
+    keys: Mapping[str, bytes]
+    ssh_key: bytes
+    host_key: str
+    wheel: Path
+
+    @staticmethod
+    def of(props: Mapping[str, Any]) -> Installation:
+        topology = Topology.from_data(json.loads(props["topology"]))
+        return Installation(
+            topology=topology,
+            node=topology.node(props["node"]),
+            keys={name: text.encode() for name, text in props["keys"].items()},
+            ssh_key=props["sshKey"].encode(),
+            host_key=props["hostKey"],
+            wheel=Path(props["wheel"]),
+        )
+
+    @property
+    def kubeconfig(self) -> Path:
+        return registry.folder(self.topology.name) / access.KUBECONFIG
+
+
+def install(todo: Installation, say: Callable[[str], None]) -> None:
+    """Reach the machine, do what is missing on it, wait until the cluster has it Ready."""
+    node, began = todo.node, time.time()
+    machine = Ssh(node.name, node.address_v4, key=todo.ssh_key, host_keys=(todo.host_key,))
+    try:
+        machine.wait(BOOT_TIMEOUT_S, say)
+        done = vm.install(machine, vm.wanted(todo.topology, node, todo.keys, todo.wheel), say)
+    finally:
+        machine.close()
+    control_planes = [one.name for one in todo.topology.nodes if one.role == CONTROL_PLANE]
+    cluster.wait_ready(todo.kubeconfig, node.name, control_planes, began if done else 0.0, say)
+    if node.role != CONTROL_PLANE:  # those are installed before the cloud controller
+        cluster.wait_initialized(todo.kubeconfig, node.name, say)
+    registry.note_installed(todo.topology.name, node.name, is_so=True)
+
+
+def leave(props: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """Nothing where the whole lab goes, or where its control plane has gone already."""
+    name = props["node"]
+    lab = registry.read(json.loads(props["topology"])["name"])
+    if lab is None or _has(lab.topology, name):
+        return
+    kubeconfig = registry.folder(lab.name) / access.KUBECONFIG
+    cluster.drain(kubeconfig, name, say)
+    cluster.forget(kubeconfig, name)
+    registry.note_installed(lab.name, name, is_so=False)
+
+
+def _has(topology: Topology, node: str) -> bool:
+    try:
+        topology.node(node)
+    except TopologyError:
+        return False
+    return True
+
+
+def speaker() -> Callable[[str], None]:
+    """Says things as status lines of the running update; the engine's address is a plugin's last argument."""
+    address = sys.argv[-1] if ":" in sys.argv[-1] else ""
+    engine = Engine(address)
+    return lambda message: engine.say("", message)
+
+
+class NodeProvider(ResourceProvider):
+    serialize_as_secret_always = False
+
+    def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        return DiffResult(changes=any(olds.get(key) != news[key] for key in REASONS))
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        install(Installation.of(props), speaker())
+        return CreateResult(props["node"], props)
+
+    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        install(Installation.of(news), speaker())
+        return UpdateResult(news)
+
+    def delete(self, _id: str, props: dict[str, Any]) -> None:
+        leave(props, speaker())
+
+
+class NodeInstall(Resource, module="sampan", name="NodeInstall"):
+    def __init__(self, name: str, props: Mapping[str, Any], options: pulumi.ResourceOptions) -> None:
+        """`props`: topology, node, machine, files, wheel, hostKey in clear; keys and sshKey as secrets."""
+        secret = pulumi.ResourceOptions(additional_secret_outputs=["keys", "sshKey"])
+        super().__init__(NodeProvider(), name, dict(props), pulumi.ResourceOptions.merge(options, secret))
