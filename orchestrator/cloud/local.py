@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ def instance(lab: str, name: str, seen: dict[str, Any], config: LocalConfig) -> 
         region=config.region,
         is_shut_down=not seen["wanted"] and not seen["pid"],
     )
+
+
+def node_pids(control_socket: Path) -> Callable[[], Awaitable[Mapping[str, int]]]:
+    """Asks for each node's PID 1, as this process sees it: 0 of one that is off."""
+
+    async def pids() -> Mapping[str, int]:
+        nodes = (await ask(control_socket, "status"))["nodes"]
+        return {name: int(seen["pid"] or 0) for name, seen in nodes.items()}
+
+    return pids
 
 
 async def ask(control_socket: Path, verb: str, **arguments: Any) -> Any:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Protocol
 
@@ -27,12 +28,17 @@ from orchestrator.cloud.gateway_routes import GatewayRoutes
 from orchestrator.cloud.gateway_rules import Place
 from orchestrator.cloud.hypervisors import Hypervisors
 from orchestrator.cloud.libvirt import LibvirtConfig, LibvirtInstances, bridge_of
-from orchestrator.cloud.local import LocalConfig, LocalInstances
+from orchestrator.cloud.local import LocalConfig, LocalInstances, node_pids
+from orchestrator.cloud.local_volumes import LocalVolumes
 from orchestrator.cloud.node import CloudNodeController
 from orchestrator.cloud.nodelifecycle import LOOK_S, CloudNodeLifecycleController
-from orchestrator.cloud.provider import Cloud
+from orchestrator.cloud.provider import Cloud, Volumes
 from orchestrator.cloud.route import RouteController
 from orchestrator.cloud.service import ServiceController
+from orchestrator.cloud.volume_attacher import VolumeAttacher
+from orchestrator.cloud.volume_driver import VolumeDriver
+from orchestrator.cloud.volume_provisioner import VolumeProvisioner
+from orchestrator.cloud.volume_resizer import VolumeResizer
 
 log = logging.getLogger(__name__)
 
@@ -111,14 +117,27 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         found.append(RouteController(context, cloud.routes))
     if cloud.load_balancers is not None:
         found.append(ServiceController(context, cloud.load_balancers))
+    if cloud.volumes is not None:
+        found += volume_controllers(context, cloud.volumes)
     return found
+
+
+def volume_controllers(context: Context, disks: Volumes) -> Sequence[Controller]:
+    return (
+        VolumeDriver(context),
+        VolumeProvisioner(context, disks),
+        VolumeAttacher(context, disks),
+        VolumeResizer(context, disks),
+    )
 
 
 async def make_cloud(config: Config, stack: AsyncExitStack) -> Cloud:
     """The cloud that the settings describe; what it holds open is closed by `stack`."""
     if config.local is not None and config.libvirt is None:
         instances = LocalInstances(config.lab, config.local)
-        return _with_gateway(Cloud("local", instances), config.gateway, "")
+        socket_path = Path(config.local.control_socket)
+        disks = LocalVolumes(socket_path.parent / "volumes", node_pids(socket_path))
+        return _with_gateway(Cloud("local", instances, volumes=disks), config.gateway, "")
     if config.libvirt is not None and config.local is None:
         hypervisors = Hypervisors()
         stack.push_async_callback(hypervisors.close)

@@ -108,27 +108,37 @@ class LoadBalancers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """A disk of the cloud. `attached_to`: the Node whose instance has it, or ""."""
+    """A disk of the cloud. `attached_to`: the Nodes whose instances have it (one, or none); `reach`: the Nodes that it
+    can be attached to, where those are not all."""
 
     name: str
     size_bytes: int
-    attached_to: str = ""
+    attached_to: tuple[str, ...] = ()
+    reach: tuple[str, ...] = ()
 
 
 class Volumes(Protocol):
-    """Disks; a name is the cloud's for good, and every verb may be repeated."""
+    """Disks, by names that are their serial numbers too. Every verb may be repeated, and may have been cut short
+    before: what is there already is left as it is."""
 
-    async def create(self, name: str, size_bytes: int) -> None: ...
+    async def create(self, name: str, size_bytes: int, near: str) -> Volume:
+        """Blank, of that size at least, where the Node `near` can have it ("" for any). One that exists is returned,
+        whatever its size."""
 
-    async def delete(self, name: str) -> None: ...
+    async def delete(self, name: str) -> None:
+        """CloudError while it is attached."""
 
-    async def attach(self, name: str, node: str) -> None: ...
+    async def attach(self, name: str, node: str) -> None:
+        """The node can see it when this returns, or within seconds."""
 
-    async def detach(self, name: str, node: str) -> None: ...
+    async def detach(self, name: str, node: str) -> None:
+        """From a node whose instance is gone it is detached already. CloudError while the node holds on to it."""
 
-    async def attached(self, node: str) -> frozenset[str]: ...
+    async def attached(self, node: str) -> frozenset[str]:
+        """What the node can see; nothing of a node whose instance is gone or off."""
 
-    async def resize(self, name: str, size_bytes: int) -> None: ...
+    async def resize(self, name: str, size_bytes: int) -> int:
+        """Never smaller, and attached or not; the size that it has then."""
 
     async def list(self) -> tuple[Volume, ...]: ...
 

@@ -153,6 +153,14 @@ CLUSTER_ROLES: dict[str, Rules] = {
         rule("patch update", "", "nodes/status"),
         rule(f"{READ} patch update", "", "services"),
         rule("patch update", "", "services/status"),
+        # As those of the sidecars of a CSI driver: provisioner, attacher, resizer.
+        rule(f"create delete {READ} patch update", "", "persistentvolumes"),
+        rule(f"{READ} patch update", "", "persistentvolumeclaims"),
+        rule("patch update", "", "persistentvolumeclaims/status"),
+        rule(f"create {READ}", "storage.k8s.io", "storageclasses"),
+        rule(f"create {READ} patch update", "storage.k8s.io", "csidrivers"),
+        rule(f"{READ} patch update", "storage.k8s.io", "volumeattachments"),
+        rule("patch update", "storage.k8s.io", "volumeattachments/status"),
     ],
     "system:kube-scheduler": [
         EVENTS,
