@@ -21,6 +21,7 @@ from orchestrator.api.status import ApiError
 from orchestrator.api.wire import Request
 from orchestrator.client.client import Client
 
+CLOUD_TAINTS = "node.cloudprovider.kubernetes.io/"
 POLL_S = 0.05
 API_TIMEOUT_S = 30.0
 NODES_TIMEOUT_S = 60.0
@@ -53,7 +54,15 @@ def why_not_ready(nodes: Sequence[Object], since: Mapping[str, float]) -> str:
             reasons.append(f"{name} is not Ready: {ready.get('message', '')}")
         elif meta.parse_time(ready["lastHeartbeatTime"]) + 1 <= started:  # heartbeats are whole seconds
             reasons.append(f"{name} was Ready, but its kubelet has not reported since it was started again")
+        elif taint := _cloud_taint(found[name]):
+            reasons.append(f"{name} is Ready, but waits for the cloud controller (taint {taint})")
     return "; ".join(reasons)
+
+
+def _cloud_taint(node: Object) -> str:
+    """What the cloud controller has yet to take off, before pods can come to the node; "" where nothing."""
+    taints = (node.get("spec") or {}).get("taints") or ()
+    return next((taint["key"] for taint in taints if taint["key"].startswith(CLOUD_TAINTS)), "")
 
 
 def kubelets(control: Control, topology: Topology) -> dict[str, float]:

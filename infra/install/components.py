@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra import pki
+from infra.install import cloud
 from infra.install.connection import File
 from infra.install.machine import SERVER_USER_ID
 from infra.install.templates import render
@@ -105,6 +106,7 @@ def _config(component: str, topology: Topology, node: Node, cgroup_parent: str =
         kubernetes_service=topology.networks.kubernetes_service,
         cgroup_parent=cgroup_parent,
         taints=taints,
+        cloud_provider="external" if cloud.has_cloud(topology) else "",
     )
     return _file(f"{component}.yaml", text.encode())
 

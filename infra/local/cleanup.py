@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 
 from infra import kubeconfig
+from infra.install import cloud
 from infra.local import network
 from infra.local.layout import LABS, Layout
 from infra.topology import Topology
+from orchestrator.cloud import loopdevices
 
 # Runs in a mount namespace of its own, where it mounts the cgroup hierarchies to find the lab's groups.
 _END_GROUPS = """
@@ -48,9 +50,11 @@ def remove(layout: Layout, topology: Topology | None, tool: tuple[str, ...]) -> 
     end_processes(layout)
     if topology is not None:
         network.remove(topology, tool=tool)
+        network.remove_table(cloud.table(topology), tool=tool)
     if layout.kubeconfig_users.exists():
         for file in layout.kubeconfig_users.read_text().splitlines():
             kubeconfig.remove(Path(file), layout.name)
+    loopdevices.release_below(layout.volumes)
     if layout.folder.exists():
         shutil.rmtree(layout.folder)
     if not any(LABS.glob("*/lab.json")):

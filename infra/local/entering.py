@@ -40,6 +40,11 @@ def root_account() -> Account:
     return Account(user_id=0, group_ids=(0,), home="/root", cgroup="init")
 
 
+def host_account() -> Account:
+    """Root beside the supervisor; its control group is the component's own, with none below it."""
+    return Account(user_id=0, group_ids=(0,), home="/root", cgroup="")
+
+
 def node_user(user_id: int) -> Account:
     return Account(
         user_id=user_id,
@@ -66,6 +71,19 @@ def spawn(init_pid: int, node_cgroup: str, account: Account, log: Path, main: Ca
         os.close(pidfd)
 
 
+def spawn_on_host(group: str, account: Account, log: Path, main: Callable[[], None]) -> int:
+    """Fork `main` beside this process: in the namespaces that it is in itself, in a control group of its own."""
+    (cgroups.UNIFIED / group).mkdir(exist_ok=True)
+    output = open_log(log)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run(None, group, account, output, main)
+        return pid
+    finally:
+        os.close(output)
+
+
 def open_log(log: Path) -> int:
     """A descriptor to append to. A log that has grown large becomes the one before, of which one is kept."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +92,7 @@ def open_log(log: Path) -> int:
     return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
-def _run(pidfd: int, node_cgroup: str, account: Account, output: int, main: Callable[[], None]) -> None:
+def _run(pidfd: int | None, node_cgroup: str, account: Account, output: int, main: Callable[[], None]) -> None:
     code = 1
     try:
         os.setsid()
@@ -82,7 +100,8 @@ def _run(pidfd: int, node_cgroup: str, account: Account, output: int, main: Call
         for number, source in ((0, silence), (1, output), (2, output)):
             os.dup2(source, number)
         cgroups.join(cgroups.UNIFIED / node_cgroup / account.cgroup)
-        syscalls.setns(pidfd, boot.NAMESPACES)
+        if pidfd is not None:
+            syscalls.setns(pidfd, boot.NAMESPACES)
         os.closerange(3, 4096)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)

@@ -14,6 +14,7 @@ from infra.topology import Node, Topology
 LABS = Path("/var/lib/sampan-labs")
 HOST = Path("/mnt")  # the host's root, inside the supervisor's mount namespace
 CGROUPS = Path("/run/cgroup")  # hierarchies mounted by the supervisor for itself
+HOST_NODE = "host"  # where components are that run on no node, but beside the lab's bridge
 V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
 
 
@@ -47,6 +48,11 @@ class Layout:
     @property
     def control_socket(self) -> Path:
         return self.folder / "control.sock"
+
+    @property
+    def volumes(self) -> Path:
+        """Disks of the cluster, where the cloud controller looks for them: beside the control socket."""
+        return self.folder / "volumes"
 
     @property
     def supervisor_log(self) -> Path:

@@ -106,12 +106,15 @@ def remove(topology: Topology, *, tool: tuple[str, ...]) -> None:
     for link in (*(host_link(topology, node) for node in topology.nodes), bridge(topology)):
         if Path("/sys/class/net", link).exists():
             subprocess.run([*tool, "ip", "link", "delete", link], check=False, capture_output=True)
-    name = table(topology)
+    remove_table(table(topology), tool=tool)
+    forwarding.release(table(topology))
+
+
+def remove_table(name: str, *, tool: tuple[str, ...]) -> None:
     subprocess.run(
         [*tool, "nft", "-f", "-"], input=f"table inet {name}\ndelete table inet {name}\n", text=True, check=False,
         capture_output=True,
     )  # fmt: skip
-    forwarding.release(name)
 
 
 def _feed(command: list[str], text: str) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local import boot, cgroups, entering, network, rootfs, syscalls
-from infra.local.layout import Layout, inside
+from infra.local.layout import HOST_NODE, Layout, inside
 from infra.local.restarts import Restarts
 from infra.topology import Node, Topology
 
@@ -42,12 +42,14 @@ PRELOADED = (
     "orchestrator.cli.app", "orchestrator.cli.combined",
     "orchestrator.apiserver.main", "orchestrator.scheduler.main", "orchestrator.controllers.main",
     "orchestrator.kubelet.main", "orchestrator.porter.main", "orchestrator.proxy.main", "orchestrator.dns.main",
+    "orchestrator.cloud.main",
 )  # fmt: skip
 
 
 @dataclass
 class Component:
-    """A supervised process of a node: `arguments` for our own program, or a command of the image (absolute path)."""
+    """A supervised process of a node, or of the host (HOST_NODE): `arguments` for our own program, or a command of the
+    image (absolute path)."""
 
     node: str
     name: str
@@ -73,11 +75,14 @@ class Supervisor:
         if due:
             self.power_on(due, now)
         for component in self.components.values():
-            if component.restarts.is_due(now) and self.nodes[component.node].pid:
+            if component.restarts.is_due(now) and self.is_on(component.node):
                 self.start(component, now)
 
+    def is_on(self, node: str) -> bool:
+        return node == HOST_NODE or self.nodes[node].pid != 0
+
     def next_due(self, now: float) -> float:
-        states = [*self.nodes.values(), *(c.restarts for c in self.components.values() if self.nodes[c.node].pid)]
+        states = [*self.nodes.values(), *(c.restarts for c in self.components.values() if self.is_on(c.node))]
         waits = [state.due - now for state in states if state.wanted and state.pid == 0]
         return max(0.0, min([IDLE_S, *waits]))
 
@@ -115,26 +120,27 @@ class Supervisor:
 
     def start(self, component: Component, now: float) -> None:
         self.preload()
-        node = self.topology.node(component.node)
         main = (
             entering.command(component.arguments)
             if component.arguments[0].startswith("/")
             else _own_program(component.name, component.arguments)
         )
         try:
-            pid = entering.spawn(
-                self.nodes[node.name].pid,
-                f"{self.layout.cgroup}/{node.name}",
-                account(component.user, node),
-                inside(self.layout.log(node.name, component.name)),
-                main,
-            )
+            pid = self.spawn(component, main)
         except OSError as error:
             component.restarts.failed(str(error), now)
-            log.error("component not started: %s on %s: %s", component.name, node.name, error)
+            log.error("component not started: %s on %s: %s", component.name, component.node, error)
             return
         component.restarts.ran(pid, now, time.time())
-        log.info("component started: %s on %s as %d", component.name, node.name, pid)
+        log.info("component started: %s on %s as %d", component.name, component.node, pid)
+
+    def spawn(self, component: Component, main: Callable[[], None]) -> int:
+        group = f"{self.layout.cgroup}/{component.node}"
+        output = inside(self.layout.log(component.node, component.name))
+        if component.node == HOST_NODE:
+            return entering.spawn_on_host(group, entering.host_account(), output, main)
+        node = self.topology.node(component.node)
+        return entering.spawn(self.nodes[node.name].pid, group, account(component.user, node), output, main)
 
     def preload(self) -> None:
         if self.preloaded:

@@ -7,6 +7,7 @@ the supervisor imports what the components will need.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,9 @@ import yaml
 from infra import host, kubeconfig, pki, readiness
 from infra.images import cache
 from infra.install import components, steps
-from infra.local import lab
+from infra.local import cloud, lab
 from infra.local.control import Control
-from infra.local.layout import Layout
+from infra.local.layout import HOST_NODE, Layout
 from infra.progress import Steps
 from infra.topology import Node, Topology
 
@@ -73,7 +74,18 @@ def install(control: Control, topology: Topology, layout: Layout) -> None:
                 path.startswith(components.ETC) for path in changed[node.name]
             ):
                 control.ask("component", node=node.name, name=process.name, action="restart")
+    wanted += install_host(control, topology, layout, running)
     control.ask("components", components=wanted)
+
+
+def install_host(
+    control: Control, topology: Topology, layout: Layout, running: Mapping[tuple[str, str], Any]
+) -> list[dict[str, Any]]:
+    """What runs on no node: the cloud controller."""
+    process = cloud.process(layout)
+    if cloud.install(layout, topology) and (HOST_NODE, process.name) in running:
+        control.ask("component", node=HOST_NODE, name=process.name, action="restart")
+    return [{"node": HOST_NODE, **vars(process)}]
 
 
 def write_kubeconfigs(layout: Layout, topology: Topology, user_file: Path) -> dict[str, Any]:

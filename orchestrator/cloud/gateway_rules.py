@@ -96,7 +96,8 @@ def _chain(name: str, place: Place, front: Front, port: ServicePort) -> str:
         draw = f"numgen random mod {len(front.backends)}"
         chosen = [address for _, address in front.backends]
     targets = ", ".join(f"{number} : {address} . {port.node_port}" for number, address in enumerate(chosen))
-    return "\n".join([*lines, f"    dnat {ip} to {draw} map {{ {targets} }}", "  }"])
+    send = f"meta l4proto {port.protocol.lower()} dnat {ip} to {draw} map {{ {targets} }}"
+    return "\n".join([*lines, f"    {send}", "  }"])
 
 
 def _allowed(place: Place, front: Front) -> list[str] | None:

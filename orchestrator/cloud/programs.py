@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestrator.cloud.provider import CloudError
+
+log = logging.getLogger(__name__)
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -31,7 +34,9 @@ async def run(command: Sequence[str], text: str = "", *, may_fail: bool = False)
     )
     out, err = await child.communicate(text.encode() or None)
     if child.returncode != 0 and not may_fail:
-        raise CloudError(f"{' '.join(command)}: {err.decode(errors='replace').strip()[:2000]}")
+        said = err.decode(errors="replace").strip()
+        log.error("a program failed", extra={"command": command, "given": text, "said": said})
+        raise CloudError(f"{' '.join(command)}: {said.partition(chr(10))[0][:500]}")
     return out.decode()
 
 

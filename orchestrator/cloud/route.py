@@ -68,7 +68,7 @@ class RouteController:
                 failures.append(f"could not create route {route.destination} via {route.via}: {error}")
                 self._tell(nodes, route, str(error))
         if todo.delete or todo.create:
-            log.info("routes set", extra={"created": len(todo.create), "deleted": len(todo.delete)})
+            log.info("routes set", extra={"new": len(todo.create), "stale": len(todo.delete)})
         for node in nodes:
             await self._say(node, made)
         if failures:

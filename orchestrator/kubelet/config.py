@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 KUBELET_VERSION = "v1.36.0"
 
@@ -20,7 +21,9 @@ class Taint:
 class Config:
     """`node_ips`: the node's addresses, primary family first. `capacity` overrides what is measured (a namespace node
     has a share of its host), with resource names and quantities as in a Node's status; so does `reserved`, which is
-    kept from pods. `cgroup_parent`: on hosts with cgroup v2, the subtree that belongs to this user."""
+    kept from pods. `cgroup_parent`: on hosts with cgroup v2, the subtree that belongs to this user. `cloud_provider`:
+    "external" where a cloud controller completes this node: until then it is tainted, and afterwards its addresses are
+    that one's to say."""
 
     node_name: str
     node_ips: list[str]
@@ -38,6 +41,7 @@ class Config:
     node_labels: dict[str, str] = field(default_factory=dict)
     node_taints: list[Taint] = field(default_factory=list)
     provider_id: str = ""
+    cloud_provider: Literal["", "external"] = ""
     capacity: dict[str, str] = field(default_factory=dict)
     reserved: dict[str, str] = field(default_factory=dict)
     pods_max: int = 110

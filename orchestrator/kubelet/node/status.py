@@ -22,6 +22,8 @@ from orchestrator.kubelet.node import capacity
 from orchestrator.kubelet.runtime.interface import Image
 
 Status = dict[str, Any]
+UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"  # until a cloud controller has completed the Node
+PROVIDED_NODE_IP = "alpha.kubernetes.io/provided-node-ip"
 MEMORY_AVAILABLE_MIN_KIB = 100 * 1024
 DISK_AVAILABLE_MIN_PERCENT = 10
 PIDS_AVAILABLE_MIN_PERCENT = 5
@@ -49,8 +51,7 @@ def node_status(config: Config, measured: Measured, previous: Mapping[str, Any],
     made: Status = {
         "capacity": dict(measured.capacity),
         "allocatable": dict(measured.allocatable),
-        "addresses": [{"type": "InternalIP", "address": address} for address in config.node_ips]
-        + [{"type": "Hostname", "address": config.node_name}],
+        "addresses": _addresses(config, previous),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
         "nodeInfo": {
             **measured.machine,
@@ -65,6 +66,13 @@ def node_status(config: Config, measured: Measured, previous: Mapping[str, Any],
     }
     made["conditions"] = _conditions(measured, previous.get("conditions") or [], meta.format_time(now))
     return made
+
+
+def _addresses(config: Config, previous: Mapping[str, Any]) -> list[Status]:
+    """Ours until a cloud controller has said what they are."""
+    own = [{"type": "InternalIP", "address": address} for address in config.node_ips]
+    own.append({"type": "Hostname", "address": config.node_name})
+    return previous.get("addresses") or own if config.cloud_provider else own
 
 
 def _image(image: Image) -> Status:
@@ -194,13 +202,18 @@ def new_node(config: Config) -> Object:
         **config.node_labels,
     }
     spec: dict[str, Any] = {}
-    if config.node_taints:
-        spec["taints"] = [
-            {"key": taint.key, "effect": taint.effect} | ({"value": taint.value} if taint.value else {})
-            for taint in config.node_taints
-        ]
+    taints = [
+        {"key": taint.key, "effect": taint.effect} | ({"value": taint.value} if taint.value else {})
+        for taint in config.node_taints
+    ]
+    if config.cloud_provider:
+        taints.append({"key": UNINITIALIZED, "value": "true", "effect": "NoSchedule"})
+    if taints:
+        spec["taints"] = taints
     if config.provider_id:
         spec["providerID"] = config.provider_id
     annotations = {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}
+    if config.cloud_provider:
+        annotations[PROVIDED_NODE_IP] = ",".join(config.node_ips)
     metadata = {"name": config.node_name, "labels": labels, "annotations": annotations}
     return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec}
