@@ -18,6 +18,7 @@ from infra import host
 from infra.images import cache
 from infra.images.packages import TEST_COMMANDS
 from infra.progress import console
+from infra.toolchain import pulumi_cli
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITES = ("unit", "simulation", "integration", "e2e")
@@ -64,6 +65,8 @@ def prepare_host() -> Path:
     if missing := host.lacking(TEST_COMMANDS):
         console.print(f"installing {', '.join(missing)} (apt-get)")
         host.apt_install(missing)
+    # The first test that needs Pulumi's CLI would otherwise make it, which takes longer than a test may.
+    pulumi_cli.find(console.print, os.environ)
     return cache.node_image(console.print).parent / "bin"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,8 +22,9 @@ INSTALL_TIMEOUT_S = 300  # some 120 MB
 FETCH = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=4).read())"
 
 
-def install(place: Path, version: str, say: Progress, script: str = SCRIPT) -> str | None:
+def install(place: Path, version: str, say: Progress, script: str | None = None) -> str | None:
     """Put the CLI and its companions into place/bin and say where they are from; None where that is not possible."""
+    script = script or SCRIPT
     text = fetch(script)
     if text is None:
         return None
@@ -32,18 +34,7 @@ def install(place: Path, version: str, say: Progress, script: str = SCRIPT) -> s
         file.write_bytes(text)
         root = Path(folder, "root")
         command = ["sh", str(file), "--version", version, "--install-root", str(root), "--no-edit-path"]
-        try:
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=INSTALL_TIMEOUT_S,
-                env={**os.environ, "HOME": folder},  # it writes nothing to the user's
-            )
-            problem = "" if done.returncode == 0 else (done.stderr.strip() or done.stdout.strip())[-400:]
-        except subprocess.TimeoutExpired:
-            problem = f"not done after {INSTALL_TIMEOUT_S} s"
+        problem = _run(command, {**os.environ, "HOME": folder})  # it writes nothing to the user's
         if not problem and not (root / "bin/pulumi").is_file():
             problem = "it left no bin/pulumi"
         if problem:
@@ -51,6 +42,28 @@ def install(place: Path, version: str, say: Progress, script: str = SCRIPT) -> s
             return None
         shutil.copytree(root / "bin", place / "bin", symlinks=True)
     return f"installed by Pulumi's installer ({script})"
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    """What went wrong, or nothing. A session of its own, so that what it started ends with it."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=INSTALL_TIMEOUT_S)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return f"not done after {INSTALL_TIMEOUT_S} s"
+        raise
+    return "" if process.returncode == 0 else output.strip()[-400:] or f"exit code {process.returncode}"
 
 
 def fetch(url: str) -> bytes | None:
