@@ -13,18 +13,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra import checks, kubeconfig
+from infra import checks, kubeconfig, snapshot_command, up_libvirt, vm_lab
 from infra.host import HostError
+from infra.hypervisor.host import ensure as hypervisor
 from infra.images.tree import BuildError
+from infra.libvirt import registry
 from infra.local import container_images, lab, logs
 from infra.local.control import Control, NotRunning
-from infra.local.layout import Layout
+from infra.local.layout import LABS, Layout
 from infra.local.up import up as bring_up
 from infra.progress import Steps
 from infra.progress import console as progress
+from infra.status import api_nodes
 from infra.status import status as observe
 from infra.toolchain import command as toolchain
-from infra.topology import Topology, TopologyError
+from infra.topology import BACKENDS, LIBVIRT, LOCAL, MACHINES, Topology, TopologyError
 
 DEFAULT_NAME = "lab"
 WORKERS = 2
@@ -36,6 +39,7 @@ app.add_typer(fault, name="fault")
 image = typer.Typer(no_args_is_help=True, help="Container images of the nodes.")
 app.add_typer(image, name="image")
 app.add_typer(toolchain.app, name="toolchain")
+app.add_typer(snapshot_command.app, name="snapshot")
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 Name = Annotated[str, typer.Option("--name", help="Which lab.")]
@@ -45,42 +49,82 @@ Output = Annotated[str, typer.Option("--output", "-o", help="table or json")]
 @app.command()
 def up(
     name: Name = DEFAULT_NAME,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="local (namespaces), libvirt (virtual machines), or machines; or what the lab is."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker nodes; 2, or what the lab has.")] = None,
-    control_planes: Annotated[int, typer.Option(help="Control-plane nodes.")] = 1,
+    control_planes: Annotated[int | None, typer.Option(help="Control-plane nodes; 1, or what the lab has.")] = None,
     separate: Annotated[bool, typer.Option("--separate", help="Every component is a process of its own.")] = False,
+    memory: Annotated[int | None, typer.Option(help="MiB of each virtual machine.")] = None,
+    vcpus: Annotated[int | None, typer.Option(help="Processors of each virtual machine.")] = None,
+    disk: Annotated[int | None, typer.Option(help="GiB of each virtual machine's disk.")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Look first what has become of the machines.")] = False,
+    machine: Annotated[
+        list[str] | None,
+        typer.Option(help="A machine that you have, [user@]host[:port]; control plane first, once for each node."),
+    ] = None,
     kubeconfig_file: Annotated[
         Path | None, typer.Option("--kubeconfig", help="Where to add the context; default as kubectl.")
     ] = None,
 ) -> None:
-    """Bring a cluster up on this machine; again: repair it."""
+    """Bring a cluster up, on this machine or on virtual ones; again: repair it."""
+    kind = backend or (MACHINES if machine else registry.backend(name)) or LOCAL
+    if kind not in BACKENDS:
+        raise TopologyError(f"--backend: {kind!r}: must be one of {', '.join(BACKENDS)}")
+    only_vms = {"--memory": memory, "--vcpus": vcpus, "--disk": disk, "--refresh": refresh or None}
+    if kind != LIBVIRT and (given := [option for option, value in only_vms.items() if value is not None]):
+        raise TopologyError(f"{', '.join(given)}: only virtual machines have that (--backend {LIBVIRT})")
+    target, show = kubeconfig_file or kubeconfig.default_file(), Steps()
+    if kind == LIBVIRT:
+        asked = up_libvirt.Wish(
+            name=name, workers=workers, control_planes=control_planes, separate=separate or None,
+            memory_mib=memory, vcpus=vcpus, disk_gib=disk,
+        )  # fmt: skip
+        made = up_libvirt.up(asked, target, show, refresh=refresh)
+        _told_up(made.topology, made.context, made.kubeconfig_file, made.seconds)
+        return
     known = lab.load(Layout(name))
     count = workers if workers is not None else known.workers if known else WORKERS
     wish = Topology(
-        name=name, workers=count, control_planes=control_planes, separate=separate or bool(known and known.separate)
+        name=name,
+        workers=count,
+        control_planes=control_planes or 1,
+        separate=separate or bool(known and known.separate),
     )
-    result = bring_up(wish, kubeconfig_file or kubeconfig.default_file(), Steps())
-    out.print(f"Lab [bold]{name}[/] is up after {result.seconds:.1f} s: {len(result.topology.nodes)} nodes.")
+    result = bring_up(wish, target, show)
+    _told_up(result.topology, result.context, result.kubeconfig_file, result.seconds)
+
+
+def _told_up(topology: Topology, context: str, file: Path, seconds: float) -> None:
+    name = topology.name
+    out.print(f"Lab [bold]{name}[/] is up after {seconds:.1f} s: {len(topology.nodes)} nodes.")
     option = "" if name == DEFAULT_NAME else f" --name {name}"
+    node = topology.nodes[-1].name
     out.print(
-        f"kubectl's context is [bold]{result.context}[/] (in {result.kubeconfig_file}). Try:\n"
+        f"kubectl's context is [bold]{context}[/] (in {file}). Try:\n"
         "  kubectl get nodes -o wide\n"
         "  kubectl create deployment web --image=nginx:1 --replicas=2\n"
         "  kubectl expose deployment web --port=80 && kubectl get pods,services\n"
-        f"  ./sampan status{option}    ./sampan ssh worker-1{option}    ./sampan down{option}"
+        f"  ./sampan status{option}    ./sampan ssh{option} {node}    ./sampan down{option}"
     )
 
 
 @app.command()
 def down(name: Name = DEFAULT_NAME) -> None:
-    """Take a lab away; nothing of it is left."""
-    existed = lab.down(name)
+    """Take a lab away, whatever it is made of; nothing of it is left."""
+    if registry.backend(name) in (LIBVIRT, None) and not Layout(name).folder.joinpath("nodes").exists():
+        existed = up_libvirt.down(name, Steps()) or (registry.backend(name) is None and lab.down(name))
+    else:
+        existed = lab.down(name)
     out.print(f"Lab {name} is gone." if existed else f"There is no lab {name}; nothing to do.")
 
 
 @app.command("kubeconfig")
 def print_kubeconfig(name: Name = DEFAULT_NAME) -> None:
     """Print the lab's kubeconfig."""
-    file = _existing(name).kubeconfig
+    _existing(name)
+    file = Layout(name).kubeconfig  # every backend has it there
     if not file.exists():
         raise NotRunning(f"lab {name} has no kubeconfig yet: its `./sampan up` did not finish; run it again")
     sys.stdout.write(file.read_text())
@@ -89,13 +133,20 @@ def print_kubeconfig(name: Name = DEFAULT_NAME) -> None:
 @app.command()
 def status(name: Name = DEFAULT_NAME, output: Output = "table") -> None:
     """Nodes and components: what runs, where, since how many restarts."""
-    seen = observe(_existing(name))
+    seen = _observed(name)
     if output == "json":
         print(json.dumps(seen, indent=2))
         return
     out.print(f"Lab [bold]{name}[/]: API {seen['api']}")
     _table(("NODE", "ROLE", "STATE", "READY", "IPV4", "IPV6", "PID"), seen["nodes"], _node_row)
     _table(("COMPONENT", "NODE", "STATE", "PID", "RESTARTS", "LAST EXIT"), seen["components"], _component_row)
+
+
+def _observed(name: str) -> dict[str, Any]:
+    if (machines := _machines(name)) is None:
+        return observe(_existing(name))
+    vm_lab.ensure_ssh()
+    return vm_lab.status(machines, hypervisor(progress.print).uri, api_nodes(Layout(name)))
 
 
 def _node_row(node: dict[str, Any]) -> tuple[str, ...]:
@@ -123,8 +174,12 @@ def ssh(
     user: Annotated[str, typer.Option(help="root or sampan")] = "root",
 ) -> None:
     """A shell in a node, or one command. Options of ours come before NODE."""
-    shell = Control(_existing(name)).shell(node)
     words = command[1:] if command and command[0] == "--" else command
+    if machines := _machines(name):
+        vm_lab.ensure_ssh()
+        at = machines.topology.node(node)
+        vm_lab.run(vm_lab.ssh_line(machines, at, words or [], user=user, terminal=sys.stdin.isatty()))
+    shell = Control(_existing(name)).shell(node)
     line = shell.line(words or ["/bin/bash", "--login"], user=user)
     os.execvp(line[0], line)
 
@@ -137,7 +192,10 @@ def show_logs(
     follow: Annotated[bool, typer.Option("-f", "--follow")] = False,
     tail: Annotated[int, typer.Option(help="Last lines of each; -1 for all.")] = -1,
 ) -> None:
-    """The log of a component; `supervisor` is the lab's own."""
+    """The log of a component; `supervisor` is a local lab's own, `cloud-controller` and `console` those of machines."""
+    if machines := _machines(name):
+        vm_lab.ensure_ssh()
+        vm_lab.run(vm_lab.logs_line(machines, component, node, tail, follow))
     layout = _existing(name)
     logs.show(logs.find(layout, component, node), tail, follow)
 
@@ -209,10 +267,15 @@ def test(
     sys.exit(checks.run(suites or []))
 
 
+def _machines(name: str) -> registry.Lab | None:
+    """The lab of that name, if it is one of virtual machines."""
+    return registry.read(name)
+
+
 def _existing(name: str) -> Layout:
     layout = Layout(name)
     if not layout.lab_file.exists():
-        others = ", ".join(other.name for other in lab.labs()) or "none"
+        others = ", ".join(file.parent.name for file in sorted(LABS.glob("*/lab.json"))) or "none"
         raise NotRunning(f"there is no lab {name!r} on this machine (there are: {others}); `./sampan up` makes one")
     return layout
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
 
 console = Console(stderr=True, highlight=False)
 
@@ -14,16 +16,27 @@ console = Console(stderr=True, highlight=False)
 class Steps:
     def __init__(self) -> None:
         self.started = time.monotonic()
+        self._running: tuple[str, Status] | None = None
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
         began = time.monotonic()
-        with console.status(what):
-            yield
-        console.print(f" [green]✓[/] {what} [dim]({time.monotonic() - began:.1f} s)[/]")
+        with console.status(escape(what)) as status:
+            self._running = what, status
+            try:
+                yield
+            finally:
+                self._running = None
+        console.print(f" [green]✓[/] {escape(what)} [dim]({time.monotonic() - began:.1f} s)[/]")
 
     def note(self, what: str) -> None:
-        console.print(f"   [dim]{what}[/]")
+        console.print(f"   [dim]{escape(what)}[/]")
+
+    def status(self, what: str) -> None:
+        """Beside the spinner of the running step, until the next."""
+        if self._running is not None:
+            step, status = self._running
+            status.update(f"{escape(step)} [dim]{escape(what)}[/]")
 
     @property
     def total_s(self) -> float:

@@ -1,0 +1,257 @@
+"""The Pulumi program of every lab of virtual machines: configuration -> topology -> resources.
+
+    reservation ── keys (lab, each node) ── access (files for those who use the lab)
+         └── each hypervisor: network, pool, base volume, kernel, initrd, the end of the cluster's disks
+                 └── each node: volume, cloud-init disk, domain ── installation (over SSH, until Ready)
+
+Control planes are installed first, then the cloud controller is started on this machine, then workers are installed.
+Nodes that were Ready before change one after the other, machine and installation, so that the lab's workloads have
+somewhere to run; new ones are made side by side.
+A project's __main__.py calls `main`; nothing is decided here that `declare` does not get as an argument.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+import pulumi.runtime.config
+import pulumi_libvirt as libvirt
+from pulumi import Output, ResourceOptions
+
+from infra import kubeconfig, pki
+from infra.hypervisor import host, kvm
+from infra.hypervisor.host import Hypervisor
+from infra.images.vm import VmImage, vm_image
+from infra.images.wheel import wheel
+from infra.install import components, release, vm
+from infra.libvirt import access, arguments, clashes, cloud, cloud_init, registry, settings
+from infra.libvirt.access import Access
+from infra.libvirt.cloud import CloudController
+from infra.libvirt.disks import ClusterDisks
+from infra.libvirt.keys import AUTHORITY, SSH, Keys
+from infra.libvirt.nodes import NodeInstall
+from infra.libvirt.registry import Lab
+from infra.libvirt.reservation import Reservation
+from infra.libvirt.settings import AUTOMATIC, Settings
+from infra.topology import CONTROL_PLANE, Node, Topology, TopologyError
+
+Files = Output[Mapping[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What this machine brings to a lab."""
+
+    hypervisor: Hypervisor
+    image: VmImage
+    wheel: Path
+    code: str  # hash of the components' code in it
+    installed: Collection[str] = ()  # nodes of the lab that were Ready before
+
+
+def main() -> None:
+    values = settings.namespaced(pulumi.runtime.config.CONFIG.get())
+    stack, project = pulumi.get_stack(), pulumi.get_project()
+    name = settings.lab_name(values, stack)
+    early = settings.read(values, stack=stack, index=0)  # whatever is wrong is said before anything is looked for
+    refuse_unsupported(early.topology)
+    hypervisor = find_hypervisor(early)
+    present = clashes.of_hypervisor(hypervisor.uri) if registry.read(name) is None else {}
+    wish = settings.read(values, stack=stack, index=registry.place(name, clashes.taken(present)))
+    clashes.refuse(wish.topology, present)
+    code = wheel()
+    here = Host(
+        hypervisor=hypervisor,
+        image=vm_image(pulumi.log.info),
+        wheel=code,
+        code=release.of_wheel(code).name,
+        installed=registry.installed(name),
+    )
+    lab = Lab(topology=wish.topology, project=project, stack=stack, folder=str(Path.cwd()))
+    declare(wish, here, lab)
+
+
+def refuse_unsupported(topology: Topology) -> None:
+    if topology.control_planes > 1:
+        raise TopologyError(
+            f"controlPlanes: {topology.control_planes}: this version of Sampan keeps its objects in SQLite, which "
+            "serves one API server: set it to 1 (pulumi config set sampan:controlPlanes 1)"
+        )
+
+
+def find_hypervisor(wish: Settings) -> Hypervisor:
+    configured = None if wish.domain_type == AUTOMATIC else wish.domain_type
+    if wish.uri:
+        kind = kvm.domain_type(configured, say=pulumi.log.info)
+        return Hypervisor(wish.uri, None, kind, "the configuration")
+    found = host.ensure(pulumi.log.info)
+    if configured is None:
+        return found
+    return Hypervisor(found.uri, found.netns, kvm.domain_type(configured), found.origin)
+
+
+def declare(wish: Settings, here: Host, lab: Lab) -> None:
+    topology = wish.topology
+    reservation = Reservation(lab, ResourceOptions())
+    after = ResourceOptions(depends_on=[reservation])
+    keys = Keys("lab", pki.lab_subjects(topology), None, after)
+    authority = keys.files.apply(lambda files: {name: files[name] for name in AUTHORITY})
+    keys_of = {
+        node.name: Keys(node.name, pki.node_subjects(topology, node), authority, after) for node in topology.nodes
+    }
+    admin = keys.files.apply(lambda files: admin_kubeconfig(topology, files))
+    files = {
+        access.KUBECONFIG: admin,
+        access.SSH_KEY: keys.files.apply(lambda made: made[SSH]),
+        access.KNOWN_HOSTS: Output.all(**{name: one.files for name, one in keys_of.items()}).apply(
+            lambda made: known_hosts(topology, made)
+        ),
+    }
+    opened = Access("access", registry.folder(lab.name), files, after)
+    sites = {
+        uri: Site(wish, here, uri, "" if number == 0 else f"-{number}", after)
+        for number, uri in enumerate(dict.fromkeys(node.hypervisor or here.hypervisor.uri for node in topology.nodes))
+    }
+    installs: list[NodeInstall] = []
+    controls: list[pulumi.Resource] = []
+    for node in topology.nodes:
+        # What comes before this node's machine, and what before its installation.
+        before = installs[-1:] if node.name in here.installed else []
+        site = sites[node.hypervisor or here.hypervisor.uri]
+        domain = site.machine(node, keys, keys_of[node.name], before)
+        props = installation(wish, here, node, keys.files, keys_of[node.name].files, domain)
+        needs = [domain, opened, *(before or controls)]
+        install = NodeInstall(node.name, props, ResourceOptions(depends_on=needs))
+        installs.append(install)
+        if node.role == CONTROL_PLANE:
+            controls.append(install)
+        if node.role == CONTROL_PLANE and len(controls) == topology.control_planes:
+            own = keys.files.apply(lambda made: cloud.contents(topology, made, here.hypervisor.uri))
+            ready = ResourceOptions(depends_on=[*controls, opened])
+            controls.append(CloudController(topology, own, here.hypervisor.netns, here.code, ready))
+    pulumi.export("kubeconfig", Output.secret(admin))
+    pulumi.export("api_endpoint", topology.server)
+    pulumi.export("nodes", [described(topology, node) for node in topology.nodes])
+
+
+class Site:
+    """What a lab has on one hypervisor, whatever nodes it has there. `suffix` tells the resources of several apart."""
+
+    def __init__(self, wish: Settings, here: Host, uri: str, suffix: str, after: ResourceOptions) -> None:
+        self.wish, self.here = wish, here
+        topology = wish.topology
+        provider = libvirt.Provider(f"hypervisor{suffix}", uri=uri)
+        # Names are fixed, so what is replaced has to go first.
+        self.options = ResourceOptions.merge(after, ResourceOptions(provider=provider, delete_before_replace=True))
+        self.network = libvirt.Network(f"network{suffix}", **arguments.network(topology), opts=self.options)
+        folder = registry.folder(topology.name) / "pool"
+        self.pool = libvirt.Pool(f"pool{suffix}", **arguments.pool(topology, folder), opts=self.options)
+        self.within = ResourceOptions.merge(self.options, ResourceOptions(depends_on=[self.pool]))
+        self.disks = ClusterDisks(
+            f"disks{suffix}", uri, topology.name, ResourceOptions.merge(after, ResourceOptions(depends_on=[self.pool]))
+        )
+        image = here.image
+        sources = {arguments.BASE: Path(wish.image) if wish.image else image.disk}
+        if not wish.image:  # a cloud image has its own kernel and boot loader
+            sources |= {arguments.KERNEL: image.kernel, arguments.INITRD: image.initrd}
+        self.sources = {
+            name: libvirt.Volume(f"{name}{suffix}", **arguments.source(topology, name, file), opts=self.within)
+            for name, file in sources.items()
+        }
+
+    def machine(self, node: Node, lab_keys: Keys, node_keys: Keys, before: list[NodeInstall]) -> libvirt.Domain:
+        topology = self.wish.topology
+        volume = libvirt.Volume(
+            node.name,
+            **arguments.volume(topology, node),
+            base_volume_id=self.sources[arguments.BASE].id,
+            opts=self.within,
+        )
+        user_data = Output.all(lab_keys.files, node_keys.files).apply(
+            lambda made: cloud_init.user_data(node, made[0][f"{SSH}.pub"], made[1][SSH], made[1][f"{SSH}.pub"])
+        )
+        disk = libvirt.CloudInitDisk(
+            node.name,
+            name=f"{arguments.domain_name(topology.name, node.name)}-cloud-init.iso",
+            pool=self.pool.name,
+            user_data=user_data,
+            meta_data=cloud_init.meta_data(topology, node),
+            network_config=cloud_init.network_config(topology, node),
+            opts=self.within,
+        )
+        console = registry.folder(topology.name) / registry.CONSOLE / f"{node.name}.log"
+        boot = {}
+        if not self.wish.image:
+            boot = {
+                "kernel": self.sources[arguments.KERNEL].id,
+                "initrd": self.sources[arguments.INITRD].id,
+                "cmdlines": arguments.kernel_arguments(self.here.image.cmdline),
+            }
+        return libvirt.Domain(
+            node.name,
+            **arguments.domain(self.wish, node, self.here.hypervisor.domain_type, console),
+            **boot,
+            cloudinit=disk.id,
+            disks=[{"volume_id": volume.id}],
+            network_interfaces=[{"network_id": self.network.id, **arguments.interface(node)}],
+            opts=ResourceOptions.merge(self.options, ResourceOptions(depends_on=[self.disks, *before])),
+        )
+
+
+def installation(
+    wish: Settings, here: Host, node: Node, lab_keys: Files, node_keys: Files, domain: libvirt.Domain
+) -> dict[str, object]:
+    """The inputs of a node's installation. Its fingerprint is computed from secrets, but tells none."""
+    topology = wish.topology
+    keys: Files = Output.all(lab_keys, node_keys).apply(
+        lambda made: {name: {**made[0], **made[1]}[name] for name in components.key_names(node)}
+    )
+    files = keys.apply(
+        lambda found: vm.fingerprint(
+            vm.wanted(topology, node, {name: text.encode() for name, text in found.items()}, here.wheel)
+        )
+    )
+    return {
+        "node": node.name,
+        "topology": json.dumps(topology.to_data(), sort_keys=True),
+        "machine": domain.id,
+        "files": Output.unsecret(files),
+        "wheel": str(here.wheel),
+        "keys": keys,  # secret, as what they are made of
+        "sshKey": lab_keys.apply(lambda made: made[SSH]),
+        "hostKey": Output.unsecret(node_keys.apply(lambda made: made[f"{SSH}.pub"])),
+    }
+
+
+def admin_kubeconfig(topology: Topology, files: Mapping[str, str]) -> str:
+    name = kubeconfig.context(topology.name)
+    keys = {file: text.encode() for file, text in files.items()}
+    return pki.kubeconfig(keys, topology.server, "admin", cluster=name, user=name)
+
+
+def known_hosts(topology: Topology, files: Mapping[str, Mapping[str, str]]) -> str:
+    """known_hosts(5), by every name and address that a machine has."""
+    return "".join(
+        f"{node.name},{node.address_v4},{node.address_v6} {files[node.name][f'{SSH}.pub'].strip()}\n"
+        for node in topology.nodes
+    )
+
+
+def ssh_command(topology: Topology, node: Node) -> str:
+    folder = registry.folder(topology.name)
+    return (
+        f"ssh -i {folder / access.SSH_KEY} -o UserKnownHostsFile={folder / access.KNOWN_HOSTS} root@{node.address_v4}"
+    )
+
+
+def described(topology: Topology, node: Node) -> dict[str, object]:
+    return {
+        "name": node.name,
+        "role": node.role,
+        "addresses": [node.address_v4, node.address_v6],
+        "ssh": ssh_command(topology, node),
+    }

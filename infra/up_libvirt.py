@@ -1,0 +1,152 @@
+"""A lab of virtual machines, up and down: tools, image, stack, and what a user needs to reach it.
+
+Pulumi's SDK may only just have been installed, so what imports it (infra/libvirt/stack.py) is loaded here, and late.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.markup import escape
+
+from infra import host, kubeconfig, toolchain
+from infra.images.vm import vm_image
+from infra.images.wheel import wheel
+from infra.libvirt import access, project, registry
+from infra.libvirt.project import Project
+from infra.progress import Steps, console
+from infra.toolchain import Toolchain, stack_lock
+from infra.topology import Topology
+
+USERS = "kubeconfigs"  # file of the lab's folder: which kubeconfigs of users have its context, one a line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What was asked for on the command line; None: as the stack has it."""
+
+    name: str
+    workers: int | None = None
+    control_planes: int | None = None
+    separate: bool | None = None
+    memory_mib: int | None = None
+    vcpus: int | None = None
+    disk_gib: int | None = None
+
+    def settings(self) -> dict[str, str]:
+        """By the names that `pulumi config set sampan:NAME` takes."""
+        found: dict[str, str] = {}
+        for key, value in (("workers", self.workers), ("controlPlanes", self.control_planes)):
+            if value is not None:
+                found[key] = str(value)
+        if self.separate is not None:
+            found["separate"] = str(self.separate).lower()
+        sizes = {"memoryMib": self.memory_mib, "vcpus": self.vcpus, "diskGib": self.disk_gib}
+        for key, value in sizes.items():
+            if value is not None:
+                found |= {f"{role}.{key}": str(value) for role in ("controlPlane", "worker")}
+        return found
+
+
+@dataclass(frozen=True)
+class Up:
+    topology: Topology
+    kubeconfig_file: Path
+    context: str
+    seconds: float
+    changes: int
+
+
+def up(wish: Wish, kubeconfig_file: Path, show: Steps, *, refresh: bool = False) -> Up:
+    known = registry.backend(wish.name)
+    if known not in (None, "libvirt"):
+        raise RuntimeError(f"name: {wish.name!r}: is that of a {known} lab of this machine: choose another (--name)")
+    with show.step("tools"):
+        tools = ready(show)
+    with show.step("machine image"):
+        vm_image(show.note)
+        wheel()
+    place = project.of(wish.name)
+    with stack_of(tools, place, show) as (module, stack):
+        module.configure(stack, place, wish.settings())
+        with show.step(f"stack {place.stack} of {place.name}"):
+            reader = module.up(stack, teller(show), refresh=refresh)
+    lab = registry.read(wish.name)
+    assert lab is not None, "the stack's first resource writes lab.json"
+    config = add_context(lab.name, kubeconfig_file)
+    return Up(lab.topology, kubeconfig_file, config["current-context"], show.total_s, reader.changes)
+
+
+def down(name: str, show: Steps) -> bool:
+    """False where there was nothing of that name."""
+    place = project.of(name)
+    if registry.read(name) is None and not place.is_ours and not place.settings_file.exists():
+        return False
+    tools = ready(show)
+    module = pulumi_stack()
+    if not module.exists(tools.environment["PULUMI_BACKEND_URL"], place):
+        remains = registry.read(name) is not None or place.folder.exists()
+        project.remove(place)
+        return remains and place.is_ours
+    with stack_of(tools, place, show) as (module, stack):
+        users = registry.folder(name) / USERS
+        for file in users.read_text().splitlines() if users.exists() else ():
+            kubeconfig.remove(Path(file), name)
+        module.destroy(stack, teller(show))
+    project.remove(place)
+    return True
+
+
+def ready(show: Steps) -> Toolchain:
+    """Tools present, and this process's environment as Pulumi's processes need it."""
+    tools = toolchain.ensure(show.note)
+    os.environ.update(tools.environment)
+    if shutil.which("kubectl") is None and not host.KUBECTL.exists():
+        show.note(f"installing kubectl to {host.KUBECTL}")
+        host.install_kubectl()
+    return tools
+
+
+def pulumi_stack() -> Any:
+    importlib.invalidate_caches()
+    return importlib.import_module("infra.libvirt.stack")
+
+
+@contextmanager
+def stack_of(tools: Toolchain, place: Project, show: Steps) -> Iterator[tuple[Any, Any]]:
+    """The module and the stack. A lock that a killed command left is removed, one that is held is respected."""
+    module = pulumi_stack()
+    for lock in stack_lock.release_stale(tools.environment["PULUMI_BACKEND_URL"], place.name, place.stack):
+        show.note(f"an earlier command was killed (process {lock.pid}): going on where it was")
+    yield module, module.open_stack(place, tools.pulumi)
+
+
+def teller(show: Steps) -> Callable[[Any], None]:
+    def tell(line: Any) -> None:
+        if line.kind == "status":
+            show.status(line.text)
+        elif line.kind == "error":
+            console.print(f"   [red]✗[/] {escape(line.text)}")
+        else:
+            show.note(line.text)
+
+    return tell
+
+
+def add_context(lab: str, user_file: Path) -> dict[str, Any]:
+    """The lab's context in the user's kubeconfig, and a note of where it went."""
+    folder = registry.folder(lab)
+    config: dict[str, Any] = yaml.safe_load((folder / access.KUBECONFIG).read_text())
+    kubeconfig.add(user_file, config)
+    users = folder / USERS
+    noted = users.read_text().splitlines() if users.exists() else []
+    users.write_text("".join(f"{file}\n" for file in sorted({*noted, str(user_file.resolve())})))
+    return config

@@ -1,0 +1,132 @@
+"""A lab of virtual machines as its user meets it: shells, logs, and what is running. Programs of the host do the work
+(ssh, virsh), with the key and the pinned host keys of the lab's folder; nothing here needs Pulumi.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from infra import host
+from infra.libvirt import access, registry
+from infra.libvirt.arguments import domain_name
+from infra.libvirt.registry import Lab
+from infra.readiness import is_ready
+from infra.topology import Node, Topology
+from orchestrator.api import meta
+from orchestrator.api.meta import Object
+
+SSH_TIMEOUT_S = 20
+ACCOUNT_HOME = "/var/lib/sampan/home"
+SHOWN = ("Id", "ActiveState", "MainPID", "NRestarts", "ExecMainStatus")
+
+
+def ensure_ssh() -> None:
+    if missing := host.lacking({"ssh": "openssh-client"}):
+        host.apt_install(missing)
+
+
+def ssh_line(lab: Lab, node: Node, command: Sequence[str], *, user: str = "root", terminal: bool = False) -> list[str]:
+    """The host's command line that runs `command` on the machine; a login shell where it is empty."""
+    folder = registry.folder(lab.name)
+    line = ["ssh", "-i", str(folder / access.SSH_KEY), "-o", f"UserKnownHostsFile={folder / access.KNOWN_HOSTS}"]
+    line += ["-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
+    line += ["-o", f"ConnectTimeout={SSH_TIMEOUT_S}", "-F", "none", *(["-t"] if terminal else [])]
+    words = list(command)
+    if user != "root":
+        words = ["runuser", "--login", user, *(["--command", shlex.join(words)] if words else [])]
+    return [*line, f"root@{node.address_v4}", *([shlex.join(words)] if words else [])]
+
+
+def logs_line(lab: Lab, component: str, node: str, tail: int, follow: bool) -> list[str]:
+    """`cloud-controller` is this machine's own; `console` is what a machine said on its serial port."""
+    folder = registry.folder(lab.name)
+    if component in ("cloud-controller", "console"):
+        files = [folder / f"{component}.log"]
+        if component == "console":
+            files = [folder / registry.CONSOLE / f"{one.name}.log" for one in chosen(lab.topology, node)]
+        count = "+1" if tail < 0 else str(tail)
+        return ["tail", "-n", count, *(["-F"] if follow else []), "--", *map(str, files)]
+    journal = ["journalctl", "--unit", f"sampan-{component}.service", "--output", "cat", "--no-pager"]
+    journal += ["--lines", "all" if tail < 0 else str(tail), *(["--follow"] if follow else [])]
+    (one, *others) = chosen(lab.topology, node)
+    if others:
+        names = ", ".join(each.name for each in (one, *others))
+        raise LookupError(f"say which node with --node: {names} have logs of their own")
+    return ssh_line(lab, one, journal)
+
+
+def chosen(topology: Topology, node: str) -> tuple[Node, ...]:
+    return (topology.node(node),) if node else topology.nodes
+
+
+def status(lab: Lab, uri: str, api: tuple[list[Object], str]) -> dict[str, Any]:
+    """As infra/status.py has it of a local lab; a machine's `pid` is its domain's id. `api`: Node objects, answer."""
+    found, answer = api
+    ready = {meta.name(node): str(is_ready(node)) for node in found}
+    machines = {node.name: _domain(node.hypervisor or uri, lab.name, node.name) for node in lab.topology.nodes}
+    running = [node for node in lab.topology.nodes if machines[node.name] == "running"]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        units = [entry for entries in pool.map(lambda node: _units(lab, node), running) for entry in entries]
+    return {
+        "lab": lab.name,
+        "api": answer,
+        "nodes": [
+            {
+                "name": node.name,
+                "role": node.role,
+                "state": machines[node.name],
+                "ready": ready.get(node.name, "unknown"),
+                "addresses": [node.address_v4, node.address_v6],
+                "pid": 0,
+            }
+            for node in lab.topology.nodes
+        ],
+        "components": units,
+    }
+
+
+def _domain(uri: str, lab: str, node: str) -> str:
+    command = ["virsh", "--quiet", "--connect", uri, "domstate", domain_name(lab, node)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else "missing"
+
+
+def _units(lab: Lab, node: Node) -> list[dict[str, Any]]:
+    command = ["systemctl", "show", f"--property={','.join(SHOWN)}", "sampan-*.service"]
+    done = subprocess.run(ssh_line(lab, node, command), capture_output=True, text=True, check=False)
+    return [_unit(node.name, values) for values in unit_properties(done.stdout)]
+
+
+def unit_properties(output: str) -> Iterable[Mapping[str, str]]:
+    """`systemctl show`: one block of NAME=value lines a unit."""
+    for block in output.strip().split("\n\n"):
+        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if "Id" in values:
+            yield values
+
+
+def _unit(node: str, values: Mapping[str, str]) -> dict[str, Any]:
+    restarts = int(values.get("NRestarts") or 0)
+    return {
+        "name": values["Id"].removeprefix("sampan-").removesuffix(".service"),
+        "node": node,
+        "state": "running" if values.get("ActiveState") == "active" else values.get("ActiveState", "unknown"),
+        "pid": int(values.get("MainPID") or 0),
+        "deaths": restarts,
+        "lastExit": f"exit code {values.get('ExecMainStatus')}" if restarts else "",
+    }
+
+
+def run(line: Sequence[str]) -> None:
+    """Hand this process over."""
+    os.execvp(line[0], list(line))
+
+
+def kubeconfig_file(name: str) -> Path:
+    return registry.folder(name) / access.KUBECONFIG

@@ -1,0 +1,5 @@
+"""The lab that Pulumi.yaml and Pulumi.<stack>.yaml describe; see README.md."""
+
+from infra.libvirt.program import main
+
+main()
