@@ -20,7 +20,14 @@ from infra.images import tools, tree
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
 CODE = ("orchestrator", "infra", "templates")
-KEPT = {"node": 1, "code": 4}  # the newest entries of a kind stay, though no lab uses them
+NOT_IN_TREE = {"cache.py", "vm.py", "wheel.py", "sysctls.py"}  # what the node's root tree does not come from
+KEPT = {
+    "node": 1,
+    "vm": 1,
+    "wheel": 4,
+    "code": 4,
+    "release": 4,
+}  # the newest entries of a kind stay, though no lab uses them
 
 
 def folder() -> Path:
@@ -60,7 +67,7 @@ def once(name: str, build: Callable[[Path], None]) -> Path:
 
 def node_image(say: tree.Progress) -> Path:
     """The node's root tree; downloads about 130 MB and takes about 40 s the first time."""
-    sources = [file for file in (ROOT / "infra/images").glob("*.py") if file != Path(__file__)] + [LOCK]
+    sources = [file for file in (ROOT / "infra/images").glob("*.py") if file.name not in NOT_IN_TREE] + [LOCK]
 
     def build(place: Path) -> None:
         tree.build(place / "tree", LOCK, say)
@@ -71,9 +78,7 @@ def node_image(say: tree.Progress) -> Path:
 
 def code(node_tree: Path) -> Path:
     """Sampan's code as nodes mount it, compiled by the node's own Python, so that no start pays for compiling."""
-    files = [
-        file for part in CODE for file in (ROOT / part).rglob("*") if file.is_file() and "__pycache__" not in file.parts
-    ]
+    files = code_files()
     name = f"code-{digest(files)}-{node_tree.parent.name[-6:]}"
 
     def build(place: Path) -> None:
@@ -81,9 +86,16 @@ def code(node_tree: Path) -> Path:
             target = place / file.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-        _compile(place, node_tree)
+        compile_code(place, node_tree)
 
     return once(name, build)
+
+
+def code_files() -> list[Path]:
+    """Sampan's own files, as nodes need them."""
+    return [
+        file for part in CODE for file in (ROOT / part).rglob("*") if file.is_file() and "__pycache__" not in file.parts
+    ]
 
 
 def prune(in_use: Collection[Path]) -> None:
@@ -95,7 +107,7 @@ def prune(in_use: Collection[Path]) -> None:
                 _remove(entry)
 
 
-def _compile(place: Path, node_tree: Path) -> None:
+def compile_code(place: Path, node_tree: Path) -> None:
     script = (
         'mount --bind "$1" "$2/opt/sampan/src" && '
         'exec chroot "$2" /usr/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/sampan/src'

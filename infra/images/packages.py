@@ -13,6 +13,9 @@ HOST_COMMANDS = {
 # What tests call besides, on a host that lacks it.
 TEST_COMMANDS = {"sysctl": "procps", "setpriv": "util-linux"}
 
+# What building a VM's disk calls besides (infra/images/vm.py); mke2fs is the image's own.
+DISK_COMMANDS = {"qemu-img": "qemu-utils"}
+
 NODE_SUITE = "trixie"
 NODE_PACKAGES = (
     "busybox-static",  # the busybox image, and tools in the others
@@ -33,3 +36,20 @@ NODE_PACKAGES = (
     "python3-nftables",
     "uidmap",
 )
+
+# What a machine needs besides, which a namespace node has from its host: the VM's disk has it, and a cloud image of a
+# user's gets both lists by apt.
+MACHINE_PACKAGES = (
+    "cloud-init",
+    "dbus-user-session",  # a lingering user's systemd, whose cgroups carry the limits of rootless pods
+    "e2fsprogs",
+    "kmod",
+    "libpam-systemd",
+    "nfs-common",
+    "openssh-server",
+    "qemu-guest-agent",  # the clock after a restore, and a consistent disk for a snapshot
+    "systemd",
+    "systemd-sysv",
+    "udev",
+)
+KERNELS = {"amd64": "linux-image-cloud-amd64", "arm64": "linux-image-cloud-arm64"}

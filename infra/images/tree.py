@@ -19,6 +19,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # What mmdebstrap leaves out: text that nobody reads in a node (65 MB).
 EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*")
 DIRECTORIES = ("opt/sampan/src", "etc/sampan", "var/lib/sampan", "var/lib/containers", "etc/cni/net.d", "run/sampan")
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the kernel's name -> Debian's
 
 Progress = Callable[[str], None]
 
@@ -67,14 +68,18 @@ def trust() -> str:
 
 
 def apt_options() -> list[str]:
+    return [f"--aptopt={line}" for line in apt_settings()]
+
+
+def apt_settings() -> list[str]:
     """How this machine reaches its mirror: proxies and TLS settings of apt, taken over as they are."""
     dumped = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
     wanted = ("Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Check-Date")
-    return [f"--aptopt={line}" for line in dumped.splitlines() if line.startswith(wanted) and not line.endswith('"";')]
+    return [line for line in dumped.splitlines() if line.startswith(wanted) and not line.endswith('"";')]
 
 
 def fill_store(tree: Path) -> None:
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    architecture = ARCHITECTURES[os.uname().machine]
     store.fill(tree, containers.offline_images(tree), architecture)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.images.store import STORE
+from infra.images.sysctls import SYSCTLS
 from infra.local import syscalls
 from infra.local.layout import CGROUPS, V1_CONTROLLERS
 from infra.local.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REC, MS_SHARED
@@ -26,24 +27,6 @@ DEVICES = {
     "null": (1, 3, 0o666), "zero": (1, 5, 0o666), "full": (1, 7, 0o666), "random": (1, 8, 0o666),
     "urandom": (1, 9, 0o666), "tty": (5, 0, 0o666), "fuse": (10, 229, 0o666), "net/tun": (10, 200, 0o666),
 }  # fmt: skip
-
-SYSCTLS = {
-    "net/ipv4/ip_unprivileged_port_start": "0",  # hostNetwork pods and the components bind low ports
-    "net/ipv4/ip_forward": "1",
-    "net/ipv6/conf/all/forwarding": "1",
-    "net/ipv6/conf/default/forwarding": "1",
-    "net/ipv4/conf/all/route_localnet": "1",  # services at 127.0.0.1 (node ports)
-    "net/ipv4/conf/default/route_localnet": "1",
-    "net/ipv4/conf/all/rp_filter": "0",
-    "net/ipv4/conf/default/rp_filter": "0",
-    "net/ipv6/conf/all/accept_dad": "0",  # addresses are ours alone: usable at once
-    "net/ipv6/conf/default/accept_dad": "0",
-    "net/ipv6/conf/all/accept_ra": "0",
-    "net/ipv6/conf/default/accept_ra": "0",
-    # Replies between pods of one bridge must pass conntrack, or a service's address is not translated back.
-    "net/bridge/bridge-nf-call-iptables": "1",
-    "net/bridge/bridge-nf-call-ip6tables": "1",
-}
 
 
 @dataclass(frozen=True)
