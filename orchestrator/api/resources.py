@@ -210,6 +210,14 @@ CERTIFICATESIGNINGREQUESTS = _row(
     Subresource("approval"), cluster=True,
 )  # fmt: skip
 
+VALIDATINGWEBHOOKCONFIGURATIONS = _row(
+    "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration",
+    cluster=True, categories=("api-extensions",),
+)  # fmt: skip
+MUTATINGWEBHOOKCONFIGURATIONS = _row(
+    "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration",
+    cluster=True, categories=("api-extensions",),
+)  # fmt: skip
 CUSTOMRESOURCEDEFINITIONS = _row(
     "apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", "crd crds", STATUS,
     cluster=True, categories=("api-extensions",),
@@ -228,7 +236,7 @@ ROWS: tuple[Resource, ...] = (
     CSINODES, CSISTORAGECAPACITIES, VOLUMEATTRIBUTESCLASSES, ROLES, ROLEBINDINGS, CLUSTERROLES, CLUSTERROLEBINDINGS,
     TOKENREVIEWS, SELFSUBJECTREVIEWS, SUBJECTACCESSREVIEWS, SELFSUBJECTACCESSREVIEWS, LOCALSUBJECTACCESSREVIEWS,
     SELFSUBJECTRULESREVIEWS, CERTIFICATESIGNINGREQUESTS, LEASES, PRIORITYCLASSES, RUNTIMECLASSES, EVENTS_V1,
-    CUSTOMRESOURCEDEFINITIONS,
+    CUSTOMRESOURCEDEFINITIONS, VALIDATINGWEBHOOKCONFIGURATIONS, MUTATINGWEBHOOKCONFIGURATIONS,
 )  # fmt: skip
 
 

@@ -52,6 +52,8 @@ from orchestrator.apiserver.strategies.eviction import PodEviction
 from orchestrator.apiserver.strategies.rewrite import Rewriter
 from orchestrator.apiserver.strategies.service import NODE_PORTS, ServiceAllocation
 from orchestrator.apiserver.strategies.token import TokenRequests
+from orchestrator.apiserver.webhooks.admission import MutatingWebhooks, ValidatingWebhooks
+from orchestrator.apiserver.webhooks.caller import Caller
 from orchestrator.client.client import Client
 
 
@@ -100,11 +102,12 @@ class Access:
         )
         self.rbac = Rbac(lookup)
         self.authorizer = AuthorizerChain([NodeAuthorizer(lookup), self.rbac])
+        self.webhooks = Caller(lookup)
         self.admission = self._admission()
 
     def _admission(self) -> Chain:
         lookup = self._around.lookup
-        priority, limits = Priority(lookup), LimitRanger(lookup)
+        priority, limits, resources = Priority(lookup), LimitRanger(lookup), self._around.resources
         return Chain(
             mutating=[
                 NamespaceLifecycle(lookup),
@@ -118,6 +121,7 @@ class Access:
                 RuntimeClass(lookup),
                 DefaultIngressClass(lookup),
                 PodTopologyLabels(lookup),
+                MutatingWebhooks(lookup, resources, self.webhooks, new_uid=self._around.new_uid),
             ],
             validating=[
                 limits,
@@ -126,6 +130,7 @@ class Access:
                 PersistentVolumeClaimResize(lookup),
                 CertificateApproval(self.authorizer),
                 CertificateSubjectRestriction(),
+                ValidatingWebhooks(lookup, resources, self.webhooks, new_uid=self._around.new_uid),
                 ResourceQuota(lookup, self._around.resources, self._around.clock),
             ],
         )

@@ -41,6 +41,7 @@ from orchestrator.apiserver.streams.backend import Backends, client_tls
 from orchestrator.apiserver.verbs import JSON_HEADERS
 from orchestrator.apiserver.version import version
 from orchestrator.apiserver.watchcache import WatchCache
+from orchestrator.apiserver.webhooks.caller import Caller
 from orchestrator.client.client import Client
 from orchestrator.client.informer import Informers
 from orchestrator.store.interface import Store
@@ -76,6 +77,7 @@ class _State:
     background: list[asyncio.Task[None]] = field(default_factory=list)
     backends: Backends | None = None
     custom: CustomResources | None = None
+    webhooks: Caller | None = None
 
 
 async def run(config: Config, client: Client | None = None, informers: Informers | None = None) -> None:
@@ -114,6 +116,8 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
             await asyncio.gather(*state.background, return_exceptions=True)
             if state.backends is not None:
                 await state.backends.close()
+            if state.webhooks is not None:
+                await state.webhooks.close()
     finally:
         await store.close()
 
@@ -130,6 +134,7 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     access = Access(
         config.access, Surroundings(lookup=lookup, clock=clock, random=chance, new_uid=new_uid, resources=table)
     )
+    state.webhooks = access.webhooks
     core = Core(
         store=store,
         cache=cache,

@@ -117,10 +117,11 @@ class WriteOptions:
     field_manager: str
     field_validation: str
     force: bool
+    said: tuple[tuple[str, Any], ...] = ()  # what the request named, for admission
 
     def to_json(self, kind: str) -> dict[str, Any]:
         """What admission sees as options."""
-        found: dict[str, Any] = {"apiVersion": f"{META}/v1", "kind": kind, "fieldManager": self.field_manager}
+        found: dict[str, Any] = {"kind": kind, "apiVersion": f"{META}/v1", **dict(self.said)}
         return found | ({"dryRun": ["All"]} if self.dry_run else {})
 
 
@@ -141,6 +142,11 @@ def write_options(request: Request, kind: str) -> WriteOptions:
         field_manager=manager or agent or "unknown",
         field_validation=validation,
         force=is_true(query.get("force", "")),
+        said=tuple(
+            (name, is_true(query[name]) if name == "force" else query[name])
+            for name in ("fieldManager", "fieldValidation", "force")
+            if query.get(name)
+        ),
     )
 
 

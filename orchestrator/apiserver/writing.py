@@ -153,8 +153,9 @@ async def _update_once(
         if strategy and not subresource:
             await strategy.before_write(attributes)
         managed_fields.keep_times_if_unchanged(new, old)
-        if new == old and not applied:
-            return Written(entry.data)  # validated when it was stored; admission had its say
+        if new == old and not applied:  # the rules held when it was stored; admission may have changed its mind
+            await core.admission.validate(attributes)
+            return Written(entry.data)
         _check(endpoint, new, rules.validate_update(new, old, subresource))
         attributes.warnings += rules.warnings(new)
         await core.admission.validate(attributes)

@@ -20,6 +20,7 @@ from orchestrator.api.kinds import (
     rbac,
     service,
     storage,
+    webhooks,
     workloads,
 )
 from orchestrator.api.kinds.rules import KindRules
@@ -41,6 +42,7 @@ FAMILIES = (
     rbac.RULES,
     service.RULES,
     storage.RULES,
+    webhooks.RULES,
     workloads.RULES,
 )
 

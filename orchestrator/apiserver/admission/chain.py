@@ -14,7 +14,7 @@ from orchestrator.api import meta
 from orchestrator.api.status import ApiError, Cause, Forbidden, forbidden
 from orchestrator.apiserver.request import Attributes
 
-ANY = "*"
+ANY, EVERY = "*", "*/*"  # every resource; every subresource
 
 
 class Plugin(Protocol):
@@ -66,7 +66,7 @@ def _interested(plugins: Sequence[P], known: dict[tuple[str, str], list[P]], att
             plugin
             for plugin in plugins
             if attributes.operation in plugin.operations
-            and (place in plugin.resources or (ANY in plugin.resources and not attributes.subresource))
+            and (place in plugin.resources or (EVERY if attributes.subresource else ANY) in plugin.resources)
         ]
     return found
 
