@@ -14,6 +14,7 @@ from infra.install.connection import File
 from infra.install.templates import render
 from infra.topology import NODE_IDS, Node, Topology
 
+HOME = "/var/lib/sampan/home"  # of the user `sampan`
 SERVER_USER_ID = 990  # `sampan-server`: API server, scheduler and controllers of a control-plane node
 
 
@@ -62,12 +63,11 @@ def folders(node: Node) -> list[Folder]:
 def files(topology: Topology, node: Node, resolv_conf: str) -> list[File]:
     """`resolv_conf` is the lab host's: nodes ask the servers that it asks, where those can be reached from a node."""
     user = node.user_id
+    containers = containers_texts()
     texts = {
-        "/etc/containers/containers.conf": render("node/containers.conf"),
-        # Rootless Podman reads the options of its user's file alone.
-        "/var/lib/sampan/home/.config/containers/storage.conf": render("node/storage.conf", image_store=STORE),
-        "/etc/containers/registries.conf": render("node/registries.conf"),
-        "/etc/containers/policy.json": render("node/policy.json"),
+        # Rootless Podman reads the options of its user's storage.conf alone.
+        f"{HOME}/.config/containers/storage.conf": containers.pop("storage.conf"),
+        **{f"/etc/containers/{name}": text for name, text in containers.items()},
         "/etc/hosts": render("node/hosts", nodes=topology.nodes),
         "/etc/resolv.conf": reachable_servers(resolv_conf),
         "/etc/hostname": f"{node.name}\n",
@@ -75,6 +75,16 @@ def files(topology: Topology, node: Node, resolv_conf: str) -> list[File]:
         "/etc/subgid": f"sampan:{user + 1}:{NODE_IDS - 1}\n",
     }
     return [File(path=path, content=text.encode()) for path, text in texts.items()]
+
+
+def containers_texts() -> dict[str, str]:
+    """Podman's configuration, by file name."""
+    return {
+        "containers.conf": render("node/containers.conf"),
+        "storage.conf": render("node/storage.conf", image_store=STORE),
+        "registries.conf": render("node/registries.conf"),
+        "policy.json": render("node/policy.json"),
+    }
 
 
 def reachable_servers(resolv_conf: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import shlex
 import socket
 import threading
@@ -25,11 +26,13 @@ from paramiko.ssh_exception import NoValidConnectionsError
 
 from infra.install.connection import File, tar_of
 
-CONNECT_TIMEOUT_S = 20.0  # a guest without KVM takes a second or two to answer
+CONNECT_TIMEOUT_S = 10.0  # a guest without KVM takes a second or two to answer
 COMMAND_TIMEOUT_S = 900.0  # of silence
 RETRY_S = 0.2
 KEEPALIVE_S = 15
 CHUNK_BYTES = 1 << 16
+# paramiko logs with a traceback what it raises as well.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 Say = Callable[[str], None]
 
 
@@ -203,7 +206,9 @@ def explain(error: Exception, host: str, port: int, user: str) -> str:
         return f"{place} does not answer: is the machine on, and is there a route to it?"
     if isinstance(error, (NoValidConnectionsError, ConnectionRefusedError)):
         return f"{place} refuses the connection: is sshd running there?"
-    if isinstance(error, (paramiko.SSHException, EOFError, OSError)):
+    if isinstance(error, (paramiko.SSHException, EOFError)) and "key" not in str(error):
+        return f"{place} answers, but no SSH session comes about: is it still booting?"
+    if isinstance(error, (paramiko.SSHException, OSError)):
         return f"{place}: no SSH session: {error or type(error).__name__}"
     return f"{place}: {type(error).__name__}: {error}"
 

@@ -20,5 +20,5 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def render(name: str, **context: object) -> str:
+def render(name: str, /, **context: object) -> str:
     return _environment().get_template(f"{name}.j2").render(**context)
