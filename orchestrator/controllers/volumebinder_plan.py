@@ -167,11 +167,14 @@ def bound(claim: Object, volume: Object) -> Object:
 
 
 def bound_status(claim: Object, volume: Object) -> dict[str, Any]:
-    status = {name: value for name, value in status_of(claim).items() if name != "phase"}
+    """The capacity is that of the volume when it was bound: afterwards it grows when the file system has."""
+    present = status_of(claim)
+    status = {name: value for name, value in present.items() if name != "phase"}
+    is_new = present.get("phase") != "Bound" or not present.get("capacity")
     return status | {
         "phase": "Bound",
         "accessModes": spec(volume).get("accessModes") or [],
-        "capacity": spec(volume).get("capacity") or {},
+        "capacity": spec(volume).get("capacity") or {} if is_new else present["capacity"],
     }
 
 

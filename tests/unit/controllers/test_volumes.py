@@ -16,6 +16,7 @@ from orchestrator.controllers.volumebinder_plan import (
     Provision,
     Wait,
     bound,
+    bound_status,
     claimed,
     decide,
     volume_phase,
@@ -101,3 +102,10 @@ def test_the_claims_of_a_pod() -> None:
     volumes[1]["ephemeral"] = {"volumeClaimTemplate": {}}
     using = {"metadata": {"name": "p", "namespace": "shop"}, "spec": {"volumes": volumes}}
     assert list(by_claim(using)) == ["shop/data", "shop/p-b"]
+
+
+def test_a_bound_claim_keeps_its_capacity_until_its_file_system_has_grown() -> None:
+    wish = claim(annotations={BIND_COMPLETED: "yes"}, volumeName="x")
+    wish["status"] = bound_status(wish, volume("x", "1Gi"))
+    assert wish["status"]["capacity"] == {"storage": "1Gi"}
+    assert bound_status(wish, volume("x", "5Gi"))["capacity"] == {"storage": "1Gi"}
