@@ -1,9 +1,10 @@
 """Health checks of the gateway: which node addresses answer for a load balancer.
 
 A check is of one kind:
-    http      the node's health-check port says 200 while it has endpoints of the Service (policy Local)
-    connect   a connection to a TCP node port is accepted
-    alive     for a Service without TCP: the node's kubelet port accepts or refuses, so the node is there
+    http    the node's health-check port says 200 while it has endpoints of the Service (policy Local)
+    alive   the node's kubelet port accepts a connection or refuses it: somebody is there (policy Cluster)
+With policy Cluster a node port is no measure of its node: the node's proxy may choose a pod elsewhere, and a pod that
+does not answer would take every node out.
 A target is up after one success, down after FAILURES_MAX failures in a row, and down before the first answer. The first
 check of a new target is awaited by who adds it, so a new load balancer serves at once.
 Units: seconds. Errors: none; whatever goes wrong with a check is a failure of it.
@@ -29,7 +30,7 @@ FAILURES_MAX = 2
 ANSWER_BYTES_MAX = 4096
 KUBELET_PORT = 10250
 
-Kind = Literal["http", "connect", "alive"]
+Kind = Literal["http", "alive"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,8 +44,7 @@ def target(balancer: LoadBalancer, address: str) -> Target:
     """How a node's address is checked for a load balancer. Pure."""
     if balancer.health_check_port:
         return Target(address, balancer.health_check_port, "http")
-    node_port = next((port.node_port for port in balancer.ports if port.protocol == "TCP"), 0)
-    return Target(address, node_port, "connect") if node_port else Target(address, KUBELET_PORT, "alive")
+    return Target(address, KUBELET_PORT, "alive")
 
 
 async def check(target: Target) -> bool:

@@ -108,11 +108,11 @@ def _allowed(place: Place, front: Front) -> list[str] | None:
     """
     if not front.source_ranges:
         return None
-    networks = [ipaddress.ip_network(text) for text in front.source_ranges]
-    if any(ipaddress.ip_address(own) in network for own in place.addresses for network in networks):
-        networks.append(ipaddress.ip_network(front.address))
-    version = 6 if family_of(front.address) == "IPv6" else 4
-    mine = [network for network in networks if network.version == version]
+    family = family_of(front.address)
+    mine = [ipaddress.ip_network(text) for text in front.source_ranges if family_of(text) == family]
+    own = [ipaddress.ip_address(text) for text in place.addresses if family_of(text) == family]
+    if any(address in network for address in own for network in mine):
+        mine.append(ipaddress.ip_network(front.address))
     return [str(network) for network in ipaddress.collapse_addresses(mine)]  # type: ignore[type-var]
 
 
