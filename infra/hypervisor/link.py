@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from infra import forwarding
 from infra.hypervisor.errors import HypervisorError
+from infra.images import cache
 
 NETNS = Path("/run/netns")
 INNER = "uplink"  # the namespace's end
@@ -116,7 +118,7 @@ def up(link: Link) -> None:
         _run(["nsenter", f"--net={NETNS / link.netns}", "sh", "-c", _FORWARD_INSIDE])
     if has_default_route(Path("/proc/net/route").read_text()):
         forwarding.hold(link.table)
-        _run(["nft", "-f", "-"], way_out(link))
+        _run([nft(), "-f", "-"], way_out(link))
 
 
 def _check_routes(link: Link) -> None:
@@ -140,10 +142,20 @@ def down(link: Link) -> None:
     """Cable, table and namespace; what is not there is no error. Bridges in the namespace go with it."""
     if Path("/sys/class/net", link.outer).exists():
         _run(["ip", "link", "delete", link.outer])
-    if shutil.which("nft"):  # without it there was no table
-        _run(["nft", "-f", "-"], f"table inet {link.table}\ndelete table inet {link.table}\n")
+    if shutil.which(nft()):  # without it there was no table
+        _run([nft(), "-f", "-"], f"table inet {link.table}\ndelete table inet {link.table}\n")
     forwarding.release(link.table)
     remove_netns(link.netns)
+
+
+def nft() -> str:
+    """The node image's, if this machine has one, else the host's.
+
+    Debian 12's (1.0.6) crashes, whatever it is asked, while a table of a newer one's with concatenated maps is there,
+    as the local labs' cloud controller makes them.
+    """
+    newest = max(cache.folder().glob("node-*/bin/nft"), key=lambda program: program.stat().st_mtime, default=None)
+    return str(newest) if newest else "nft"
 
 
 def remove_netns(name: str) -> None:
@@ -168,6 +180,11 @@ def _run(command: list[str], stdin: str = "") -> str:
         done = subprocess.run(command, input=stdin, text=True, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise HypervisorError(f"{command[0]} is not installed", "./sampan toolchain installs it.") from error
+    if done.returncode < 0:
+        raise HypervisorError(
+            f"{command[0]} was ended by {signal.Signals(-done.returncode).name} while it was given:\n{stdin}",
+            "This program has a fault, or is older than what made the tables that are there: upgrade it.",
+        )
     if done.returncode != 0:
         given = f"\ngiven:\n{stdin}" if stdin else ""
         raise HypervisorError(

@@ -49,7 +49,7 @@ def test_our_own_is_started(
 def test_the_rules_of_the_way_out_are_valid_nft() -> None:
     rules = link.way_out(link.Link(3, "x", ("172.30.0.0/16", "fd00:172:30::/48")))
     done = subprocess.run(
-        ["unshare", "--net", "nft", "-c", "-f", "-"], input=rules, text=True, capture_output=True, check=False
+        ["unshare", "--net", link.nft(), "-c", "-f", "-"], input=rules, text=True, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -30,7 +30,7 @@ def leftovers(libvirtd: Libvirtd, number: int) -> list[str]:
     for family in ("-4", "-6"):
         routes = subprocess.run(["ip", family, "route"], capture_output=True, text=True, check=True).stdout
         found += [line for line in routes.splitlines() if cable.outer in line or line.startswith(libvirtd.networks)]
-    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    tables = subprocess.run([link.nft(), "list", "tables"], capture_output=True, text=True, check=True).stdout
     found += [line for line in tables.splitlines() if line.endswith(f" {cable.table}")]
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -105,3 +106,24 @@ def test_forwarding_is_restored_when_its_last_holder_goes(tmp_path: Path, before
     forwarding.hold("lab", root=tmp_path, setting=setting)
     forwarding.release("lab", root=tmp_path, setting=setting)
     assert setting.read_text() == before
+
+
+def test_the_node_images_nft_goes_before_the_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's may be too old for tables that the image's has made."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert link.nft() == "nft"
+    for number, name in enumerate(("node-b", "node-a")):
+        program = tmp_path / "sampan" / name / "bin/nft"
+        program.parent.mkdir(parents=True)
+        program.touch()
+        os.utime(program, (number, number))
+    assert link.nft() == str(tmp_path / "sampan/node-a/bin/nft")
+
+
+def test_a_program_that_crashes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nft"
+    program.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(HypervisorError, match="nft was ended by SIGSEGV"):
+        link._run(["nft", "-f", "-"], "")
