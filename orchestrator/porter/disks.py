@@ -147,6 +147,7 @@ class Disks:
                 except FileNotFoundError:
                     pass
                 os.mknod(wish.handle, stat.S_IFBLK | 0o660, device.stat().st_rdev, dir_fd=folder)
+                os.chmod(wish.handle, 0o660, dir_fd=folder)  # whatever our umask is
                 os.chown(wish.handle, owner, group, dir_fd=folder, follow_symlinks=False)
         return Answer({"path": f"{self._root}/{relative}/{wish.handle}"})
 

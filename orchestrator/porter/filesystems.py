@@ -83,7 +83,11 @@ async def _grow_unmounted(device: Path) -> None:
 async def grow(device: Path, kind: str, mounted_at: str) -> None:
     """To the size of its device, while mounted; nothing happens where it has that size."""
     if kind.startswith("ext"):
-        await done("resize2fs", str(device))
+        code, out, err = await run("resize2fs", str(device))
+        if "Permission denied" in err:
+            raise PorterError(f"this node may not let a mounted {kind} grow (no CAP_SYS_RESOURCE): the next mount does")
+        if code != 0:
+            raise PorterError(f"resize2fs {device}: exit code {code}: {err or out}")
     elif kind == "xfs":
         await done("xfs_growfs", "-d", mounted_at)
     else:
@@ -112,4 +116,9 @@ async def run(*command: str) -> tuple[int, str, str]:
         if child.returncode is None:
             child.kill()
             await child.wait()
-    return child.returncode or 0, out.decode(errors="replace").strip(), err.decode(errors="replace").strip()
+    return child.returncode or 0, out.decode(errors="replace").strip(), _one_line(err.decode(errors="replace"))
+
+
+def _one_line(text: str) -> str:
+    """For events, where what follows the first line is not shown."""
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
