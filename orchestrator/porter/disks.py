@@ -15,6 +15,7 @@ import asyncio
 import logging
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -142,13 +143,7 @@ class Disks:
             device = await blockdevices.appeared(wish.handle)
             beneath.make_directories(str(self._root), relative, self._ids.user_id, self._ids.group_id)
             with beneath.opened(str(self._root), relative) as folder:
-                try:
-                    os.unlink(wish.handle, dir_fd=folder)
-                except FileNotFoundError:
-                    pass
-                os.mknod(wish.handle, stat.S_IFBLK | 0o660, device.stat().st_rdev, dir_fd=folder)
-                os.chmod(wish.handle, 0o660, dir_fd=folder)  # whatever our umask is
-                os.chown(wish.handle, owner, group, dir_fd=folder, follow_symlinks=False)
+                _make_device(wish.handle, device.stat().st_rdev, folder, owner, group)
         return Answer({"path": f"{self._root}/{relative}/{wish.handle}"})
 
     async def _require(self, wish: PodArguments, name: str) -> None:
@@ -215,6 +210,23 @@ class Disks:
 
     def _lock(self, handle: str) -> asyncio.Lock:
         return self._locks.setdefault(handle, asyncio.Lock())
+
+
+def _make_device(name: str, number: int, folder: int, owner: int, group: int) -> None:
+    """The folder is the kubelet's user's: what is given away is what was made, whatever has its name by then."""
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+    os.mknod(name, stat.S_IFBLK | 0o600, number, dir_fd=folder)
+    made = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        found = os.fstat(made)
+        if not stat.S_ISBLK(found.st_mode) or found.st_rdev != number or found.st_uid != 0:
+            raise PorterError(f"{name} is not the device that was made")
+        path = f"/proc/self/fd/{made}"
+        os.chown(path, owner, group)
+        os.chmod(path, 0o660)  # noqa: PTH101
+    finally:
+        os.close(made)
 
 
 def _is_in(point: MountPoint, folder: Path) -> bool:
