@@ -47,6 +47,7 @@ class CustomKind:
     scale: ScalePaths | None = None
     selectable: tuple[str, ...] = ()
     deprecation: str = ""  # a warning with every answer
+    conversion: Mapping[str, Any] = field(default_factory=dict)  # spec.conversion
     structure: Structural = field(default_factory=lambda: compiled.compiled({}, is_root=True))
 
     @cached_property
@@ -268,6 +269,7 @@ def _row(
         scale=scale,
         selectable=tuple(one["jsonPath"].lstrip(".") for one in version.get("selectableFields") or ()),
         deprecation=warning,
+        conversion=spec.get("conversion") or {},
         structure=compiled.compiled(text, is_root=True),
     )
     return Resource(

@@ -54,6 +54,7 @@ from orchestrator.apiserver.strategies.service import NODE_PORTS, ServiceAllocat
 from orchestrator.apiserver.strategies.token import TokenRequests
 from orchestrator.apiserver.webhooks.admission import MutatingWebhooks, ValidatingWebhooks
 from orchestrator.apiserver.webhooks.caller import Caller
+from orchestrator.apiserver.webhooks.conversion import Conversions
 from orchestrator.client.client import Client
 
 
@@ -103,6 +104,7 @@ class Access:
         self.rbac = Rbac(lookup)
         self.authorizer = AuthorizerChain([NodeAuthorizer(lookup), self.rbac])
         self.webhooks = Caller(lookup)
+        self.conversions = Conversions(self.webhooks)
         self.admission = self._admission()
 
     def _admission(self) -> Chain:
@@ -121,7 +123,7 @@ class Access:
                 RuntimeClass(lookup),
                 DefaultIngressClass(lookup),
                 PodTopologyLabels(lookup),
-                MutatingWebhooks(lookup, resources, self.webhooks, new_uid=self._around.new_uid),
+                MutatingWebhooks(lookup, resources, self.webhooks, self.conversions, new_uid=self._around.new_uid),
             ],
             validating=[
                 limits,
@@ -130,7 +132,7 @@ class Access:
                 PersistentVolumeClaimResize(lookup),
                 CertificateApproval(self.authorizer),
                 CertificateSubjectRestriction(),
-                ValidatingWebhooks(lookup, resources, self.webhooks, new_uid=self._around.new_uid),
+                ValidatingWebhooks(lookup, resources, self.webhooks, self.conversions, new_uid=self._around.new_uid),
                 ResourceQuota(lookup, self._around.resources, self._around.clock),
             ],
         )

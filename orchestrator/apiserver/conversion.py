@@ -9,7 +9,7 @@ Source: upstream pkg/apis/events and pkg/apis/autoscaling, conversions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -38,6 +38,7 @@ CURRENT_ANNOTATION = "autoscaling.alpha.kubernetes.io/current-metrics"
 class Conversion:
     to_stored: Callable[[Object], Object]
     to_served: Callable[[Object], Object]
+    is_remote: bool = False  # a webhook must be asked first
 
 
 def _event_to_stored(obj: Object) -> Object:
@@ -131,14 +132,3 @@ CONVERSIONS: dict[Resource, Conversion] = {
     EVENTS_V1: Conversion(_event_to_stored, _event_to_served),
     HORIZONTALPODAUTOSCALERS_V1: Conversion(_autoscaler_to_stored, _autoscaler_to_served),
 }
-
-
-SAME = Conversion(lambda obj: obj, lambda obj: obj)
-
-
-def conversion_of(resource: Resource) -> Conversion:
-    """The conversion between a served row and what is kept."""
-    if resource.custom is not None and resource.storage_group_version:
-        group, _, version = resource.storage_group_version.rpartition("/")
-        return custom_conversion(resource, replace(resource, group=group, version=version)) or SAME
-    return CONVERSIONS.get(resource, SAME)

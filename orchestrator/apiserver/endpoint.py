@@ -7,7 +7,7 @@ schema and, for few, a conversion, a strategy or a handler from the tables make 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from orchestrator.api import meta, schema
@@ -18,10 +18,11 @@ from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.schema import Type
 from orchestrator.apiserver import encoding
-from orchestrator.apiserver.conversion import CONVERSIONS, Conversion, custom_conversion
+from orchestrator.apiserver.conversion import Conversion
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.request import AdmissionChain
 from orchestrator.apiserver.watchcache import ResourceCache, WatchCache
+from orchestrator.apiserver.webhooks.conversion import Conversions
 from orchestrator.store.interface import Store
 
 EVENT_TTL_S = 3600
@@ -39,6 +40,7 @@ class Core:
     admission: AdmissionChain
     tables: Tables
     resources: ResourceTable
+    conversions: Conversions = field(default_factory=Conversions)
     endpoints: dict[tuple[str, str, str], Endpoint] = field(default_factory=dict)
 
     def now(self) -> str:
@@ -56,7 +58,7 @@ class Core:
             assert found is not None, f"{resource.group_resource} is kept as a version that is not served"
             stored = found
         rules = registry.rules(stored)
-        conversion = custom_conversion(resource, stored) if resource.is_custom else CONVERSIONS.get(resource)
+        conversion = self.conversions.of(resource)
         endpoint = Endpoint(resource, stored, self.cache.add(stored), rules, schema.type_of(resource), conversion)
         self.endpoints[resource.group, resource.version, resource.plural] = endpoint
         return endpoint
@@ -85,6 +87,12 @@ class Endpoint:
 
     def to_served(self, obj: Object) -> Object:
         return self.conversion.to_served(obj) if self.conversion else obj
+
+    async def ready(self, core: Core, entries: Iterable[bytes]) -> None:
+        """Makes known what a webhook has to convert, before these objects are shown."""
+        if self.conversion is not None and self.conversion.is_remote:
+            objects = [encoding.decode(data) for data in entries]
+            await core.conversions.ready(self.resource, objects, self.resource.api_version)
 
     def served_bytes(self, data: bytes) -> bytes:
         """Stored bytes as this version shows them."""

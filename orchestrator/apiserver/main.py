@@ -144,6 +144,7 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
         admission=access.admission,
         tables=Tables(),
         resources=table,
+        conversions=access.conversions,
     )
     server = ApiServer(core, lookup, access.authenticator, access.authorizer)
     core.tables = access.tables(StoreRewriter(store, cache), server.client)

@@ -52,6 +52,7 @@ async def get(core: Core, endpoint: Endpoint, request: Request, namespace: str, 
     entry = find(endpoint, namespace, name)
     if accepted.is_plain and endpoint.conversion is None:
         return entry.data
+    await endpoint.ready(core, (entry.data,))
     render = renderer(core, endpoint, accepted, request)
     return render(entry, entry.data) if render else entry.data
 
@@ -61,6 +62,7 @@ async def list_objects(core: Core, endpoint: Endpoint, request: Request, namespa
     selected = selection.parse(asked.label_selector, asked.field_selector, endpoint.cache.picker)
     render = renderer(core, endpoint, accepted, request)
     page = await select(core, endpoint, asked, selected, namespace)
+    await endpoint.ready(core, (entry.data for entry in page.entries))
     return list_document(endpoint, page.entries, render, page.revision, page.continue_token, page.remaining)
 
 

@@ -28,6 +28,7 @@ from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.metrics import Metrics
 from orchestrator.apiserver.request import Authenticator, Authorizer, RequestInfo
 from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED, Asked
+from orchestrator.apiserver.webhooks.conversion import NeedsConversion
 from orchestrator.client.client import Client
 from orchestrator.client.inprocess import InProcessTransport
 
@@ -87,7 +88,7 @@ class ApiServer:
                 raise TooManyRequests(
                     "Too many requests, please try again later.", details={"retryAfterSeconds": RETRY_AFTER_S}
                 )
-            answer = await self._serve(request, info)
+            answer = await self._served(request, info)
         except ApiError as error:
             answer = failure(error)
         except Exception:
@@ -97,6 +98,14 @@ class ApiServer:
             self._writes -= writes
         self.metrics.count(info, answer.status, time.perf_counter() - started)
         return answer
+
+    async def _served(self, request: Request, info: RequestInfo) -> Response:
+        """`_serve`, taken again each time that a webhook had to be asked for a conversion."""
+        while True:
+            try:
+                return await self._serve(request, info)
+            except NeedsConversion as needs:
+                await needs.ask()
 
     async def _serve(self, request: Request, info: RequestInfo) -> Response:
         user = self._authenticated(request)

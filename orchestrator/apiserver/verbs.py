@@ -167,7 +167,7 @@ async def _create(asked: Asked) -> Response:
     if obj["metadata"].get("resourceVersion") not in (None, "", "0"):
         raise ApiError("resourceVersion should not be set on objects to be created")
     made = await writing.create(asked.core, endpoint, attributes, write, endpoint.to_stored(obj))
-    return _written(asked, form, made)
+    return await _written(asked, form, made)
 
 
 async def _update(asked: Asked) -> Response:
@@ -185,7 +185,7 @@ async def _update(asked: Asked) -> Response:
     async def change(old: Object) -> Object:
         return _narrowed(asked, endpoint.to_stored(encoding.decode(canonical)), old)
 
-    return _written(asked, form, await writing.update(asked.core, endpoint, attributes, write, change))
+    return await _written(asked, form, await writing.update(asked.core, endpoint, attributes, write, change))
 
 
 def _narrowed(asked: Asked, new: Object, old: Object) -> Object:
@@ -220,7 +220,7 @@ async def _patch(asked: Asked) -> Response:
 
     done = await writing.update(asked.core, endpoint, attributes, write, change, is_patch=True)
     attributes.warnings += warnings
-    return _written(asked, form, done)
+    return await _written(asked, form, done)
 
 
 async def _apply(asked: Asked, write: WriteOptions, form: Accepted) -> Response:
@@ -254,17 +254,18 @@ async def _apply(asked: Asked, write: WriteOptions, form: Accepted) -> Response:
         if uid := (wanted.get("metadata") or {}).get("uid"):
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(endpoint.resource.group, endpoint.resource.plural, info.name, why)
-        return _written(
+        return await _written(
             asked,
             form,
             await writing.create(asked.core, endpoint, attributes, write, endpoint.to_stored(obj), applied=True),
         )
     done = await writing.update(asked.core, endpoint, attributes, write, change, applied=True, is_patch=True)
-    return _written(asked, form, done)
+    return await _written(asked, form, done)
 
 
-def _written(asked: Asked, form: Accepted, written: writing.Written) -> Response:
+async def _written(asked: Asked, form: Accepted, written: writing.Written) -> Response:
     data = written.data
+    await asked.endpoint.ready(asked.core, (data,))
     if not form.is_plain or asked.endpoint.conversion is not None:
         render = renderer(asked.core, asked.endpoint, form, asked.request)
         if render is not None:
@@ -286,7 +287,7 @@ async def _delete(asked: Asked) -> Response:
     if deleted.is_removed and endpoint.stored.group_resource not in deletion.ANSWERS_OBJECT:
         status = deletion.success(endpoint, asked.info.name, deleted.uid)
         return _answer(200, encoding.encode_as_is(status), replace(form, form="object"), asked.attributes.warnings)
-    return _written(asked, form, writing.Written(deleted.data))
+    return await _written(asked, form, writing.Written(deleted.data))
 
 
 async def _delete_collection(asked: Asked) -> Response:
@@ -297,6 +298,7 @@ async def _delete_collection(asked: Asked) -> Response:
     selected = selection.parse(listed.label_selector, listed.field_selector, endpoint.cache.picker)
     page = await reading.select(asked.core, endpoint, listed, selected, asked.info.namespace)
     items = await deletion.delete_collection(asked.core, endpoint, page.entries, asked.attributes, wanted)
+    await endpoint.ready(asked.core, items)
     shown = [endpoint.served_bytes(item) for item in items]
     resource = endpoint.resource
     data = encoding.list_body(resource.list_kind, resource.api_version, asked.core.cache.revision, shown)
@@ -333,6 +335,7 @@ async def _scale(asked: Asked) -> Response:
         return _narrow_scale(endpoint, old, scale, paths)
 
     done = await writing.update(core, endpoint, attributes, write, change, is_patch=info.verb == "patch")
+    await endpoint.ready(core, (done.data,))
     return _answer(
         200,
         encoding.encode_as_is(scale_of(endpoint.to_served(encoding.decode(done.data)), paths)),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from orchestrator.api.resources import Resource
@@ -59,6 +59,7 @@ class Entry:
         return self._selected
 
 
+Complete = Callable[[list[bytes]], Awaitable[list[bytes]]]
 Render = Callable[[Entry, bytes], bytes]  # an entry and its bytes at some revision → the object a client asked for
 
 
@@ -296,15 +297,19 @@ class WatchCache:
             cache.window_start = page.revision
         await self.store.watch("", after=page.revision, sink=self._apply)
 
-    async def open(self, resource: Resource, extra_fields: tuple[str, ...] = ()) -> ResourceCache:
-        """A cache for a resource that comes while the server runs, in place of one that it may have had."""
+    async def open(
+        self, resource: Resource, extra_fields: tuple[str, ...] = (), complete: Complete | None = None
+    ) -> ResourceCache:
+        """A cache for a resource that comes while the server runs, in place of one that it may have had. `complete`
+        makes of stored values what is to be served now."""
         await self.drop(resource)
         cache = ResourceCache(resource, Picker(resource.group_resource, extra_fields))
         cache.unapplied = []
         self._caches[resource.group_resource] = cache
         page = await self.store.range(cache.prefix)
-        for item in page.items:
-            cache.load(cache.entry(item.key, item.value, item.revision, item.create_revision))
+        values = [item.value for item in page.items]
+        for item, value in zip(page.items, await complete(values) if complete else values, strict=True):
+            cache.load(cache.entry(item.key, value, item.revision, item.create_revision))
         cache.loaded_at = cache.window_start = page.revision
         missed, cache.unapplied = cache.unapplied, None
         for event in missed:

@@ -55,8 +55,10 @@ class Watcher:
         "_endpoint",
         "_frames",
         "_held",
+        "_remote",
         "_selected",
         "_shown",
+        "_task",
         "_timers",
         "bookmarks",
         "bucket",
@@ -70,6 +72,10 @@ class Watcher:
         self._selected = None if shown.selected.is_everything else shown.selected
         self._frames: list[bytes] = []
         self._held: list[Change] | None = None
+        # Where a webhook converts: what waits to be shown, and the task that asks it.
+        is_remote = endpoint.conversion is not None and endpoint.conversion.is_remote
+        self._remote: list[tuple[bytes, Change]] | None = [] if is_remote else None
+        self._task: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self.bookmarks = bookmarks
         self.bucket = _bucket(endpoint, shown)
@@ -114,13 +120,34 @@ class Watcher:
             kind = b"DELETED"
         else:
             kind = b"ADDED" if previous is None else b"MODIFIED"
+        if self._remote is not None:
+            self._remote.append((kind, change))
+            return
         self._frames.append(change.frame(kind, self._shown.render))
 
     def flush(self) -> None:
+        if self._remote and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._convert())
         frames = self._frames
         if frames:
             self._frames = []
             self.stream.push(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    async def _convert(self) -> None:
+        """Shows in order what waits, once the webhook has converted it; a failure ends the watch."""
+        try:
+            while self._remote:
+                waiting, self._remote = self._remote, []
+                shown = [(change.previous if kind == b"DELETED" else change.entry) for kind, change in waiting]
+                await self._endpoint.ready(self._core, (entry.data for entry in shown if entry is not None))
+                for kind, change in waiting:
+                    self._frames.append(change.frame(kind, self._shown.render))
+                    change.forget_frames()
+                self.flush()
+        except ApiError as error:
+            self.fail(error)
+        finally:
+            self._task = None
 
     def end(self) -> None:
         """The resource is no longer served, or another way."""
@@ -172,6 +199,8 @@ class Watcher:
 
     def _closed(self) -> None:
         self._endpoint.cache.forget(self)
+        if self._task is not None:
+            self._task.cancel()
         for timer in self._timers:
             timer.cancel()
 
@@ -213,6 +242,9 @@ async def _start_with_present(
     core: Core, endpoint: Endpoint, watcher: Watcher, selected: Selection, namespace: str, asked: ListOptions
 ) -> None:
     page = await reading.select(core, endpoint, ListOptions(), selected, namespace)
+    if endpoint.conversion is not None and endpoint.conversion.is_remote:
+        await endpoint.ready(core, (entry.data for entry in page.entries))
+        page = await reading.select(core, endpoint, ListOptions(), selected, namespace)
     watcher.start(held=False)  # no await since the page was cut: nothing is missed in between
     watcher.show_present(page.entries)
     if asked.send_initial_events and asked.bookmarks:

@@ -14,11 +14,13 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.api import conditions, custom, meta
+from orchestrator.api import conditions, custom, decoding, meta
+from orchestrator.api.kinds import registry
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CUSTOMRESOURCEDEFINITIONS, Resource
 from orchestrator.api.status import ApiError, Conflict, NotFound
 from orchestrator.api.wire import Request
+from orchestrator.apiserver import encoding
 from orchestrator.apiserver.custom import names
 from orchestrator.apiserver.deletion import CLEANUP
 from orchestrator.apiserver.endpoint import Core
@@ -120,13 +122,29 @@ class CustomResources:
         await self._withdraw(name)
         stored = next(row for row in rows if not row.storage_group_version)
         assert stored.custom is not None
-        await self._core.cache.open(stored, stored.custom.selectable)
+        await self._core.cache.open(stored, stored.custom.selectable, lambda values: self._completed(stored, values))
         for row in rows:
             if row.verbs:
                 self._core.resources.add(row)
                 self._core.add(row, stored)
         self._served[name] = (as_what, rows)
         log.info("serving custom resource", extra={"definition": name})
+
+    async def _completed(self, stored: Resource, values: list[bytes]) -> list[bytes]:
+        """Stored values in the version that is kept now, without what its schema does not have, with its defaults."""
+        objects = [encoding.decode(value) for value in values]
+        others = [obj for obj in objects if obj.get("apiVersion") != stored.api_version]
+        await self._core.conversions.ready(stored, others, stored.api_version)
+        webhook, rules = self._core.conversions.webhook(stored), registry.rules(stored)
+        made = []
+        for obj in objects:
+            if webhook is not None:
+                obj = webhook.converted(obj, stored.api_version)
+            obj["apiVersion"] = stored.api_version
+            decoding.decode_as(obj, stored)
+            rules.default(obj)
+            made.append(encoding.encode(stored, obj))
+        return made
 
     async def _withdraw(self, name: str) -> None:
         _, rows = self._served.pop(name, ("", []))

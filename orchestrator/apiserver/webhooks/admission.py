@@ -30,11 +30,12 @@ from orchestrator.api.resources import (
     ResourceTable,
 )
 from orchestrator.api.status import ApiError, BadRequest, Cause, InternalError
-from orchestrator.apiserver.conversion import conversion_of
+from orchestrator.apiserver.conversion import Conversion
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.request import Attributes
 from orchestrator.apiserver.webhooks import matching
 from orchestrator.apiserver.webhooks.caller import Caller, CallFailed
+from orchestrator.apiserver.webhooks.conversion import Conversions, NeedsConversion
 from orchestrator.apiserver.webhooks.matching import Asked
 
 log = logging.getLogger(__name__)
@@ -97,10 +98,12 @@ class Webhooks:
         lookup: Lookup,
         table: ResourceTable,
         caller: Caller,
+        conversions: Conversions,
         conditions: Conditions | None = None,
         new_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self._lookup, self._table, self._caller, self._conditions = lookup, table, caller, conditions
+        self._conversions = conversions
         self._new_uid = new_uid
         self._configurations: dict[str, Object] = {}
         lookup.subscribe(self.resource, self._changed)
@@ -153,7 +156,7 @@ class Webhooks:
             why = "webhook does not accept known AdmissionReview versions (v1, v1beta1)"
             raise CallFailed(f"could not create admission objects: {why}")
         uid = self._new_uid()
-        review = review_of(uid, version, invocation.asked, attributes, self._table)
+        review = await self._converted(lambda: review_of(uid, version, self._view(invocation.asked, attributes)))
         timeout_s = float(hook.get("timeoutSeconds") or TIMEOUT_S)
         answer = await self._caller.ask(hook.get("clientConfig") or {}, review, timeout_s)
         response = self._verified(answer, uid, version)
@@ -161,6 +164,18 @@ class Webhooks:
         if not response.get("allowed"):
             raise Denied(invocation.name, response.get("status") or {})
         return response
+
+    def _view(self, asked: Asked, attributes: Attributes) -> View:
+        row = self._table.find(asked.group, asked.version, asked.resource) or attributes.row
+        assert row is not None
+        return View(asked, attributes, row, self._conversions.of(row))
+
+    async def _converted(self, step: Callable[[], Object]) -> Object:
+        while True:
+            try:
+                return step()
+            except NeedsConversion as needs:
+                await needs.ask()
 
     def _verified(self, answer: Object, uid: str, version: str) -> Json:
         invalid = "received invalid webhook response: "
@@ -231,7 +246,14 @@ class MutatingWebhooks(Webhooks):
             who = f'admission webhook "{invocation.name}"'
             why = "attempted to modify the object, which is not supported for this operation"
             raise InternalError(f"Internal error occurred: {who} {why}")
-        return _patched(attributes, operations, invocation.asked, self._table)
+        made: Object = await self._converted(
+            lambda: _patched(attributes, operations, self._view(invocation.asked, attributes))
+        )
+        if made == attributes.object:
+            return False
+        attributes.object.clear()
+        attributes.object.update(made)
+        return True
 
 
 class ValidatingWebhooks(Webhooks):
@@ -251,34 +273,50 @@ class ValidatingWebhooks(Webhooks):
 # -- reviews -----------------------------------------------------------------------------------------------------------
 
 
-def review_of(uid: str, version: str, asked: Asked, attributes: Attributes, table: ResourceTable) -> Object:
-    """The AdmissionReview about a request, in terms of the resource that the webhook's rule names."""
-    user = attributes.user
-    info: Object = {"username": user.name, "groups": list(user.groups)}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra.items()}
+@dataclass(frozen=True, slots=True)
+class View:
+    """A request in terms of the resource that a webhook's rule names, served as `row`. Objects are handed to admission
+    as they are kept."""
+
+    asked: Asked
+    attributes: Attributes
+    row: Resource
+    conversion: Conversion | None
+
+    def shown(self, obj: Object | None) -> Object | None:
+        if obj is None or not self.is_whole or self.conversion is None:
+            return obj
+        return self.conversion.to_served(obj)
+
+    @property
+    def is_whole(self) -> bool:
+        """The object itself, not the body of a subresource."""
+        return self.attributes.subresource in ("", "status")
+
+
+def review_of(uid: str, version: str, view: View) -> Object:
+    """The AdmissionReview about a request."""
+    asked, attributes = view.asked, view.attributes
     kind = _kind(attributes)
     group, _, kind_version = kind["apiVersion"].rpartition("/")
     request_kind = {"group": group, "version": kind_version, "kind": kind["kind"]}
     is_own = (asked.group, asked.version) == (attributes.group, attributes.version)
     asked_kind = request_kind if is_own else {"group": asked.group, "version": asked.version, "kind": kind["kind"]}
-    resource = {"group": asked.group, "version": asked.version, "resource": asked.resource}
-    request_resource = {"group": attributes.group, "version": attributes.version, "resource": attributes.resource}
     request: Object = {
         "uid": uid,
         "kind": asked_kind,
-        "resource": resource,
+        "resource": {"group": asked.group, "version": asked.version, "resource": asked.resource},
         "requestKind": request_kind,
-        "requestResource": request_resource,
+        "requestResource": {
+            "group": attributes.group, "version": attributes.version, "resource": attributes.resource,
+        },
         "operation": attributes.operation,
-        "userInfo": info,
-        "object": _shown(attributes.object, asked, attributes, table),
-        "oldObject": _shown(attributes.old_object, asked, attributes, table),
+        "userInfo": user_info(attributes),
+        "object": view.shown(attributes.object),
+        "oldObject": view.shown(attributes.old_object),
         "dryRun": attributes.dry_run,
         "options": dict(attributes.options) or None,
-    }
+    }  # fmt: skip
     if attributes.subresource:
         request |= {"subResource": attributes.subresource, "requestSubResource": attributes.subresource}
     if attributes.name:
@@ -286,6 +324,16 @@ def review_of(uid: str, version: str, asked: Asked, attributes: Attributes, tabl
     if attributes.namespace:
         request["namespace"] = attributes.namespace
     return {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
+
+
+def user_info(attributes: Attributes) -> Object:
+    user = attributes.user
+    info: Object = {"username": user.name, "groups": list(user.groups)}
+    if user.uid:
+        info["uid"] = user.uid
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return info
 
 
 def _kind(attributes: Attributes) -> Object:
@@ -298,38 +346,16 @@ def _kind(attributes: Attributes) -> Object:
     return {"apiVersion": row.api_version, "kind": row.kind}
 
 
-def _endpoint_row(asked: Asked, table: ResourceTable, attributes: Attributes) -> Resource:
-    row = table.find(asked.group, asked.version, asked.resource) or attributes.row
-    assert row is not None
-    return row
-
-
-def _shown(obj: Object | None, asked: Asked, attributes: Attributes, table: ResourceTable) -> Object | None:
-    """The object in the version that the webhook wants; objects are handed to admission in the stored version."""
-    if obj is None or attributes.subresource not in ("", "status"):
-        return obj
-    row = _endpoint_row(asked, table, attributes)
-    return conversion_of(row).to_served(obj)
-
-
-def _patched(attributes: Attributes, operations: list[Any], asked: Asked, table: ResourceTable) -> bool:
-    """Applies a webhook's patch, in place, as the object is decoded and defaulted again. Whether it changed it."""
-    obj = attributes.object
-    assert obj is not None
-    row = _endpoint_row(asked, table, attributes)
-    is_whole = attributes.subresource in ("", "status")
-    shown = _shown(obj, asked, attributes, table)
+def _patched(attributes: Attributes, operations: list[Any], view: View) -> Object:
+    """What a webhook's patch makes of the object, decoded and defaulted again, as it is to be kept."""
     try:
-        made = meta.copied(json_patch.apply(shown, operations))
+        made: Object = meta.copied(json_patch.apply(view.shown(attributes.object), operations))
     except json_patch.JsonPatchError as error:
         raise InternalError(f"Internal error occurred: {error}") from error
-    if is_whole:
-        decoding.decode_as(made, row)
-        made = conversion_of(row).to_stored(made)
+    if view.is_whole:
+        decoding.decode_as(made, view.row)
+        if view.conversion is not None:
+            made = view.conversion.to_stored(made)
         assert attributes.row is not None
         registry.rules(attributes.row).default(made)
-    if made == obj:
-        return False
-    obj.clear()
-    obj.update(made)
-    return True
+    return made

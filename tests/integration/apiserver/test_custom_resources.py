@@ -366,3 +366,18 @@ async def test_schemas_that_are_not_structural_are_refused(
         await server.admin.create(CUSTOMRESOURCEDEFINITIONS, bad)
     causes = {cause.field: cause.message for cause in refused.value.causes}
     assert causes.get(field) == message, causes
+
+
+async def test_defaults_reach_what_was_stored_before(server: WholeServer) -> None:
+    await define(server)
+    await call(server, "POST", ROOT, crontab())
+    current = await server.admin.get(CUSTOMRESOURCEDEFINITIONS, "crontabs.stable.example.com")
+    version = current["spec"]["versions"][0]
+    version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["mode"]["default"] = "slow"
+    del version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["replicas"]
+    del version["subresources"]["scale"]
+    await server.admin.update(CUSTOMRESOURCEDEFINITIONS, current)
+    async with asyncio.timeout(5):
+        while "mode" not in (seen := read(await call(server, "GET", f"{ROOT}/one"))).get("spec", {}):
+            await asyncio.sleep(0.01)
+    assert seen["spec"] == {"schedule": "* * * * */5", "mode": "slow"}

@@ -58,10 +58,10 @@ class Hook:
 
 
 @asynccontextmanager
-async def hook_server(keys: Path) -> AsyncIterator[Hook]:
+async def hook_server(keys: Path, make: type[Hook] = Hook) -> AsyncIterator[Hook]:
     """Shows the API server's own certificate, which is for 127.0.0.1 too."""
     port = free_port()
-    hook = Hook(f"https://127.0.0.1:{port}", base64.b64encode((keys / "ca.crt").read_bytes()).decode())
+    hook = make(f"https://127.0.0.1:{port}", base64.b64encode((keys / "ca.crt").read_bytes()).decode())
     app = web.Application()
     app.router.add_post("/{path:.*}", hook.serve)
     runner = web.AppRunner(app)
