@@ -192,7 +192,7 @@ def _wait(connection: Connection, wish: Wanted) -> None:
     except CommandError as error:
         raise InstallError(f"node {wish.node.name}: step 'health' failed: {error.said}") from error
     if answer["problem"]:
-        raise InstallError(f"node {wish.node.name}: step 'health': after {HEALTH_LIMIT_S:.0f} s: {answer['problem']}")
+        raise InstallError(f"node {wish.node.name}: step 'health': {answer['problem']}")
 
 
 def _hash(content: bytes) -> str:

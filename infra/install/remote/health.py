@@ -19,15 +19,20 @@ import urllib.request
 
 POLL_S = 0.2
 TIMEOUT_S = 5
+RESTARTS_MAX = 6  # more failures than a component needs to find the others
 AUTHORITY = "/etc/sampan/pki/ca.crt"
 JOURNAL_LINES = 15
 
 
-def unit_problem(names: list[str]) -> tuple[str, str]:
-    """The first unit that is not active, and its state."""
-    said = subprocess.run(["systemctl", "is-active", *names], capture_output=True, text=True, check=False)
-    states = said.stdout.split()
-    return next(((name, state) for name, state in zip(names, states) if state != "active"), ("", ""))  # noqa: B905
+def states(names: list[str]) -> dict[str, tuple[str, int]]:
+    """Each unit's state, and how often it was restarted after a failure."""
+    command = ["systemctl", "show", "--property=Id,ActiveState,NRestarts", *names]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = {}
+    for block in said.strip().split("\n\n"):
+        pairs = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        found[pairs.get("Id", "")] = (pairs.get("ActiveState", ""), int(pairs.get("NRestarts") or 0))
+    return found
 
 
 def check_problem(check: str) -> str:
@@ -53,21 +58,29 @@ def wait(units: list[str], checks: dict[str, str], limit_s: float) -> str:
     """Empty when all is well. `checks`: endpoint -> the unit that serves it."""
     deadline = time.monotonic() + limit_s
     left = dict(checks)
+    first = states(units)
     while True:
-        unit, state = unit_problem(units)
-        problem = f"{unit} is {state}" if unit else ""
-        if not unit:
-            for check, serving in checks.items():
-                if check in left:
-                    if problem := check_problem(check):
-                        unit = serving
-                        break
-                    del left[check]
+        unit, problem = look(units, left)
         if not problem:
             return ""
-        if state == "failed" or time.monotonic() > deadline:
-            return f"{problem}\n{journal(unit)}"
+        state, restarts = states([unit])[unit]
+        is_hopeless = state == "failed" or restarts - first[unit][1] >= RESTARTS_MAX
+        if is_hopeless or time.monotonic() > deadline:
+            again = f", started again {restarts - first[unit][1]} times" if restarts else ""
+            return f"{problem}{again}; the end of its journal:\n{journal(unit)}"
         time.sleep(POLL_S)
+
+
+def look(units: list[str], left: dict[str, str]) -> tuple[str, str]:
+    """The first unit with a problem. An endpoint that has answered is not asked again: it is taken out of `left`."""
+    for unit, (state, _) in states(units).items():
+        if state != "active":
+            return unit, f"{unit} is {state}"
+    for check, unit in list(left.items()):
+        if problem := check_problem(check):
+            return unit, problem
+        del left[check]
+    return "", ""
 
 
 def main() -> None:
