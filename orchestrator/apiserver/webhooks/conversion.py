@@ -75,7 +75,8 @@ class Webhook:
         try:
             answers = await self._review(list(missing.values()), api_version)
         except CallFailed as error:
-            raise InternalError(f"conversion webhook for {group_version} failed: {str(error).removeprefix(PREFIX)}") from error
+            why = str(error).removeprefix(PREFIX)
+            raise InternalError(f"conversion webhook for {group_version} failed: {why}") from error
         for (key, obj), answer in zip(missing.items(), answers, strict=True):
             if why := _why_not(obj, answer, api_version):
                 raise InternalError(f"conversion webhook for {group_version} returned invalid converted object: {why}")
