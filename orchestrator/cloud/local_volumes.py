@@ -139,7 +139,7 @@ class LocalVolumes:
             loopdevices.grow(number)
         return max(size, size_bytes)
 
-    async def list(self) -> tuple[Volume, ...]:
+    async def all(self) -> tuple[Volume, ...]:
         async with self._lock:
             return await _in_thread(self._list, await self._pids())
 

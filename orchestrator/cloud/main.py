@@ -28,6 +28,7 @@ from orchestrator.cloud.gateway_routes import GatewayRoutes
 from orchestrator.cloud.gateway_rules import Place
 from orchestrator.cloud.hypervisors import Hypervisors
 from orchestrator.cloud.libvirt import LibvirtConfig, LibvirtInstances, bridge_of
+from orchestrator.cloud.libvirt_volumes import LibvirtVolumes
 from orchestrator.cloud.local import LocalConfig, LocalInstances, node_pids
 from orchestrator.cloud.local_volumes import LocalVolumes
 from orchestrator.cloud.node import CloudNodeController
@@ -143,7 +144,8 @@ async def make_cloud(config: Config, stack: AsyncExitStack) -> Cloud:
         stack.push_async_callback(hypervisors.close)
         machines = LibvirtInstances(config.lab, config.libvirt, hypervisors)
         bridge = await bridge_of(hypervisors, config.libvirt.uri, config.lab) if config.gateway else ""
-        return _with_gateway(Cloud("libvirt", machines), config.gateway, bridge)
+        volumes = LibvirtVolumes(config.lab, config.libvirt, hypervisors)
+        return _with_gateway(Cloud("libvirt", machines, volumes=volumes), config.gateway, bridge)
     raise SettingsError("cloud-controller: exactly one of `local` and `libvirt` must be set")
 
 

@@ -108,13 +108,14 @@ class LoadBalancers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """A disk of the cloud. `attached_to`: the Nodes whose instances have it (one, or none); `reach`: the Nodes that it
-    can be attached to, where those are not all."""
+    """A disk of the cloud. `attached_to`: the Nodes whose instances have it (one, or none). Where not every Node can
+    have it, `reach` are the only ones that can, or `beyond` those that cannot."""
 
     name: str
     size_bytes: int
     attached_to: tuple[str, ...] = ()
     reach: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
 
 
 class Volumes(Protocol):
@@ -140,7 +141,7 @@ class Volumes(Protocol):
     async def resize(self, name: str, size_bytes: int) -> int:
         """Never smaller, and attached or not; the size that it has then."""
 
-    async def list(self) -> tuple[Volume, ...]: ...
+    async def all(self) -> tuple[Volume, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)

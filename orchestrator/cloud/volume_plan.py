@@ -120,9 +120,10 @@ def persistent_volume(claim: Object, storage_class: Object, disk: Volume) -> Obj
     }
     if storage_class.get("mountOptions") and not is_block:
         described["mountOptions"] = list(storage_class["mountOptions"])
-    if disk.reach:
-        names = {"key": "kubernetes.io/hostname", "operator": "In", "values": sorted(disk.reach)}
-        described["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [names]}]}}
+    if names := disk.reach or disk.beyond:
+        operator = "In" if disk.reach else "NotIn"
+        expression = {"key": "kubernetes.io/hostname", "operator": operator, "values": sorted(names)}
+        described["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
     return {
         "metadata": {
             "name": volume_name(claim),
