@@ -39,11 +39,13 @@ def libvirt_settings(topology: Topology, uri: str) -> dict[str, Any]:
 
 
 def files(
-    topology: Topology, keys: Mapping[str, bytes], folder: Path, settings: dict[str, Any], *, bridge: str = ""
-) -> list[File]:
+    topology: Topology, keys: Mapping[str, bytes], folder: Path, settings: dict[str, Any], *, bridge: str = "",
+    host_root: str = "",
+) -> list[File]:  # fmt: skip
     """Configuration and kubeconfig, for `folder` (as the cloud controller sees it), readable by root alone.
 
-    `bridge`: to the nodes; the libvirt network's own where empty.
+    `bridge`: to the nodes; the libvirt network's own where empty. `host_root`: where it sees the root of the host whose
+    network it changes, if that is not its own root.
     """
     kubeconfig = folder / "cloud-controller.kubeconfig"
     config = render(
@@ -55,6 +57,7 @@ def files(
         gateway=topology.gateway,
         node_networks=(topology.node_network_v4, topology.node_network_v6),
         load_balancers=topology.load_balancers,
+        host_root=host_root,
         route_metric=ROUTE_METRIC + topology.index,
         provider=topology.backend,
         settings=settings,

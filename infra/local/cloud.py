@@ -12,7 +12,7 @@ from pathlib import Path
 from infra.install import cloud
 from infra.install.components import Process
 from infra.install.connection import File
-from infra.local.layout import HOST_NODE, Layout, bridge, inside
+from infra.local.layout import HOST, HOST_NODE, Layout, bridge, inside
 from infra.topology import Topology
 
 
@@ -31,7 +31,7 @@ def install(layout: Layout, topology: Topology) -> bool:
     place.mkdir(parents=True, exist_ok=True)
     keys = {name: (layout.pki / name).read_bytes() for name in cloud.KEYS}
     settings = cloud.local_settings(inside(layout.control_socket))
-    wanted = cloud.files(topology, keys, inside(place), settings, bridge=bridge(topology))
+    wanted = cloud.files(topology, keys, inside(place), settings, bridge=bridge(topology), host_root=str(HOST))
     changed = [file for file in wanted if not _is_there(place, file)]
     for file in changed:
         _write(place / Path(file.path).name, file)

@@ -19,6 +19,7 @@ from orchestrator.cloud import gateway_addresses, gateway_health, programs
 from orchestrator.cloud.gateway_addresses import Range, family_of
 from orchestrator.cloud.gateway_health import HealthChecks, Target
 from orchestrator.cloud.gateway_rules import Front, Place, ruleset
+from orchestrator.cloud.programs import PacketFilter
 from orchestrator.cloud.provider import CloudError, LoadBalancer
 
 log = logging.getLogger(__name__)
@@ -50,9 +51,10 @@ class Served:
 class Gateway:
     """The load balancers of one lab."""
 
-    def __init__(self, place: Place, ranges: Sequence[Range]) -> None:
+    def __init__(self, place: Place, ranges: Sequence[Range], packet_filter: PacketFilter) -> None:
         self._place = place
         self._ranges = tuple(ranges)
+        self._packet_filter = packet_filter
         self._served: dict[str, Served] = {}
         self._owners: dict[str, str] = {}  # address → name of the load balancer
         self._health = HealthChecks(self._backend_changed)
@@ -130,8 +132,8 @@ class Gateway:
             link = self._place.bridge
             await programs.ip_batch(programs.address_lines(link, (), present - wanted))
             rules = ruleset(self._place, fronts)
-            if rules != self._committed or not await programs.has_table(self._place.table):
-                await programs.commit(rules)
+            if rules != self._committed or not await self._packet_filter.has_table(self._place.table):
+                await self._packet_filter.commit(rules)
                 self._committed = rules
             await programs.ip_batch(programs.address_lines(link, wanted - present, ()))
             lost, self._lost = self._lost, set()

@@ -33,6 +33,7 @@ from orchestrator.cloud.local import LocalConfig, LocalInstances, node_pids
 from orchestrator.cloud.local_volumes import LocalVolumes
 from orchestrator.cloud.node import CloudNodeController
 from orchestrator.cloud.nodelifecycle import LOOK_S, CloudNodeLifecycleController
+from orchestrator.cloud.programs import PacketFilter
 from orchestrator.cloud.provider import Cloud, Volumes
 from orchestrator.cloud.route import RouteController
 from orchestrator.cloud.service import ServiceController
@@ -49,7 +50,8 @@ LEASE = ("cloud-controller-manager", "kube-system")
 @dataclass(frozen=True, kw_only=True)
 class GatewayConfig:
     """`bridge`: to the nodes; the libvirt network's where empty. `load_balancer_ranges`: FIRST-LAST, each of one
-    family. `route_metric`: the lab's own, so that labs with the same pod networks can live on one machine."""
+    family. `route_metric`: the lab's own, so that labs with the same pod networks can live on one machine. `host_root`:
+    where this process, with a root of its own, sees that of the host whose network it changes."""
 
     table: str
     addresses: list[str]
@@ -57,6 +59,7 @@ class GatewayConfig:
     load_balancer_ranges: list[str]
     bridge: str = ""
     route_metric: int = 1024
+    host_root: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +163,7 @@ def _with_gateway(cloud: Cloud, config: GatewayConfig | None, bridge: str) -> Cl
     except ValueError as error:
         raise SettingsError(f"cloud-controller: gateway.load_balancer_ranges: {error}") from error
     place = Place(table=config.table, bridge=link, addresses=tuple(config.addresses), networks=tuple(config.networks))
-    gateway = Gateway(place, ranges)
+    gateway = Gateway(place, ranges, PacketFilter(config.host_root))
     return Cloud(
         cloud.name,
         cloud.instances,

@@ -46,14 +46,25 @@ async def read_json(command: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-async def commit(rules: str) -> None:
-    """All of it in one transaction, or nothing."""
-    await run(["nft", "-f", "-"], rules)
+class PacketFilter:
+    """nft; that of another root where one is there.
 
+    Whoever shares a network namespace with the owner of another root (a component in an image, its host) should use
+    that one's nft: older versions crash when they list sets that a newer one has made (1.0.6 does).
+    """
 
-async def has_table(table: str) -> bool:
-    listed = await run(["nft", "list", "tables"])
-    return any(line.split()[-1:] == [table] for line in listed.splitlines())
+    def __init__(self, host_root: str = "") -> None:
+        self._command = ["nft"]
+        if host_root and shutil.which("nft", path=":".join(f"{host_root}{part}" for part in SYSTEM_PATH.split(":"))):
+            self._command = ["chroot", host_root, "nft"]
+
+    async def commit(self, rules: str) -> None:
+        """All of it in one transaction, or nothing."""
+        await run([*self._command, "-f", "-"], rules)
+
+    async def has_table(self, table: str) -> bool:
+        listed = await run([*self._command, "list", "tables"])
+        return any(line.split()[-1:] == [table] for line in listed.splitlines())
 
 
 async def addresses(link: str) -> frozenset[str]:
