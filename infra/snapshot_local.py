@@ -15,7 +15,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,26 +26,32 @@ from infra.local.layout import HOST_NODE, Layout
 from infra.local.up import install
 from infra.progress import Steps
 from infra.snapshot import Snapshot, SnapshotError
+from infra.snapshot_flush import flush
 from infra.snapshot_freezer import frozen
 from infra.snapshot_serving import wait_serving
 from infra.topology import Topology
+from orchestrator.cloud import loopdevices
 
-NODES = "nodes"
-MADE_AT_BOOT = ("root", "work")  # mount point and scratch space of the overlay
+NODES, VOLUMES = "nodes", "volumes"
+PARTS = (NODES, VOLUMES)  # of the lab's folder
+MADE_AT_BOOT = ("root", "work")  # of a node: mount point and scratch space of the overlay
 OFF_TIMEOUT_S = 30.0
-COMING, GOING = ".nodes.coming", ".nodes.going"
+COMING, GOING = ".coming", ".going"
 
 
 def save(name: str, as_name: str, show: Steps) -> Snapshot:
     layout = Layout(name)
     with lab.exclusive():
         topology = _existing(layout)
-        if not Control(layout).is_running():
+        control = Control(layout)
+        if not control.is_running():
             raise NotRunning(f"lab {name} does not run, and a snapshot is of one that does: `./sampan up` first")
+        pids = [node["pid"] for node in control.ask("status")["nodes"].values()]
         with show.step("nodes held still and copied"), snapshot.building(name, as_name, topology) as made:
             began = time.monotonic()
             with frozen(layout):
-                copy_nodes(layout.folder / NODES, made.folder / NODES)
+                flush(pids)
+                copy_parts(layout.folder, made.folder)
             made.paused_s = time.monotonic() - began
     return snapshot.find(name, as_name)
 
@@ -53,10 +59,11 @@ def save(name: str, as_name: str, show: Steps) -> Snapshot:
 def restore(name: str, from_name: str, show: Steps) -> Snapshot:
     layout = Layout(name)
     saved = snapshot.find(name, from_name)
-    with show.step("saved nodes copied"):
+    with show.step("saved nodes and volumes copied"):
         coming = layout.folder / COMING
         shutil.rmtree(coming, ignore_errors=True)
-        copy_nodes(saved.folder / NODES, coming)
+        coming.mkdir(mode=0o700)
+        copy_parts(saved.folder, coming)
     began = time.time()
     with show.step(f"{len(saved.nodes)} nodes booted from them"):
         topology, control = _boot(layout, saved, coming)
@@ -81,19 +88,22 @@ def _boot(layout: Layout, saved: Snapshot, coming: Path) -> tuple[Topology, Cont
         now = _existing(layout)
         topology = replace(Topology.from_data(saved.topology), index=now.index)
         _power_off(layout, topology == now)
+        loopdevices.release_below(layout.folder / VOLUMES)
         going = layout.folder / GOING
         shutil.rmtree(going, ignore_errors=True)
-        here = layout.folder / NODES
-        if here.exists():  # else a restore was killed here
-            here.rename(going)
-        coming.rename(here)
+        going.mkdir(mode=0o700)
+        for part in PARTS:
+            for source, target in ((layout.folder, going), (coming, layout.folder)):
+                if (source / part).exists():  # else there are no volumes, or a restore was killed here
+                    (source / part).rename(target / part)
         # What follows finds the lab as it was, and powered off.
         data = json.loads(layout.lab_file.read_text())
         new = layout.lab_file.with_suffix(".new")
         new.write_text(json.dumps({**data, "topology": topology.to_data()}, indent=1))
         new.rename(layout.lab_file)
     booted = lab.nodes_up(topology, lambda text: None)
-    shutil.rmtree(going, ignore_errors=True)
+    for done in (coming, going):
+        shutil.rmtree(done, ignore_errors=True)
     return booted
 
 
@@ -116,18 +126,21 @@ def _power_off(layout: Layout, is_same_shape: bool) -> None:
         time.sleep(0.01)
 
 
-def copy_nodes(source: Path, target: Path) -> None:
-    """Owners, times, hard links, sparse files, extended attributes and special files stay; blocks are shared where
-    the file system can."""
-    for node in sorted(source.iterdir()):
-        place = target / node.name
+def copy_parts(source: Path, target: Path) -> None:
+    """Nodes and volumes of a lab or a snapshot. Owners, times, hard links, holes, extended attributes and special files
+    stay; blocks are shared where the file system can."""
+    for node in sorted((source / NODES).iterdir()):
+        place = target / NODES / node.name
         place.mkdir(parents=True)
-        parts = [part for part in sorted(node.iterdir()) if part.name not in MADE_AT_BOOT]
-        _copy(parts, place)
+        _copy([part for part in sorted(node.iterdir()) if part.name not in MADE_AT_BOOT], place)
         shutil.copystat(node, place)
+    if (source / VOLUMES).is_dir():
+        _copy([source / VOLUMES], target)
 
 
-def _copy(parts: Iterable[Path], target: Path) -> None:
+def _copy(parts: Sequence[Path], target: Path) -> None:
+    if not parts:
+        return
     command = ["cp", "--archive", "--reflink=auto", "--sparse=auto", "--", *map(str, parts), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
