@@ -77,7 +77,7 @@ def domain(settings: Settings, node: Node, domain_type: str, console: Path) -> A
         "vcpu": node.size.vcpus,
         "autostart": True,
         "running": True,
-        "qemu_agent": False,
+        "qemu_agent": True,  # through it the clock is set after a snapshot is restored
         # numpy needs x86-64-v2, which QEMU's default model is not.
         "cpu": {"mode": "host-passthrough" if domain_type == "kvm" else "maximum"},
         "consoles": [{**port, "target_type": "serial", "target_port": "0"}],

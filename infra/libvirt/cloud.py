@@ -28,7 +28,7 @@ REASONS = ("files", "netns", "code", "table")
 
 
 def service(lab: str) -> str:
-    return f"cloud-{lab}"
+    return f"sampan-cloud-{lab}"
 
 
 def log(lab: str) -> Path:

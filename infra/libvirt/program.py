@@ -71,7 +71,7 @@ def main() -> None:
         code=release.of_wheel(code).name,
         installed=registry.installed(name),
     )
-    lab = Lab(topology=wish.topology, project=project, stack=stack, folder=str(Path.cwd()))
+    lab = Lab(topology=wish.topology, project=project, stack=stack, folder=str(Path.cwd()), uri=hypervisor.uri)
     declare(wish, here, lab)
 
 

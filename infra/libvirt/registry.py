@@ -37,6 +37,7 @@ class Lab:
     project: str
     stack: str
     folder: str
+    uri: str = ""  # of the hypervisor of those nodes that name no other
     backend: str = LIBVIRT
 
     @property

@@ -22,7 +22,7 @@ class ReservationProvider(ResourceProvider):
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         moved = [key for key in ("lab", "index") if olds.get(key) != news[key]]
-        changes = bool(moved) or any(olds.get(key) != news[key] for key in ("topology", "folder"))
+        changes = bool(moved) or any(olds.get(key) != news[key] for key in ("topology", "folder", "uri"))
         return DiffResult(changes=changes, replaces=moved, delete_before_replace=True)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -44,7 +44,8 @@ class ReservationProvider(ResourceProvider):
 
 def _lab(props: dict[str, Any]) -> Lab:
     topology = Topology.from_data(json.loads(props["topology"]))
-    return Lab(topology=topology, project=props["project"], stack=props["stack"], folder=props["folder"])
+    places = {key: props[key] for key in ("project", "stack", "folder", "uri")}
+    return Lab(topology=topology, **places)
 
 
 class Reservation(Resource, module="sampan", name="Reservation"):
@@ -55,6 +56,7 @@ class Reservation(Resource, module="sampan", name="Reservation"):
             "project": lab.project,
             "stack": lab.stack,
             "folder": lab.folder,
+            "uri": lab.uri,
             "topology": json.dumps(lab.topology.to_data(), sort_keys=True),
         }
         super().__init__(ReservationProvider(), lab.name, props, options)
