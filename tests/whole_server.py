@@ -64,7 +64,8 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def whole_server(folder: Path) -> AsyncIterator[WholeServer]:
+async def whole_server(folder: Path, etcd_servers: tuple[str, ...] = ()) -> AsyncIterator[WholeServer]:
+    """Its store is a file in `folder`, or etcd."""
     keys, port = folder / "pki", free_port()
     pki.ensure(keys, Topology(name="test", workers=0))
     config = Config(
@@ -72,6 +73,7 @@ async def whole_server(folder: Path) -> AsyncIterator[WholeServer]:
         bind_addresses=("127.0.0.1",),
         port=port,
         store_path=str(folder / "store.db"),
+        etcd_servers=etcd_servers,
         tls_certificate_file=str(keys / "apiserver.crt"),
         tls_key_file=str(keys / "apiserver.key"),
         client_ca_file=str(keys / "ca.crt"),

@@ -11,7 +11,7 @@ HOST_COMMANDS = {
 }
 
 # What tests call besides, on a host that lacks it.
-TEST_COMMANDS = {"sysctl": "procps", "setpriv": "util-linux"}
+TEST_COMMANDS = {"etcd": "etcd-server", "sysctl": "procps", "setpriv": "util-linux"}
 
 # What building a VM's disk calls besides (infra/images/vm.py); mke2fs is the image's own.
 DISK_COMMANDS = {"qemu-img": "qemu-utils"}

@@ -56,7 +56,8 @@ GC_ALLOCATIONS = 50_000  # between young collections; what the cache holds has n
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Files are PEM. `bind_addresses` are addresses to listen on; none means all. `store_path` is the SQLite file."""
+    """Files are PEM. `bind_addresses` are addresses to listen on; none means all. `store_path` is the SQLite file, or
+    the store is etcd where `etcd_servers` names endpoints (https://host:2379)."""
 
     advertise_address: str
     tls_certificate_file: str
@@ -66,6 +67,10 @@ class Config:
     bind_addresses: tuple[str, ...] = ()
     port: int = 6443
     store_path: str = "/var/lib/sampan/store/store.db"
+    etcd_servers: tuple[str, ...] = ()
+    etcd_ca_file: str = ""
+    etcd_certificate_file: str = ""
+    etcd_key_file: str = ""
     kubelet_client_certificate_file: str = ""
     kubelet_client_key_file: str = ""
     kubelet_ca_file: str = ""
@@ -92,7 +97,7 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
     state = _State()
-    store = await SqliteStore.open(config.store_path)
+    store = await opened_store(config)
     try:
         server = await _assembled(config, store, state)
         network = HttpServer(
@@ -120,6 +125,19 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
                 await state.webhooks.close()
     finally:
         await store.close()
+
+
+async def opened_store(config: Config) -> Store:
+    if not config.etcd_servers:
+        return await SqliteStore.open(config.store_path)
+    from orchestrator.store.etcd import EtcdStore  # most servers have no etcd, and need not pay for its client
+
+    tls = None
+    if config.etcd_ca_file:
+        tls = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=config.etcd_ca_file)
+        if config.etcd_certificate_file:
+            tls.load_cert_chain(config.etcd_certificate_file, config.etcd_key_file)
+    return await EtcdStore.open(config.etcd_servers, tls)
 
 
 async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:

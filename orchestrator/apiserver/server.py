@@ -16,7 +16,7 @@ import orjson
 
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
-from orchestrator.api.status import ApiError, InternalError, NotFound, TooManyRequests, Unauthorized
+from orchestrator.api.status import ApiError, InternalError, NotFound, ServiceUnavailable, TooManyRequests, Unauthorized
 from orchestrator.api.wire import Identity, Request, Response
 from orchestrator.apiserver import request as requests
 from orchestrator.apiserver import verbs, watching
@@ -31,6 +31,7 @@ from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED, Asked
 from orchestrator.apiserver.webhooks.conversion import NeedsConversion
 from orchestrator.client.client import Client
 from orchestrator.client.inprocess import InProcessTransport
+from orchestrator.store.interface import StoreFailed
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,11 @@ class ApiServer:
         if endpoint is None:
             return await self._plain(request)
         attributes.row = endpoint.resource
+        if self.core.store.is_shared and not (info.verb in ("get", "list", "watch") and _says_how_old(request)):
+            try:
+                await self.core.cache.current()
+            except StoreFailed as error:
+                raise ServiceUnavailable(f"storage is not available: {error}") from error
         asked = Asked(self.core, endpoint, request, info, attributes)
         verbs.check_served(endpoint, info)
         if (custom := endpoint.resource.custom) is not None and custom.deprecation:
@@ -167,6 +173,11 @@ class ApiServer:
         if route is None:
             raise NotFound(NOT_SERVED)
         return await route(request)
+
+
+def _says_how_old(request: Request) -> bool:
+    """Whether a read may be answered from what is known already."""
+    return bool(request.query) and bool(request.param("resourceVersion") or request.param("continue"))
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,7 @@ from typing import Protocol
 from orchestrator.api.resources import Resource
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.selection import Picker, Selected
-from orchestrator.store.interface import Event, Store, prefix_end
+from orchestrator.store.interface import Event, Store, StoreFailed, prefix_end
 
 WINDOW_CHANGES = 1000
 WINDOW_BYTES = 4 << 20
@@ -322,6 +322,16 @@ class WatchCache:
         cache = self._caches.pop(resource.group_resource, None)
         for observer in cache.observers() if cache is not None else ():
             observer.end()
+
+    async def current(self) -> None:
+        """Returns once the cache has everything that anyone was told of before the call. Errors: StoreFailed."""
+        revision = await self.store.latest_revision()
+        while self.revision < revision and self.store.revision < revision:
+            if self._moved is None:
+                self._moved = asyncio.get_running_loop().create_future()
+            done, _ = await asyncio.wait([self._moved], timeout=MOVE_WAIT_S)
+            if not done:
+                raise StoreFailed(f"the cache is at revision {self.revision}, the store at {revision}")
 
     async def moved_past(self, cache: ResourceCache, entry: Entry) -> None:
         """Returns once the cache no longer holds `entry`. A store decides a write before it is durable and shown to

@@ -108,6 +108,11 @@ class Store(Protocol):
         """Why writes are refused, None while they are not."""
         ...
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether others write to it, whom this server's cache follows behind."""
+        ...
+
     async def latest_revision(self) -> int:
         """The revision of the last write acknowledged by anyone before this call: what makes a cached read current."""
         ...

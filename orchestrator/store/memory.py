@@ -38,6 +38,10 @@ class MemoryStore:
     def failure(self) -> str | None:
         return None
 
+    @property
+    def is_shared(self) -> bool:
+        return False
+
     async def latest_revision(self) -> int:
         return self.revision
 

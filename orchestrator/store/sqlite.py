@@ -123,6 +123,10 @@ class SqliteStore:
     def failure(self) -> str | None:
         return None if self._failed is None else str(self._failed)
 
+    @property
+    def is_shared(self) -> bool:
+        return False
+
     async def latest_revision(self) -> int:
         return self._delivered  # no one else writes to this file
 

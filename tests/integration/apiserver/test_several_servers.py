@@ -1,0 +1,100 @@
+"""Several API servers on one etcd: what one acknowledges, the other shows at once; whoever fails is not missed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS
+from orchestrator.api.status import ApiError, Conflict
+from tests.integration.apiserver.test_custom_resources import ROOT, call, crontab, definition, established, read
+from tests.integration.store.test_etcd import EtcdServer
+from tests.whole_server import WholeServer, whole_server
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[EtcdServer]:
+    (tmp_path / "etcd").mkdir()
+    server = EtcdServer(tmp_path / "etcd")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def configmap(name: str, **data: str) -> dict[str, object]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}, "data": data}
+
+
+async def counted(server: WholeServer, name: str, times: int) -> int:
+    """Adds one to a number, again where another was quicker; how often it was."""
+    lost = 0
+    for _ in range(times):
+        while True:
+            found = await server.admin.get(CONFIGMAPS, name, "default")
+            found["data"] = {"count": str(int(found["data"]["count"]) + 1)}
+            try:
+                await server.admin.update(CONFIGMAPS, found)
+                break
+            except Conflict:
+                lost += 1
+    return lost
+
+
+async def test_a_read_sees_what_any_server_acknowledged(etcd: EtcdServer, tmp_path: Path) -> None:
+    await (await etcd.store()).close()  # it answers
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    async with (
+        whole_server(tmp_path / "one", (etcd.url,)) as one,
+        whole_server(tmp_path / "two", (etcd.url,)) as two,
+    ):
+        for number in range(50):
+            writer, reader = (one, two) if number % 2 else (two, one)
+            await writer.admin.create(CONFIGMAPS, configmap(f"c{number}"))
+            assert await reader.admin.get(CONFIGMAPS, f"c{number}", "default")
+            found = await reader.admin.list(CONFIGMAPS, "default")
+            assert f"c{number}" in [item["metadata"]["name"] for item in found.items]
+        await one.admin.create(CONFIGMAPS, configmap("shared", count="0"))
+        await asyncio.gather(counted(one, "shared", 30), counted(two, "shared", 30))
+        assert (await two.admin.get(CONFIGMAPS, "shared", "default"))["data"] == {"count": "60"}
+
+
+async def test_custom_resources_are_served_by_all(etcd: EtcdServer, tmp_path: Path) -> None:
+    await (await etcd.store()).close()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    async with (
+        whole_server(tmp_path / "one", (etcd.url,)) as one,
+        whole_server(tmp_path / "two", (etcd.url,)) as two,
+    ):
+        await one.admin.create(CUSTOMRESOURCEDEFINITIONS, definition())
+        await established(one)
+        async with asyncio.timeout(5):
+            while (answer := await call(two, "POST", ROOT, crontab())).status == 404:
+                await asyncio.sleep(0.01)
+        assert answer.status == 201, answer.body
+        assert read(await call(one, "GET", f"{ROOT}/one"))["spec"]["replicas"] == 2
+
+
+async def test_without_etcd_nothing_is_pretended(etcd: EtcdServer, tmp_path: Path) -> None:
+    await (await etcd.store()).close()
+    (tmp_path / "one").mkdir()
+    async with whole_server(tmp_path / "one", (etcd.url,)) as one:
+        await one.admin.create(CONFIGMAPS, configmap("kept"))
+        etcd.stop()
+        answer = await call(one, "GET", "/api/v1/namespaces/default/configmaps/kept")
+        assert answer.status == 503
+        stale = await call(one, "GET", "/api/v1/namespaces/default/configmaps/kept?resourceVersion=0")
+        assert stale.status == 200
+        with pytest.raises(ApiError):
+            await asyncio.wait_for(one.admin.create(CONFIGMAPS, configmap("lost")), 1.5)
+        etcd.start()
+        await (await etcd.store()).close()
+        async with asyncio.timeout(15):
+            while (await call(one, "GET", "/api/v1/namespaces/default/configmaps/kept")).status != 200:
+                await asyncio.sleep(0.05)
