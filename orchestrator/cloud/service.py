@@ -10,6 +10,7 @@ Source: cloud-provider controllers/service; event reasons are upstream's.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from typing import Any
@@ -44,7 +45,13 @@ class ServiceController:
         self._nodes.add_handler(self._node_changed)
 
     async def run(self) -> None:
-        await self._restore()
+        while True:
+            try:
+                await self._restore()
+                break
+            except CloudError as error:
+                log.warning("load balancers not restored", extra={"error": str(error)})
+                await asyncio.sleep(RETRY_S)
         await self.loop.run()
 
     async def _restore(self) -> None:
