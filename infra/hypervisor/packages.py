@@ -24,6 +24,7 @@ PACKAGES = {
     "iptables": "iptables",  # libvirt's own rules for networks
     "nft": "nftables",  # ours for the way out
     "ip": "iproute2",
+    "conntrack": "conntrack",  # the cloud controller forgets flows to a node that is gone
     "genisoimage": "genisoimage",  # cloud-init's disk
 }
 
