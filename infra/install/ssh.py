@@ -26,7 +26,8 @@ from paramiko.ssh_exception import NoValidConnectionsError
 
 from infra.install.connection import File, tar_of
 
-CONNECT_TIMEOUT_S = 10.0  # a guest without KVM takes a second or two to answer
+CONNECT_TIMEOUT_S = 20.0  # for each part of a connection; a guest without KVM on a busy host takes seconds
+CHANNEL_TIMEOUT_S = 120.0  # to open one on a connection that stands
 COMMAND_TIMEOUT_S = 900.0  # of silence
 RETRY_S = 0.2
 KEEPALIVE_S = 15
@@ -141,7 +142,7 @@ class Ssh:
     def _open(self) -> paramiko.Channel:
         for last in (False, True):
             try:
-                return self._connect().open_session(timeout=CONNECT_TIMEOUT_S)
+                return self._connect().open_session(timeout=CHANNEL_TIMEOUT_S)
             except (EOFError, OSError, paramiko.SSHException) as error:  # broken since its last use: once more
                 self.close()
                 if last:

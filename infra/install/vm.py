@@ -103,7 +103,7 @@ def checks(node: Node, processes: list[str]) -> dict[str, str]:
         "api-server": "https://127.0.0.1:6443/readyz",
         "node": "/run/sampan/porter.sock",
         "porter": "/run/sampan/porter.sock",
-        "kubelet": "http://127.0.0.1:10248/healthz",
+        "kubelet": "tcp://127.0.0.1:10250",
     }
     return {endpoints[name]: units.unit_name(name) for name in processes if name in endpoints}
 

@@ -2,7 +2,8 @@
 
     {"units": [...], "checks": {endpoint: unit}, "limit_s": 60}  ->  {"problem": ""}
 
-An endpoint is `http(s)://…` (200; certificates of the lab's authority) or a unix socket's path (takes connections).
+An endpoint is `http(s)://…` (200; certificates of the lab's authority), or `tcp://…` or a unix socket's path (takes
+connections).
 The answer has the first thing that is still wrong when the limit is reached, and the end of that unit's journal. A
 unit that failed for good ends the wait at once.
 """
@@ -41,6 +42,10 @@ def check_problem(check: str) -> str:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(TIMEOUT_S)
                 connection.connect(check)
+            return ""
+        if check.startswith("tcp://"):
+            host, _, port = check.removeprefix("tcp://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=TIMEOUT_S).close()
             return ""
         context = ssl.create_default_context(cafile=AUTHORITY) if check.startswith("https") else None
         urllib.request.urlopen(check, timeout=TIMEOUT_S, context=context).close()
