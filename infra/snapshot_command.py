@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import asdict
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, cast
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra import snapshot, snapshot_local
+from infra import snapshot
 from infra.libvirt import registry
 from infra.progress import Steps
 from infra.snapshot import Snapshot, SnapshotError
-from infra.topology import LOCAL
+from infra.topology import LIBVIRT, LOCAL
 
 
 class Backend(Protocol):
@@ -26,7 +27,8 @@ class Backend(Protocol):
     def delete(self, lab: str, name: str) -> None: ...
 
 
-BACKENDS: dict[str, Backend] = {LOCAL: snapshot_local}
+# Imported when needed: what a backend needs (libvirt's binding) is not on every machine.
+BACKENDS = {LOCAL: "infra.snapshot_local", LIBVIRT: "infra.snapshot_libvirt"}
 app = typer.Typer(no_args_is_help=True, help="Keep a whole lab as it is now, and go back to it.")
 out = Console(highlight=False, soft_wrap=True)
 
@@ -82,7 +84,7 @@ def backend_of(lab: str) -> Backend:
         raise SnapshotError(f"there is no lab {lab!r} on this machine; `./sampan up` makes one")
     if kind not in BACKENDS:
         raise SnapshotError(f"lab {lab} is of machines that you have: their disks are not Sampan's to save")
-    return BACKENDS[kind]
+    return cast(Backend, importlib.import_module(BACKENDS[kind]))
 
 
 def _print(made: Snapshot, output: str, text: str) -> None:

@@ -25,6 +25,7 @@ from infra.images import cache
 NETNS = Path("/run/netns")
 INNER = "uplink"  # the namespace's end
 MTU = 1500
+SHELL_SIGNALS = 128  # a wrapper script's exit code is this and the signal that ended its program
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,10 @@ def _run(command: list[str], stdin: str = "") -> str:
         done = subprocess.run(command, input=stdin, text=True, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise HypervisorError(f"{command[0]} is not installed", "./sampan toolchain installs it.") from error
-    if done.returncode < 0:
+    if done.returncode < 0 or done.returncode > SHELL_SIGNALS:
+        number = -done.returncode if done.returncode < 0 else done.returncode - SHELL_SIGNALS
         raise HypervisorError(
-            f"{command[0]} was ended by {signal.Signals(-done.returncode).name} while it was given:\n{stdin}",
+            f"{command[0]} was ended by {signal.Signals(number).name} while it was given:\n{stdin}",
             "This program has a fault, or is older than what made the tables that are there: upgrade it.",
         )
     if done.returncode != 0:
