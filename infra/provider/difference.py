@@ -48,7 +48,13 @@ def _walk(path: str, old: Any, new: Any) -> Iterator[tuple[str, Literal["add", "
         return
     if isinstance(old, dict) and isinstance(new, dict):
         for name in old.keys() | new.keys():
-            yield from _walk(f"{path}.{name}" if path else name, old.get(name), new.get(name))
+            before, after = old.get(name), new.get(name)
+            # An object that comes or goes is its members' change: a rule may be about one of them (`dns.forwarders`).
+            if isinstance(after, dict) and _absent(before):
+                before = {}
+            elif isinstance(before, dict) and _absent(after):
+                after = {}
+            yield from _walk(f"{path}.{name}" if path else name, before, after)
     elif isinstance(old, list) and isinstance(new, list):
         for index in range(max(len(old), len(new))):
             pair = [values[index] if index < len(values) else None for values in (old, new)]

@@ -26,7 +26,7 @@ from infra.provider.refresh import drifted, observable, without_none
 from infra.provider.resource import Context, Failure, InitializationFailed, ProviderError
 
 LIVE = frozenset(
-    {"autostart", "running", "description", "metadata", "disks", "networkInterfaces", "cloudinit", "qemuAgent"}
+    {"autostart", "running", "description", "metadata", "disks", "networkInterfaces", "cloudinit"}
 )  # what does not restart the domain, unless its guest holds on to a device
 
 
@@ -75,7 +75,7 @@ class Domain:
             context.note(f"domain {wanted.name}: an update that was cut short made it; it is taken over")
             return there.UUIDString(), self._bring(context, there, inputs, wanted, found)
         root = _definition(context, wanted, found, None)
-        domain = context.connection.defineXML(marks.text_of(root))
+        domain = _define(context, wanted.name, root)
         try:
             for network, hosts in hosts_by_network(context, wanted, found):
                 dhcp.apply(network, _macs(found), hosts, f"domain {wanted.name}")
@@ -113,7 +113,7 @@ class Domain:
         current = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
         root = _definition(context, wanted, found, current)
         _apply_hosts(context, wanted, found, current)
-        domain = context.connection.defineXML(marks.text_of(root))
+        domain = _define(context, wanted.name, root)
         domain.setAutostart(int(wanted.autostart))
         try:
             _power(context, domain, wanted, root)
@@ -145,6 +145,13 @@ def _definition(context: Context, wanted: DomainInputs, found: Found, current: s
         merge(root, ET.fromstring(current), marks.find(current))
     marks.put(root, context.urn, boot, devices)
     return root
+
+
+def _define(context: Context, name: str, root: ET.Element) -> Any:
+    try:
+        return context.connection.defineXML(marks.text_of(root))
+    except libvirt.libvirtError as error:
+        raise ProviderError(f"domain {name} cannot be defined: {power.explain(error)}") from error
 
 
 def _boot_digest(root: ET.Element) -> str:
@@ -181,7 +188,7 @@ def _power(context: Context, domain: Any, wanted: DomainInputs, root: ET.Element
     if live is not None and live.boot == mark.boot and _exchange(context, domain, live, mark, root):
         domain.setMetadata(
             libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-            marks.text_of(marks.element(mark)),
+            marks.plain(mark),  # libvirt puts the name space in
             marks.PREFIX,
             marks.NAMESPACE,
             libvirt.VIR_DOMAIN_AFFECT_LIVE,

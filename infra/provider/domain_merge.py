@@ -10,6 +10,7 @@ import copy
 import xml.etree.ElementTree as ET
 
 from infra.provider.domain_devices import disk_key, mac_of, target_of
+from infra.provider.domain_xml import is_machine
 from infra.provider.marks import Mark
 
 BUILT = frozenset(
@@ -29,7 +30,7 @@ def merge(wanted: ET.Element, current: ET.Element, mark: Mark | None) -> None:
         ET.SubElement(wanted, "uuid").text = uuid
     if mark is not None:
         _keep_foreign(wanted, current, mark)
-    if _board(wanted) == _board(current) or not wanted.findall("os/type[@machine]"):
+    if _is_same_board(wanted, current):
         _keep_places(wanted, current)
     _keep_nvram(wanted, current)
     _keep_other_kinds(wanted, current)
@@ -95,9 +96,12 @@ def _keep_other_kinds(wanted: ET.Element, current: ET.Element) -> None:
     devices.extend(copy.deepcopy(each) for each in current.findall("devices/*") if each.tag in OTHER_DEVICES)
 
 
-def _board(root: ET.Element) -> tuple[str | None, str | None]:
-    kind = root.find("os/type")
-    return (None, None) if kind is None else (kind.get("arch"), kind.get("machine"))
+def _is_same_board(wanted: ET.Element, current: ET.Element) -> bool:
+    """Whether the buses are the same; libvirt has written an alias (`q35`) out (`pc-q35-7.2`)."""
+    new, old = wanted.find("os/type"), current.find("os/type")
+    if new is None or old is None or new.get("arch", old.get("arch")) != old.get("arch"):
+        return False
+    return is_machine(new.get("machine") or "pc", old.get("machine", ""))
 
 
 def _bus(disk: ET.Element | None) -> str | None:

@@ -11,12 +11,11 @@ from infra.provider import marks, waiting
 from infra.provider.binding import libvirt
 from infra.provider.domain_devices import CLOUDINIT_TARGET, disk_key, mac_of, target_of
 from infra.provider.domain_inputs import DomainInputs
-from infra.provider.domain_xml import command_line
+from infra.provider.domain_xml import command_line, is_machine
 from infra.provider.properties import Values
 from infra.provider.resource import Context
 from infra.provider.storage import find_volume
 
-MACHINE_ALIASES = {"pc": "pc-i440fx-", "q35": "pc-q35-"}
 KIB = 1024
 
 
@@ -26,8 +25,10 @@ def observed(context: Context, domain: Any, inputs: Values) -> Values:
     asked = msgspec.convert(inputs, DomainInputs, strict=False) if inputs else DomainInputs()
     seen = parse(root)
     seen |= {"running": bool(domain.isActive()), "autostart": bool(domain.autostart())}
-    if asked.machine and str(seen["machine"]).startswith(MACHINE_ALIASES.get(asked.machine, asked.machine)):
+    if asked.machine and is_machine(asked.machine, str(seen["machine"])):
         seen["machine"] = asked.machine
+    if asked.metadata and seen["metadata"] and _canonical(asked.metadata) == _canonical(seen["metadata"]):
+        seen["metadata"] = asked.metadata
     if seen["cmdline"] == command_line(asked) and inputs.get("cmdlines"):
         seen["cmdlines"] = inputs["cmdlines"]
     if seen["boot"] == [name for device in asked.boot_devices for name in device.devs] and asked.boot_devices:
@@ -200,6 +201,10 @@ def _metadata(root: ET.Element) -> str | None:
     """The user's own elements: those in Sampan's name space are marks."""
     own = [each for each in root.findall("metadata/*") if not each.tag.startswith(f"{{{marks.NAMESPACE}}}")]
     return "".join(marks.text_of(each).strip() for each in own) or None
+
+
+def _canonical(metadata: str) -> str:
+    return ET.canonicalize(f"<metadata>{metadata}</metadata>", strip_text=True, rewrite_prefixes=True)
 
 
 def _words(line: str | None) -> list[dict[str, str]] | None:

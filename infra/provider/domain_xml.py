@@ -16,6 +16,7 @@ from infra.provider.domain_inputs import Console, DomainInputs, Graphics, Tpm
 
 AUTOMATIC_FIRMWARE = ("efi", "bios")
 X86 = ("", "x86_64", "i686")  # not given: the host's, and libvirt says if it does not fit
+MACHINE_ALIASES = {"pc": "pc-i440fx-", "q35": "pc-q35-"}
 SPARE_PORTS = 16
 
 
@@ -54,6 +55,11 @@ def build(domain: DomainInputs, found: Found) -> ET.Element:
     ET.SubElement(root, "clock", offset="utc")
     _devices(ET.SubElement(root, "devices"), domain, found)
     return root
+
+
+def is_machine(asked: str, machine: str) -> bool:
+    """Whether a machine type as libvirt has it (`pc-q35-7.2`) is the one that was asked for (`q35`)."""
+    return machine == asked or machine.startswith(MACHINE_ALIASES.get(asked, asked + "\0"))
 
 
 def is_q35(machine: str) -> bool:

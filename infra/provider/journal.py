@@ -8,10 +8,11 @@ volume of that name is foreign.
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from infra.provider.marks import digest, origin
 
@@ -45,8 +46,8 @@ def complete(place: str, urn: str, definition: str, *, made_folder: str = "") ->
 def mine(place: str, urn: str) -> Record | None:
     """The record, if it is this resource's of this stack."""
     try:
-        record = Record(**json.loads((folder() / f"{place}.json").read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        record = msgspec.json.decode((folder() / f"{place}.json").read_bytes(), type=Record)
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
     return record if (record.urn, record.origin) == (urn, origin()) else None
 
@@ -58,5 +59,5 @@ def end(place: str) -> None:
 def _write(place: str, record: Record) -> None:
     folder().mkdir(parents=True, exist_ok=True)
     written = folder() / f".{place}.{os.getpid()}"
-    written.write_text(json.dumps(asdict(record)))
+    written.write_bytes(msgspec.json.encode(record))
     written.replace(folder() / f"{place}.json")

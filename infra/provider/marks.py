@@ -72,6 +72,14 @@ def element(mark: Mark) -> ET.Element:
     return found
 
 
+def plain(mark: Mark) -> str:
+    """The element's text without its name space, as virDomainSetMetadata wants it."""
+    root = element(mark)
+    for each in root.iter():
+        each.tag = each.tag.rpartition("}")[2]
+    return text_of(root)
+
+
 def find(text: str) -> Mark | None:
     """The mark in a definition that libvirt returned."""
     found = ET.fromstring(text).find(f"metadata/{TAG}")

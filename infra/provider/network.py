@@ -32,6 +32,8 @@ from infra.provider.resource import Context, Failure, InitializationFailed, Prov
 
 DEFINING = threading.Lock()  # libvirtd gives two networks that are defined at once the same bridge
 
+SAME_AS_ABSENT: dict[str, Values] = {"dhcp": {"enabled": True}, "dns": {"enabled": True, "localOnly": False}}
+
 
 class Network:
     token = "libvirt:index/network:Network"
@@ -47,11 +49,15 @@ class Network:
     secret: frozenset[str] = frozenset()
 
     def normalize(self, inputs: Values) -> Values:
+        """Subnets by their first address, and without what says no more than its absence (`dns: {enabled: true}`)."""
+        spelled = dict(inputs)
         given = inputs.get("addresses")
-        if not isinstance(given, list):
-            return inputs
-        spelled = [str(subnet(address)) if isinstance(address, str) else address for address in given]
-        return {**inputs, "addresses": spelled}
+        if isinstance(given, list):
+            spelled["addresses"] = [str(subnet(each)) if isinstance(each, str) else each for each in given]
+        for name, absent in SAME_AS_ABSENT.items():
+            if isinstance(part := spelled.get(name), dict):
+                spelled[name] = {member: value for member, value in part.items() if absent.get(member) != value}
+        return spelled
 
     def check(self, inputs: Values) -> list[Failure]:
         network = msgspec.convert(inputs, NetworkInputs, strict=False)
@@ -96,7 +102,7 @@ class Network:
         if found is None:
             return None
         seen = observable(inputs, _observed(found))
-        now = drifted(inputs, seen) if inputs else without_none(seen)
+        now = drifted(inputs, seen) if inputs else self.normalize(without_none(seen))
         if not found.isActive():
             reason = f"network {found.name()} is not active; the next update starts it"
             raise InitializationFailed(reason, found.UUIDString(), _outputs(now, found))
@@ -216,7 +222,13 @@ def _refuse_overlap(connection: Any, network: NetworkInputs) -> None:
     """Two networks of one subnet would steal each other's traffic; libvirt looks only at interfaces that are up."""
     wanted = [subnet(address) for address in network.addresses]
     for other in connection.listAllNetworks():
-        for address in parse(other.XMLDesc()).get("addresses", ()):
+        try:
+            seen = parse(other.XMLDesc())
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_NETWORK:  # another update has just removed it
+                continue
+            raise
+        for address in seen.get("addresses", ()):
             taken = subnet(address)
             if clash := next((each for each in wanted if each.version == taken.version and each.overlaps(taken)), None):
                 raise ProviderError(

@@ -23,7 +23,7 @@ def start(context: Context, domain: Any, *, anew: bool = False) -> None:
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID and domain.isActive():
             return  # somebody was faster
-        raise ProviderError(f"domain {domain.name()} cannot be started: {_explain(error)}") from error
+        raise ProviderError(f"domain {domain.name()} cannot be started: {explain(error)}") from error
 
 
 def stop(context: Context, domain: Any) -> None:
@@ -64,11 +64,13 @@ def restart(context: Context, domain: Any) -> None:
     start(context, domain, anew=True)
 
 
-def _explain(error: Any) -> str:
+def explain(error: Any) -> str:
+    """libvirt's words, and what to do about the usual causes."""
     said = error.get_error_message() or str(error)
     remedies = {
         "could not find capabilities": 'This host has no such hypervisor: is /dev/kvm there? type = "qemu" needs none.',
         "failed to initialize kvm": '/dev/kvm cannot be used here; type = "qemu" needs none.',
+        "TPM version": "An emulated TPM needs the program swtpm on the hypervisor (Debian: swtpm, swtpm-tools).",
         "Permission denied": "The user who runs QEMU must be able to read its disks, kernel and initrd.",
         "Cannot access storage file": "Is the volume still there, and does the user who runs QEMU reach its folder?",
         "is not active": "Start that network: virsh net-start, or pulumi up --refresh if this stack made it.",
