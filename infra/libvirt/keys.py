@@ -61,7 +61,7 @@ class KeysProvider(ResourceProvider):
     serialize_as_secret_always = False  # the class is imported where it runs; nothing is captured
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        if isinstance(news["authority"], str):  # unknown: the authority itself is made anew
+        if isinstance(news.get("authority"), str):  # unknown: the authority itself is made anew
             return DiffResult(changes=True)
         existing = dict(olds.get("files") or {})
         return DiffResult(changes=made(news, existing, datetime.now(UTC)) != existing)

@@ -158,8 +158,10 @@ class Site:
         sources = {arguments.BASE: Path(wish.image) if wish.image else image.disk}
         if not wish.image:  # a cloud image has its own kernel and boot loader
             sources |= {arguments.KERNEL: image.kernel, arguments.INITRD: image.initrd}
+        # A newer image must not pull the base from under the disks that grow from it: it is for labs made anew.
+        keep = ResourceOptions.merge(self.within, ResourceOptions(ignore_changes=["source"]))
         self.sources = {
-            name: libvirt.Volume(f"{name}{suffix}", **arguments.source(topology, name, file), opts=self.within)
+            name: libvirt.Volume(f"{name}{suffix}", **arguments.source(topology, name, file), opts=keep)
             for name, file in sources.items()
         }
 
@@ -198,7 +200,9 @@ class Site:
             cloudinit=disk.id,
             disks=[{"volume_id": volume.id}],
             network_interfaces=[{"network_id": self.network.id, **arguments.interface(node)}],
-            opts=ResourceOptions.merge(self.options, ResourceOptions(depends_on=[self.disks, *before])),
+            opts=ResourceOptions.merge(
+                self.options, ResourceOptions(depends_on=[self.disks, *before], ignore_changes=["cmdlines"])
+            ),
         )
 
 
