@@ -22,8 +22,8 @@ def variables(
 ) -> dict[str, str]:
     """All that a process needs beside the user's own environment, which is `user`."""
     ours = {
-        "PATH": _first(str(bin_folder), user.get("PATH", os.defpath)),
-        "PYTHONPATH": _first(str(checkout), user.get("PYTHONPATH", "")),
+        "PATH": first(str(bin_folder), user.get("PATH", os.defpath)),
+        "PYTHONPATH": first(str(checkout), user.get("PYTHONPATH", "")),
         "SAMPAN_PYTHON": str(python),
         "PULUMI_HOME": str(pulumi_home(folder)),
         "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
@@ -68,6 +68,7 @@ def shell(environment: Mapping[str, str]) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(environment.items()))
 
 
-def _first(entry: str, path: str) -> str:
+def first(entry: str, path: str) -> str:
+    """A search path with `entry` in front, and no second time."""
     rest = [other for other in path.split(os.pathsep) if other and other != entry]
     return os.pathsep.join([entry, *rest])

@@ -24,7 +24,11 @@ class Tools:
     folder: Path  # Pulumi's state, home and passphrase
 
     def environment(self, libvirt_uri: str, user: Mapping[str, str]) -> dict[str, str]:
-        return environment.variables(self.bin, Path(sys.executable), CHECKOUT, libvirt_uri, self.folder, user)
+        python = Path(sys.executable)
+        if launchers.LANGUAGE_HOST in launchers.companions(self.pulumi):
+            # The official language host knows nothing of us: it runs a program with the first `python` on PATH.
+            user = {**user, "PATH": environment.first(str(python.parent), user.get("PATH", os.defpath))}
+        return environment.variables(self.bin, python, CHECKOUT, libvirt_uri, self.folder, user)
 
 
 def ensure(say: Progress, folder: Path = environment.FOLDER, user: Mapping[str, str] | None = None) -> Tools:
