@@ -10,13 +10,27 @@ from __future__ import annotations
 
 from infra.images.sysctls import SYSCTLS
 
-MODULES = ("br_netfilter", "fuse", "nf_tables", "nfs", "overlay", "tun", "veth", "vxlan")
+# Before sysctls are set. All else is loaded by whoever needs it, which takes no longer later than at boot.
+MODULES = ("br_netfilter", "overlay")
+# Kept unpacked in the tree, with what they need: to unpack them at each boot takes seconds under emulation.
+UNPACKED = (
+    *MODULES, "ahci", "ata_piix", "autofs4", "button", "evdev", "ip_tables", "isofs", "nf_tables", "nft_chain_nat",
+    "nft_ct", "nft_fib_inet", "nft_hash", "nft_masq", "nft_nat", "nft_numgen", "nft_redir", "nft_reject_inet",
+    "qemu_fw_cfg", "sr_mod", "tun", "veth", "virtio_balloon", "virtio_blk", "virtio_net", "virtio_rng", "vxlan",
+)  # fmt: skip
+# Loaded for a processor or a device that looks as if it could use them; none is of use in a lab's machine.
+BLACKLISTED = (
+    "acpi_cpufreq", "aesni_intel", "crc32_pclmul", "crct10dif_pclmul", "drm", "ghash_clmulni_intel", "intel_rapl_msr",
+    "kvm", "kvm_amd", "kvm_intel", "pcspkr", "polyval_clmulni", "powernow_k8", "psmouse", "sg", "sha1_ssse3",
+    "sha256_ssse3", "sha512_ssse3",
+)  # fmt: skip
 
 # Nothing in a lab's machine waits for these, or they would act by themselves at some time.
 MASKED = (
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
     "cloud-init-hotplugd.socket",
+    "dev-hugepages.mount",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
@@ -24,41 +38,70 @@ MASKED = (
     "getty-static.service",
     "getty@tty1.service",
     "ldconfig.service",
+    "modprobe@drm.service",
     "netavark-dhcp-proxy.service",
     "netavark-dhcp-proxy.socket",
     "netavark-firewalld-reload.service",
     "nfs-blkmap.service",
+    "nfs-client.target",  # version 4 is mounted without it
     "nginx.service",
+    "proc-sys-fs-binfmt_misc.automount",
     "rpcbind.service",
     "rpcbind.socket",
-    "serial-getty@ttyS0.service",
     "serial-getty@ttyAMA0.service",
+    "serial-getty@ttyS0.service",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
     "systemd-binfmt.service",
+    "systemd-creds.socket",
     "systemd-firstboot.service",
     "systemd-hibernate-clear.service",
     "systemd-hwdb-update.service",
+    "systemd-initctl.socket",
     "systemd-journal-catalog-update.service",
+    "systemd-networkd-persistent-storage.service",
     "systemd-networkd-wait-online.service",
+    "systemd-pcrextend.socket",
+    "systemd-pcrlock.socket",
     "systemd-pcrmachine.service",
     "systemd-pcrphase-sysinit.service",
     "systemd-pcrphase.service",
     "systemd-pstore.service",
+    "systemd-random-seed.service",  # each machine has virtio-rng
+    "systemd-sysext.socket",
     "systemd-sysusers.service",
     "systemd-tpm2-setup-early.service",
     "systemd-tpm2-setup.service",
+    "systemd-udev-load-credentials.service",
     "systemd-update-done.service",
 )
+# cloud-init.target is otherwise chosen by a generator that looks for a cloud in a long shell script, at each boot.
 # (qemu-guest-agent is started by udev where its channel is; a boot would wait for one that is not.)
-ENABLED = {"multi-user.target.wants": ("systemd-networkd.service",)}
+ENABLED = {
+    "multi-user.target.wants": ("cloud-init.target", "systemd-growfs-root.service", "systemd-networkd.service"),
+}
 # Generators for what a lab's machine does not have; each costs a process at every start and daemon-reload.
 MASKED_GENERATORS = (
+    "cloud-init-generator",
+    "podman-system-generator",
+    "rpc-pipefs-generator",
+    "systemd-cryptsetup-generator",
+    "systemd-debug-generator",
+    "systemd-fstab-generator",
+    "systemd-getty-generator",
     "systemd-gpt-auto-generator",
     "systemd-hibernate-resume-generator",
+    "systemd-integritysetup-generator",
     "systemd-rc-local-generator",
+    "systemd-run-generator",
     "systemd-ssh-generator",
     "systemd-system-update-generator",
     "systemd-sysv-generator",
     "systemd-tpm2-generator",
+    "systemd-veritysetup-generator",
 )
 
 CLOUD = """\
@@ -104,6 +147,58 @@ DUIDType=link-layer
 """
 
 
+# Without `site`: the components' dependencies, which a .pth file adds, have a JSON schema library that cloud-init would
+# use to check its input for seconds.
+CLOUD_MAIN = """\
+[Service]
+Environment=PYTHONPATH=/usr/lib/python3/dist-packages
+ExecStart=
+ExecStart=/usr/bin/python3 -S -m cloudinit.cmd.main --all-stages
+"""
+# The disk that tells the machine what it is may be found later than cloud-init is ready to look.
+CLOUD_LOCAL = """\
+[Service]
+ExecStartPre=-/usr/bin/udevadm wait --timeout=20 /dev/disk/by-label/cidata
+"""
+CLOUD_LOG = """\
+log_cfgs:
+- |
+  [loggers]
+  keys=root
+  [handlers]
+  keys=file
+  [formatters]
+  keys=line
+  [logger_root]
+  level=INFO
+  handlers=file
+  [handler_file]
+  class=FileHandler
+  level=INFO
+  formatter=line
+  args=('/var/log/cloud-init.log', 'a', 'UTF-8')
+  [formatter_line]
+  format=%(asctime)s - %(filename)s[%(levelname)s]: %(message)s
+output: {all: '>> /var/log/cloud-init-output.log'}
+"""
+# As Debian's, without logind: SSH is how a machine is installed, and a session of root's would start a user manager.
+PAM_SSHD = """\
+@include common-auth
+account    required     pam_nologin.so
+@include common-account
+session    required     pam_loginuid.so
+session    optional     pam_keyinit.so force revoke
+session    required     pam_unix.so
+session    required     pam_limits.so
+session    required     pam_env.so
+@include common-password
+"""
+SSHD = """\
+[Service]
+ExecStartPre=
+"""
+
+
 def sysctl_conf() -> str:
     settings = dict(SYSCTLS)
     settings["net/ipv4/conf/*/rp_filter"] = "0"  # as systemd's own file sets it, and each new interface gets it
@@ -117,7 +212,10 @@ def texts() -> dict[str, str]:
     return {
         "/etc/cloud/cloud.cfg": CLOUD,
         "/etc/cloud/ds-identify.cfg": "datasource: NoCloud\npolicy: enabled\n",
-        "/etc/fstab": "/dev/vda / ext4 noatime,x-systemd.growfs 0 0\n",
+        "/etc/cloud/cloud.cfg.d/05_logging.cfg": CLOUD_LOG,
+        "/etc/fstab": "",
+        "/etc/modprobe.d/sampan.conf": "".join(f"blacklist {module}\n" for module in BLACKLISTED),
+        "/etc/pam.d/sshd": PAM_SSHD,
         "/etc/modules-load.d/sampan.conf": "".join(f"{module}\n" for module in MODULES),
         "/etc/ssh/sshd_config.d/sampan.conf": "PasswordAuthentication no\nUseDNS no\nPrintLastLog no\n",
         "/etc/sysctl.d/60-sampan.conf": sysctl_conf(),
@@ -125,6 +223,9 @@ def texts() -> dict[str, str]:
         "/etc/systemd/networkd.conf.d/sampan.conf": NETWORKD,
         "/etc/systemd/system.conf.d/sampan.conf": "[Manager]\nDefaultTimeoutStopSec=20s\n",
         "/etc/systemd/journald.conf.d/sampan.conf": "[Journal]\nStorage=persistent\nSystemMaxUse=64M\n",
+        "/etc/systemd/system/cloud-init-local.service.d/sampan.conf": CLOUD_LOCAL,
+        "/etc/systemd/system/cloud-init-main.service.d/sampan.conf": CLOUD_MAIN,
+        "/etc/systemd/system/ssh.service.d/sampan.conf": SSHD,
         "/etc/systemd/system/user@.service.d/sampan.conf": "[Service]\nDelegate=cpu cpuset io memory pids\n",
         "/etc/apt/sources.list": "deb http://deb.debian.org/debian trixie main\n",
     }

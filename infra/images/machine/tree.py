@@ -9,6 +9,7 @@ Errors: subprocess.CalledProcessError of the step that failed.
 from __future__ import annotations
 
 import email.utils
+import lzma
 import os
 import shutil
 import subprocess
@@ -44,7 +45,6 @@ cp -a "$tree"/tmp/kernel/usr/lib/modules/* "$tree/usr/lib/modules/"
 cp -a "$tree"/tmp/kernel/boot/vmlinuz-* "$tree/boot/vmlinuz"
 apt-get --quiet --quiet --yes --no-install-recommends install "$@"
 rm "$tree/usr/sbin/policy-rc.d"
-chroot "$tree" depmod "${kernel#linux-image-}"
 """
 
 # Made new by the machine itself, or of no use in it.
@@ -69,15 +69,37 @@ def build(node_tree: Path, tree: Path, kernel: Path, architecture: str) -> Built
     install(tree, architecture)
     epoch_s = release_date(tree)
     shutil.move(tree / "boot/vmlinuz", kernel)
+    configure(tree)
+    (modules,) = (tree / "usr/lib/modules").iterdir()
+    unpack(tree, modules)
+    clean(tree)
+    return Built(kernel, modules, epoch_s)
+
+
+def configure(tree: Path) -> None:
     for path, text in files.texts().items():
         _place(tree, path).write_text(text)
     for path, target in files.links().items():
         place = _place(tree, path)
         place.unlink(missing_ok=True)
         place.symlink_to(target)
-    clean(tree)
-    (modules,) = (tree / "usr/lib/modules").iterdir()
-    return Built(kernel, modules, epoch_s)
+
+
+def unpack(tree: Path, modules: Path) -> None:
+    """The modules that machines load at boot, and what those need, without compression."""
+    version = modules.name
+    _chroot(tree, "depmod", version)
+    listed = _chroot(tree, "modprobe", "--set-version", version, "--show-depends", "--all", *files.UNPACKED)
+    for path in {line.split()[1] for line in listed.splitlines() if line.startswith("insmod")}:
+        packed = tree / path.lstrip("/")
+        if packed.suffix == ".xz":
+            packed.with_suffix("").write_bytes(lzma.decompress(packed.read_bytes()))
+            packed.unlink()
+    _chroot(tree, "depmod", version)
+
+
+def _chroot(tree: Path, *command: str) -> str:
+    return subprocess.run(["chroot", str(tree), *command], check=True, capture_output=True, text=True).stdout
 
 
 def install(tree: Path, architecture: str) -> None:
