@@ -206,7 +206,10 @@ def _converted(value: Any, place: str) -> Any:
         return value
     found: dict[str, Any] = {}
     for key, inner in value.items():
-        if key == "type" and isinstance(inner, list):
+        if key == "properties" and isinstance(inner, dict):
+            # Names of fields, of which JSONSchemaProps has some that are keywords elsewhere: $ref, type, enum.
+            found[key] = {name: _converted(field, place) for name, field in inner.items()}
+        elif key == "type" and isinstance(inner, list):
             found["type"] = next(kind for kind in inner if kind != "null")
         elif key == "enum" and len(inner) == 1:
             continue  # apiVersion and kind of a strict validator, not of the API
