@@ -61,7 +61,7 @@ class Gateway:
         self._lost: set[Target] = set()  # went down since the last commit
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._committed = ""
+        self._committed: tuple[str, tuple[str, ...]] = ("", ())  # the rules, and by which program
 
     # What the service controller asks for.
 
@@ -131,10 +131,10 @@ class Gateway:
             present = {one for one in await programs.addresses(self._place.bridge) if self._is_ours(one)}
             link = self._place.bridge
             await programs.ip_batch(programs.address_lines(link, (), present - wanted))
-            rules = ruleset(self._place, fronts)
-            if rules != self._committed or not await self._packet_filter.has_table(self._place.table):
-                await self._packet_filter.commit(rules)
-                self._committed = rules
+            wish = (ruleset(self._place, fronts), self._packet_filter.command)
+            if wish != self._committed or not await self._packet_filter.has_table(self._place.table):
+                await self._packet_filter.commit(wish[0])
+                self._committed = wish
             await programs.ip_batch(programs.address_lines(link, wanted - present, ()))
             lost, self._lost = self._lost, set()
         for front in fronts:

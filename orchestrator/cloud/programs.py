@@ -50,20 +50,26 @@ class PacketFilter:
     """nft; that of another root where one is there.
 
     Whoever shares a network namespace with the owner of another root (a component in an image, its host) should use
-    that one's nft: older versions crash when they list sets that a newer one has made (1.0.6 does).
+    that one's nft: older versions crash when they list sets that a newer one has made (1.0.6 does). It may be installed
+    at any time, so it is looked for at each use.
     """
 
     def __init__(self, host_root: str = "") -> None:
-        self._command = ["nft"]
-        if host_root and shutil.which("nft", path=":".join(f"{host_root}{part}" for part in SYSTEM_PATH.split(":"))):
-            self._command = ["chroot", host_root, "nft"]
+        self._host_root = host_root
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        places = ":".join(f"{self._host_root}{part}" for part in SYSTEM_PATH.split(":"))
+        if self._host_root and shutil.which("nft", path=places):
+            return "chroot", self._host_root, "nft"
+        return ("nft",)
 
     async def commit(self, rules: str) -> None:
         """All of it in one transaction, or nothing."""
-        await run([*self._command, "-f", "-"], rules)
+        await run([*self.command, "-f", "-"], rules)
 
     async def has_table(self, table: str) -> bool:
-        listed = await run([*self._command, "list", "tables"])
+        listed = await run([*self.command, "list", "tables"])
         return any(line.split()[-1:] == [table] for line in listed.splitlines())
 
 
