@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.api import decoding, meta, schema
+from orchestrator.api.cel.rules import ABSENT, BLOCKING, NOT_CHECKED, RuleSet
 from orchestrator.api.kinds import faults, table
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import NAME, Cells, Column
@@ -49,6 +50,10 @@ class CustomKind:
     deprecation: str = ""  # a warning with every answer
     conversion: Mapping[str, Any] = field(default_factory=dict)  # spec.conversion
     structure: Structural = field(default_factory=lambda: compiled.compiled({}, is_root=True))
+
+    @cached_property
+    def _rule_set(self) -> RuleSet:
+        return RuleSet(self.structure)
 
     @cached_property
     def type(self) -> Type:
@@ -90,14 +95,22 @@ class CustomKind:
         found = values.faults(obj, self.structure) + self._scale_faults(obj, ("spec", "status"))
         found += values.embedded_faults(obj, self.structure)
         found += values.list_faults(obj, self.structure)
-        return found
+        return found + self._rule_faults(obj, ABSENT, found)
+
+    def _rule_faults(self, obj: Object, old: Any, found: list[Cause]) -> list[Cause]:
+        """What the schema's own rules say, where the object is sound enough to be asked about."""
+        if self._rule_set.is_empty:
+            return []
+        if any(cause.reason in BLOCKING for cause in found):
+            return [faults.invalid("<nil>", None, NOT_CHECKED)]
+        return self._rule_set.faults(obj, old)
 
     def _update_faults(self, new: Object, old: Object) -> list[Cause]:
         found = values.faults(new, self.structure, "", old) + self._scale_faults(new, ("spec", "status"))
         found += values.embedded_faults(new, self.structure)
         if not values.list_faults(old, self.structure):
             found += values.list_faults(new, self.structure)
-        return found
+        return found + self._rule_faults(new, old, found)
 
     def _status_faults(self, new: Object, old: Object) -> list[Cause]:
         found = []
@@ -105,7 +118,8 @@ class CustomKind:
             found = values.faults(new["status"], status, "status", old.get("status", values.ABSENT))
             if "status" not in old or not values.list_faults(old["status"], status, "status"):
                 found += values.list_faults(new["status"], status, "status")
-        return found + self._scale_faults(new, ("status",))
+        found = found + self._scale_faults(new, ("status",))
+        return found + self._rule_faults(new, old, found)
 
     def _scale_faults(self, obj: Object, parts: tuple[str, ...]) -> list[Cause]:
         if self.scale is None:

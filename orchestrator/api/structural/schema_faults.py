@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from orchestrator.api.cel import rules
 from orchestrator.api.kinds import faults
 from orchestrator.api.meta import copied
 from orchestrator.api.status import Cause
@@ -38,7 +39,8 @@ def schema_faults(raw: Json, path: str) -> list[Cause]:
     found = sorted([*_invariants(raw, "root", path), *_completeness(raw, raw, path, path)], key=str)
     if not found:
         found = list(_default_faults(raw, path, is_root=True))
-    return found + list(_openapi(raw, path, is_root=True, forbid_default=""))
+    found += _openapi(raw, path, is_root=True, forbid_default="")
+    return found or rules.rule_faults(compiled.compiled(raw, is_root=True), path)
 
 
 # -- structural --------------------------------------------------------------------------------------------------------
