@@ -100,4 +100,4 @@ def plain(text: str) -> str:
     """An error without the engine's frame; empty where only the frame was there."""
     for around in _AROUND:
         text = text.replace(around, "")
-    return text.strip().removeprefix("error: ").strip()
+    return text.strip().removeprefix("error:").strip()

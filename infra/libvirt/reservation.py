@@ -48,15 +48,18 @@ def _lab(props: dict[str, Any]) -> Lab:
     return Lab(topology=topology, **places)
 
 
+def properties(lab: Lab) -> dict[str, str]:
+    return {
+        "lab": lab.name,
+        "index": str(lab.topology.index),
+        "project": lab.project,
+        "stack": lab.stack,
+        "folder": lab.folder,
+        "uri": lab.uri,
+        "topology": json.dumps(lab.topology.to_data(), sort_keys=True),
+    }
+
+
 class Reservation(Resource, module="sampan", name="Reservation"):
     def __init__(self, lab: Lab, options: pulumi.ResourceOptions) -> None:
-        props = {
-            "lab": lab.name,
-            "index": str(lab.topology.index),
-            "project": lab.project,
-            "stack": lab.stack,
-            "folder": lab.folder,
-            "uri": lab.uri,
-            "topology": json.dumps(lab.topology.to_data(), sort_keys=True),
-        }
-        super().__init__(ReservationProvider(), lab.name, props, options)
+        super().__init__(ReservationProvider(), lab.name, dict(properties(lab)), options)
