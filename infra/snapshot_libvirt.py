@@ -157,13 +157,19 @@ def _check_shape(lab: Lab, saved: Snapshot, nodes: list[str]) -> None:
 
 def _set_by_ssh(lab: Lab, place: Place, seconds: float) -> None:
     folder = registry.folder(lab.name)
-    key = folder / access.SSH_KEY
-    machine = Ssh(place.node.name, place.node.address_v4, key=key.read_bytes() if key.exists() else None)
+    known = host_keys((folder / access.KNOWN_HOSTS).read_text(), place.node.address_v4)
+    machine = Ssh(place.node.name, place.node.address_v4, key=(folder / access.SSH_KEY).read_bytes(), host_keys=known)
     try:
         machine.wait(30.0, lambda text: None)
         machine.run(["date", "--set", f"@{time.time():.3f}"])
     finally:
         machine.close()
+
+
+def host_keys(known_hosts: str, address: str) -> tuple[str, ...]:
+    """`ssh-ed25519 AAAA…` of those lines whose names have the address (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+    lines = (line.split(maxsplit=1) for line in known_hosts.splitlines() if line.strip())
+    return tuple(key for names, key in lines if address in names.split(","))
 
 
 def _restart_cloud_controller(lab: str) -> None:
