@@ -1,0 +1,156 @@
+"""A lab of one control plane and one worker, each a virtual machine, from `up` to `down`: the real command, Pulumi,
+provider, libvirt and guests. The tests are its life in order; each needs the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.lab import eventually
+from tests.e2e.vm.machines import VmLab, leftovers
+
+# Guests without KVM on a busy machine boot in minutes.
+pytestmark = pytest.mark.timeout(1800)
+UNCHANGED_LIMIT_S = 10.0  # 3 s on a machine that does nothing else
+LIMITS = """
+apiVersion: v1
+kind: Pod
+metadata: {name: limited}
+spec:
+  containers:
+  - name: c
+    image: busybox:1
+    command: [sleep, "3600"]
+    resources: {limits: {memory: 64Mi, cpu: 500m}}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VmLab]:
+    made = VmLab(f"life{os.getpid()}", tmp_path_factory.mktemp("life") / "kubeconfig")
+    try:
+        yield made
+    finally:
+        made.sampan("down", "--name", made.name, timeout_s=600)
+
+
+def test_up(lab: VmLab) -> None:
+    said = lab.up("--backend", "libvirt", "--workers", "1")
+    assert "node worker-1 is Ready" in said.replace("\n", " ")
+    nodes = {node["metadata"]["name"]: node for node in lab.json("get", "nodes")["items"]}
+    assert set(nodes) == {"control-plane-1", "worker-1"}
+    worker = nodes["worker-1"]
+    assert worker["spec"]["providerID"] == f"sampan://{lab.name}/worker-1"
+    assert [taint["key"] for taint in worker["spec"].get("taints", [])] == []
+    addresses = {entry["address"] for entry in worker["status"]["addresses"] if entry["type"] == "InternalIP"}
+    assert addresses == set(lab.topology.node("worker-1").addresses)
+
+
+def test_an_up_without_change_changes_nothing(lab: VmLab) -> None:
+    began = time.monotonic()
+    said = lab.up()
+    seconds = time.monotonic() - began
+    print(f"up without change: {seconds:.1f} s")
+    assert not re.search(r"\b(made|changed|removed|is Ready)\b", said), said
+    assert seconds < UNCHANGED_LIMIT_S
+
+
+def test_a_deployment_and_its_service_answer(lab: VmLab) -> None:
+    lab.kubectl("create", "deployment", "web", "--image=nginx:1", "--replicas=2")
+    lab.kubectl("expose", "deployment", "web", "--port=80")
+    lab.kubectl("rollout", "status", "deployment/web", "--timeout=240s", timeout_s=250)
+    lab.kubectl("run", "client", "--image=busybox:1", "--command", "--", "sleep", "3600")
+    lab.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=240s", timeout_s=250)
+    eventually(
+        lambda: "nginx" in lab.kubectl("exec", "client", "--", "timeout", "5", "wget", "-qO-", "http://web"), "web"
+    )
+
+
+def test_limits_of_a_pod_are_the_kernels(lab: VmLab) -> None:
+    lab.kubectl("apply", "-f", "-", stdin=LIMITS)
+    lab.kubectl("wait", "--for=condition=Ready", "pod/limited", "--timeout=240s", timeout_s=250)
+    script = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max"
+    assert lab.kubectl("exec", "limited", "--", "sh", "-c", script).split() == [str(64 << 20), "50000", "100000"]
+
+
+def test_no_secret_is_in_the_state_in_clear(lab: VmLab) -> None:
+    secrets = [line for line in lab.admin_kubeconfig().split() if len(line) > 200]
+    secrets += [line for line in lab.ssh_key().splitlines() if len(line) > 60]
+    assert len(secrets) >= 5
+    files = [file for file in (lab.state / ".pulumi").rglob("*") if file.is_file()]
+    assert any(lab.name in file.name for file in files)
+    for file in files:
+        content = file.read_text(errors="replace")
+        assert "PRIVATE KEY" not in content, file
+        assert not [secret for secret in secrets if secret in content], file
+
+
+def test_a_preview_says_which_node_changes_and_why(lab: VmLab, tmp_path: Path) -> None:
+    """With a template of the API server changed in a copy of the checkout: it reaches the control plane alone."""
+    copy = lab.checkout_copy(tmp_path)
+    template = copy / "templates/components/api-server.yaml.j2"
+    template.write_text(template.read_text() + "# another line\n")
+    said = lab.preview(copy)
+    changed = set(re.findall(r"~ pulumi-python:dynamic/sampan:NodeInstall: \(update\)\s+\[id=([^\]]+)\]", said))
+    assert changed == {"control-plane-1"}, said
+    assert "~ /etc/sampan/api-server.yaml" in said
+    assert "kubelet.yaml" not in "".join(line for line in said.splitlines() if line.strip().startswith("~"))
+
+
+def test_a_bigger_worker_alone_restarts(lab: VmLab) -> None:
+    before = {node["metadata"]["name"]: node["status"] for node in lab.json("get", "nodes")["items"]}
+    lab.configure("worker.memoryMib", "1700")
+    said = lab.up()
+    assert "machine worker-1 changed" in said.replace("\n", " ")
+    assert "machine control-plane-1" not in said
+    after = {node["metadata"]["name"]: node["status"] for node in lab.json("get", "nodes")["items"]}
+    assert after["control-plane-1"]["nodeInfo"]["bootID"] == before["control-plane-1"]["nodeInfo"]["bootID"]
+    eventually(
+        lambda: lab.memory_mib("worker-1") > 1550, "the worker's Node says what memory it has now", timeout_s=240
+    )
+    eventually(lambda: lab.pods_are_ready("app=web", 2), "its pods have come back", timeout_s=300)
+
+
+def test_a_machine_destroyed_behind_pulumis_back_is_brought_back(lab: VmLab) -> None:
+    lab.virsh("destroy", f"{lab.name}-worker-1")
+    lab.virsh("undefine", f"{lab.name}-worker-1")
+    said = lab.up("--refresh").replace("\n", " ")
+    assert "machine worker-1 made" in said
+    assert "node worker-1 is Ready" in said
+    assert {node["metadata"]["name"] for node in lab.json("get", "nodes")["items"]} == {"control-plane-1", "worker-1"}
+    eventually(lambda: lab.pods_are_ready("app=web", 2), "its pods have come back", timeout_s=300)
+
+
+def test_status_tells_of_both(lab: VmLab) -> None:
+    seen = json.loads(lab.sampan("status", "--name", lab.name, "-o", "json"))
+    assert [(node["name"], node["state"], node["ready"]) for node in seen["nodes"]] == [
+        ("control-plane-1", "running", "True"),
+        ("worker-1", "running", "True"),
+    ]
+    running = {(one["node"], one["name"]) for one in seen["components"] if one["state"] == "running"}
+    assert {("control-plane-1", "server"), ("worker-1", "kubelet"), ("worker-1", "node")} <= running
+
+
+def test_a_shell_and_the_logs(lab: VmLab) -> None:
+    assert lab.sampan("ssh", "--name", lab.name, "worker-1", "hostname").strip() == "worker-1"
+    assert "sampan" in lab.sampan("ssh", "--name", lab.name, "--user", "sampan", "worker-1", "id")
+    assert lab.sampan("logs", "--name", lab.name, "--node", "worker-1", "--tail", "5", "kubelet").strip()
+
+
+def test_down_leaves_nothing(lab: VmLab) -> None:
+    topology = lab.topology
+    lab.sampan("down", "--name", lab.name, timeout_s=600)
+    assert leftovers(lab, topology) == []
+    contexts = subprocess.run(
+        ["kubectl", f"--kubeconfig={lab.kubeconfig}", "config", "get-contexts", "-o", "name"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"sampan-{lab.name}" not in contexts.stdout
