@@ -21,7 +21,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from infra.hypervisor.room import PLACES
 
 DEFAULT_FOLDER = Path("/var/lib/sampan-libvirt")
 NODE_NETWORKS = ("172.30.0.0/16", "fd00:172:30::/48")  # the node networks of all VM labs (infra/topology.py)
+LINK = "link.json"
 SOCKET_PATH_MAX = 107  # bytes: sockaddr_un
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
@@ -130,7 +131,7 @@ class Libvirtd:
         return answers(self.socket)
 
     def remove(self) -> None:
-        """Nothing is left: no guest, process, network, mount or file."""
+        """Nothing of it is left: no guest, process, network, mount or file. What others keep in the folder stays."""
         if not self.folder.exists():
             return
         with self._alone():
@@ -138,10 +139,14 @@ class Libvirtd:
             # Guests, dnsmasq and whatever else was started there: all are in the network namespace, or have a
             # mount of the folder.
             processes.end(processes.in_netns(cable.NETNS / self.netns), timeout_s=STOP_TIMEOUT_S)
-            if link := cable.load(self.folder / "link.json"):
+            if link := cable.load(self.folder / LINK):
                 cable.down(link)
             cable.remove_netns(self.netns)
-            shutil.rmtree(self.folder)
+            for part in (*PLACES.values(), "dev"):
+                shutil.rmtree(self.folder / part, ignore_errors=True)
+            (self.folder / LINK).unlink(missing_ok=True)
+            with suppress(OSError):  # somebody keeps something there
+                self.folder.rmdir()
 
     def restart(self) -> None:
         """As a crash would have it: killed outright, then started again."""
@@ -161,7 +166,7 @@ class Libvirtd:
 
     def _link(self) -> cable.Link:
         """As it was the last time, so that addresses stay; with the networks of now."""
-        file = self.folder / "link.json"
+        file = self.folder / LINK
         known = cable.load(file)
         if known and known.networks == self.networks:
             return known

@@ -34,4 +34,5 @@ def new_libvirtd() -> Iterator[Callable[..., Libvirtd]]:
     yield new
     for libvirtd in made:
         libvirtd.remove()
-        shutil.rmtree(libvirtd.folder, ignore_errors=True)
+        for folder in (libvirtd.folder, libvirtd.folder.with_name(f"{libvirtd.folder.name}-pool")):
+            shutil.rmtree(folder, ignore_errors=True)

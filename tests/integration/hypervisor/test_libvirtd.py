@@ -55,7 +55,7 @@ def make_network(libvirtd: Libvirtd, name: str, mode: str = "open") -> tuple[str
 
 def make_guest(libvirtd: Libvirtd, name: str, network: str) -> Path:
     """A running guest from a volume of a pool; where its serial line goes."""
-    pool = libvirtd.folder / "pool"
+    pool = libvirtd.folder.with_name(f"{libvirtd.folder.name}-pool")
     pool.mkdir(exist_ok=True)
     if "pool" not in virsh(libvirtd, "pool-list", "--name"):
         virsh(libvirtd, "pool-create-as", "pool", "dir", "--target", str(pool))
@@ -256,6 +256,16 @@ def test_removed_with_a_guest_running_nothing_is_left(new_libvirtd: Callable[...
     eventually(lambda: not leftovers(one, number), "something is left")
     assert leftovers(one, number) == []
     one.remove()  # again: no error
+
+
+def test_what_others_keep_in_its_folder_stays(new_libvirtd: Callable[..., Libvirtd]) -> None:
+    """The shared one's has Pulumi's state."""
+    one = new_libvirtd()
+    one.start()
+    (one.folder / "state").mkdir()
+    (one.folder / "state/stack.json").write_text("{}")
+    one.remove()
+    assert sorted(path.name for path in one.folder.rglob("*")) == ["stack.json", "state"]
 
 
 def test_a_half_made_one_is_removed(new_libvirtd: Callable[..., Libvirtd]) -> None:
