@@ -15,7 +15,6 @@ from rich.table import Table
 
 from infra import checks, kubeconfig, snapshot_command, up_libvirt, vm_lab
 from infra.host import HostError
-from infra.hypervisor.host import ensure as hypervisor
 from infra.images.tree import BuildError
 from infra.libvirt import registry
 from infra.local import container_images, lab, logs
@@ -143,10 +142,9 @@ def status(name: Name = DEFAULT_NAME, output: Output = "table") -> None:
 
 
 def _observed(name: str) -> dict[str, Any]:
-    if (machines := _machines(name)) is None:
+    if (machines := _vm_lab(name)) is None:
         return observe(_existing(name))
-    vm_lab.ensure_ssh()
-    return vm_lab.status(machines, hypervisor(progress.print).uri, api_nodes(Layout(name)))
+    return vm_lab.status(machines, machines.uri, api_nodes(Layout(name)))
 
 
 def _node_row(node: dict[str, Any]) -> tuple[str, ...]:
@@ -175,8 +173,7 @@ def ssh(
 ) -> None:
     """A shell in a node, or one command. Options of ours come before NODE."""
     words = command[1:] if command and command[0] == "--" else command
-    if machines := _machines(name):
-        vm_lab.ensure_ssh()
+    if machines := _vm_lab(name):
         at = machines.topology.node(node)
         vm_lab.run(vm_lab.ssh_line(machines, at, words or [], user=user, terminal=sys.stdin.isatty()))
     shell = Control(_existing(name)).shell(node)
@@ -193,8 +190,7 @@ def show_logs(
     tail: Annotated[int, typer.Option(help="Last lines of each; -1 for all.")] = -1,
 ) -> None:
     """The log of a component; `supervisor` is a local lab's own, `cloud-controller` and `console` those of machines."""
-    if machines := _machines(name):
-        vm_lab.ensure_ssh()
+    if machines := _vm_lab(name):
         vm_lab.run(vm_lab.logs_line(machines, component, node, tail, follow))
     layout = _existing(name)
     logs.show(logs.find(layout, component, node), tail, follow)
@@ -203,24 +199,36 @@ def show_logs(
 @fault.command("kill-node")
 def kill_node(node: str, name: Name = DEFAULT_NAME) -> None:
     """Power a node off hard; it stays off until `fault heal` or `up`."""
+    if machines := _machines(name):
+        machines.power_off(node)
+        return
     Control(_existing(name)).ask("node", node=node, action="stop")
 
 
 @fault.command("kill-component")
 def kill_component(component: str, node: str = "control-plane-1", name: Name = DEFAULT_NAME) -> None:
     """SIGKILL a component; the supervisor starts it again."""
+    if machines := _machines(name):
+        machines.component(node, component, "kill")
+        return
     Control(_existing(name)).ask("component", node=node, name=component, action="kill")
 
 
 @fault.command("stop-component")
 def stop_component(component: str, node: str = "control-plane-1", name: Name = DEFAULT_NAME) -> None:
     """Stop a component; it stays away until `fault heal` or `up`."""
+    if machines := _machines(name):
+        machines.component(node, component, "stop")
+        return
     Control(_existing(name)).ask("component", node=node, name=component, action="stop")
 
 
 @fault.command("heal")
 def heal(name: Name = DEFAULT_NAME) -> None:
     """Power on what was powered off, start what was stopped."""
+    if machines := _machines(name):
+        machines.heal()
+        return
     control = Control(_existing(name))
     seen = control.ask("status")
     for node, state in seen["nodes"].items():
@@ -235,7 +243,7 @@ def heal(name: Name = DEFAULT_NAME) -> None:
 @image.command("list")
 def list_images(name: Name = DEFAULT_NAME, output: Output = "table") -> None:
     """Which images the nodes have."""
-    found = container_images.listed(Control(_existing(name)))
+    found = container_images.listed(_nodes(name))
     if output == "json":
         print(json.dumps(found, indent=2))
         return
@@ -252,8 +260,8 @@ def load_image(
     name: Name = DEFAULT_NAME,
 ) -> None:
     """Load an archive onto every node that is on."""
-    control = Control(_existing(name))
-    nodes = container_images.nodes_of(control)
+    control = _nodes(name)
+    nodes = control.running_nodes()
     out.print(f"{', '.join(container_images.load(control, file, nodes))}: on {', '.join(nodes)}")
 
 
@@ -267,9 +275,21 @@ def test(
     sys.exit(checks.run(suites or []))
 
 
-def _machines(name: str) -> registry.Lab | None:
-    """The lab of that name, if it is one of virtual machines."""
-    return registry.read(name)
+def _vm_lab(name: str) -> registry.Lab | None:
+    """The lab of that name, if it is one of virtual machines; what reaches those is installed then."""
+    known = registry.read(name)
+    if known is not None:
+        vm_lab.ensure_ssh()
+    return known
+
+
+def _machines(name: str) -> vm_lab.Machines | None:
+    known = _vm_lab(name)
+    return vm_lab.Machines(known, known.uri) if known is not None else None
+
+
+def _nodes(name: str) -> container_images.Nodes:
+    return _machines(name) or Control(_existing(name))
 
 
 def _existing(name: str) -> Layout:

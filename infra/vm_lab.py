@@ -9,8 +9,8 @@ import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from infra import host
 from infra.libvirt import access, registry
@@ -23,6 +23,7 @@ from orchestrator.api.meta import Object
 
 SSH_TIMEOUT_S = 20
 ACCOUNT_HOME = "/var/lib/sampan/home"
+UNITS = "sampan-*.service"
 SHOWN = ("Id", "ActiveState", "MainPID", "NRestarts", "ExecMainStatus")
 
 
@@ -69,7 +70,8 @@ def status(lab: Lab, uri: str, api: tuple[list[Object], str]) -> dict[str, Any]:
     """As infra/status.py has it of a local lab; a machine's `pid` is its domain's id. `api`: Node objects, answer."""
     found, answer = api
     ready = {meta.name(node): str(is_ready(node)) for node in found}
-    machines = {node.name: _domain(node.hypervisor or uri, lab.name, node.name) for node in lab.topology.nodes}
+    asked = Machines(lab, uri)
+    machines = {node.name: asked.state(node) for node in lab.topology.nodes}
     running = [node for node in lab.topology.nodes if machines[node.name] == "running"]
     with ThreadPoolExecutor(max_workers=8) as pool:
         units = [entry for entries in pool.map(lambda node: _units(lab, node), running) for entry in entries]
@@ -91,14 +93,8 @@ def status(lab: Lab, uri: str, api: tuple[list[Object], str]) -> dict[str, Any]:
     }
 
 
-def _domain(uri: str, lab: str, node: str) -> str:
-    command = ["virsh", "--quiet", "--connect", uri, "domstate", domain_name(lab, node)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else "missing"
-
-
 def _units(lab: Lab, node: Node) -> list[dict[str, Any]]:
-    command = ["systemctl", "show", f"--property={','.join(SHOWN)}", "sampan-*.service"]
+    command = ["systemctl", "show", f"--property={','.join(SHOWN)}", UNITS]
     done = subprocess.run(ssh_line(lab, node, command), capture_output=True, text=True, check=False)
     return [_unit(node.name, values) for values in unit_properties(done.stdout)]
 
@@ -123,10 +119,59 @@ def _unit(node: str, values: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Machines:
+    """A lab's machines, to be asked, broken and healed. `uri`: of the hypervisor of those that name no other."""
+
+    lab: Lab
+    uri: str
+
+    def running_nodes(self) -> list[str]:
+        return [node.name for node in self.lab.topology.nodes if self.state(node) == "running"]
+
+    def state(self, node: Node) -> str:
+        """In libvirt's words; `missing` where there is no such domain."""
+        done = self._virsh(node, "domstate")
+        return done.stdout.strip() if done.returncode == 0 else "missing"
+
+    def run(self, node: str, command: Sequence[str], *, user: str = "root", stdin: bytes | None = None) -> bytes:
+        """Errors: RuntimeError with node, command, exit code and what it said."""
+        line = ssh_line(self.lab, self.lab.topology.node(node), command, user=user)
+        done = subprocess.run(line, input=stdin, capture_output=True, check=False)
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).decode(errors="replace").strip()
+            raise RuntimeError(f"on node {node}: {' '.join(command)}: exit code {done.returncode}: {said}")
+        return done.stdout
+
+    def power_off(self, node: str) -> None:
+        """Hard, as by pulling the plug; the domain stays defined."""
+        self._must(self.lab.topology.node(node), "destroy")
+
+    def heal(self) -> None:
+        """Power on what is off; start the units that were stopped on the others."""
+        for node in self.lab.topology.nodes:
+            if (state := self.state(node)) == "running":
+                self.run(node.name, ["systemctl", "start", UNITS, "--all"])
+            elif state == "paused":
+                self._must(node, "resume")
+            elif state != "missing":
+                self._must(node, "start")
+
+    def component(self, node: str, name: str, action: Literal["kill", "stop"]) -> None:
+        verb = ["kill", "--signal=KILL"] if action == "kill" else ["stop"]
+        self.run(node, ["systemctl", *verb, f"sampan-{name}.service"])
+
+    def _virsh(self, node: Node, verb: str) -> subprocess.CompletedProcess[str]:
+        name = domain_name(self.lab.name, node.name)
+        command = ["virsh", "--quiet", "--connect", node.hypervisor or self.uri, verb, name]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def _must(self, node: Node, verb: str) -> None:
+        done = self._virsh(node, verb)
+        if done.returncode != 0:
+            raise RuntimeError(f"node {node.name}: virsh {verb}: {done.stderr.strip()}")
+
+
 def run(line: Sequence[str]) -> None:
     """Hand this process over."""
     os.execvp(line[0], list(line))
-
-
-def kubeconfig_file(name: str) -> Path:
-    return registry.folder(name) / access.KUBECONFIG

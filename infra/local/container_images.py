@@ -1,4 +1,7 @@
-"""Container images of a lab's nodes: which are there, and an archive loaded onto all of them at once."""
+"""Container images of a lab's nodes: which are there, and an archive loaded onto all of them at once.
+
+`Nodes` is what is asked of a lab, of whatever its nodes are made.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,19 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-from infra.local.control import Control
+from typing import Any, Protocol
 
 
-def nodes_of(control: Control) -> list[str]:
-    return [name for name, seen in control.ask("status")["nodes"].items() if seen["pid"]]
+class Nodes(Protocol):
+    def running_nodes(self) -> list[str]: ...
+
+    def run(self, node: str, command: Sequence[str], *, user: str = "root", stdin: bytes | None = None) -> bytes: ...
 
 
-def listed(control: Control) -> list[dict[str, Any]]:
+def listed(control: Nodes) -> list[dict[str, Any]]:
     """One entry an image name, with its size in bytes and the nodes that have it."""
     found: dict[str, dict[str, Any]] = {}
-    for node in nodes_of(control):
+    for node in control.running_nodes():
         for image in json.loads(control.run(node, ["podman", "images", "--format", "json"], user="sampan")):
             for name in image.get("Names") or [f"<none>@{image['Id'][:12]}"]:
                 entry = found.setdefault(name, {"name": name, "size": image["Size"], "nodes": []})
@@ -27,7 +30,7 @@ def listed(control: Control) -> list[dict[str, Any]]:
     return [found[name] for name in sorted(found)]
 
 
-def load(control: Control, file: Path, nodes: Sequence[str]) -> list[str]:
+def load(control: Nodes, file: Path, nodes: Sequence[str]) -> list[str]:
     """Load a docker or OCI archive onto the nodes; the names that it brought."""
     data = file.read_bytes()
 

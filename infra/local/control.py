@@ -90,5 +90,8 @@ class Control:
             raise RuntimeError(f"node {node} is not running (last: {seen['lastExit'] or 'never started'})")
         return Shell(node, seen["pid"], seen["userId"])
 
+    def running_nodes(self) -> list[str]:
+        return [name for name, seen in self.ask("status")["nodes"].items() if seen["pid"]]
+
     def run(self, node: str, command: Sequence[str], *, user: str = "root", stdin: bytes | None = None) -> bytes:
         return self.shell(node).run(command, user=user, stdin=stdin)

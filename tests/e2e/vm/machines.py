@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -140,5 +139,5 @@ def leftovers(lab: VmLab, topology: Topology) -> list[str]:
 
 def _netns(lab: VmLab) -> str:
     seen = json.loads(lab.sampan("toolchain", "-o", "json"))["hypervisor"]
-    names = os.listdir("/run/netns") if Path("/run/netns").exists() else []
+    names = [place.name for place in Path("/run/netns").glob("*")]
     return names[0] if "own libvirtd" in seen["origin"] and len(names) == 1 else ""
