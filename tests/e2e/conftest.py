@@ -1,4 +1,5 @@
-"""A local lab for the whole session, driven with the real `sampan` and the real kubectl.
+"""A lab for the whole session, driven with the real `sampan` and the real kubectl: a local one, or, with
+SAMPAN_TEST_BACKEND=libvirt in the environment, one of virtual machines, for the same tests.
 
 A failing test's report carries the events, the pods and the tails of the component logs.
 """
@@ -15,12 +16,17 @@ import pytest
 from tests.e2e.lab import Lab, eventually
 
 
+BACKEND = os.environ.get("SAMPAN_TEST_BACKEND", "local")
+UP_TIMEOUT_S = {"local": 900, "libvirt": 1800}  # with the image built, on a machine without KVM
+
+
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     name = f"e2e{os.getpid()}"
     made = Lab(name, tmp_path_factory.mktemp("lab") / "kubeconfig")
+    options = ["--name", name, "--workers", "2", "--kubeconfig", str(made.kubeconfig)]
     try:
-        made.sampan("up", "--name", name, "--workers", "2", "--kubeconfig", str(made.kubeconfig), timeout_s=900)
+        made.sampan("up", "--backend", BACKEND, *options, timeout_s=UP_TIMEOUT_S[BACKEND])
         yield made
     finally:
         made.sampan("down", "--name", name)

@@ -1,0 +1,24 @@
+"""The kubectl tests of the local lab, against one of virtual machines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.lab import ROOT
+
+# What breaks a local lab's processes on purpose, or makes labs of its own, is left out.
+SUITES = ("test_kubectl.py", "test_workloads.py", "test_network.py", "test_streams.py", "test_clients.py")
+LIMIT_S = 5400
+
+
+@pytest.mark.wide
+@pytest.mark.timeout(LIMIT_S)
+def test_what_passes_on_a_local_lab_passes_on_machines() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "timeout=1800", *(f"tests/e2e/{suite}" for suite in SUITES)]
+    environment = os.environ | {"SAMPAN_TEST_BACKEND": "libvirt"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
