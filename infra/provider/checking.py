@@ -45,7 +45,7 @@ def check(
         return inputs, [_worded(title, certain, found, secret)]
     failures = [
         _worded(title, certain, found, secret)
-        for found in resource.check(certain)
+        for found in resource.check(certain, old)
         if not any(_hangs_on_unknown(inputs, path) for path in (found.path, *found.cures))
     ]
     return (inputs if failures else resource.normalize(inputs)), failures

@@ -56,7 +56,7 @@ class CloudInitDisk:
     def normalize(self, inputs: Values) -> Values:
         return inputs
 
-    def check(self, inputs: Values) -> list[Failure]:
+    def check(self, inputs: Values, old: Values) -> list[Failure]:
         failures = []
         for name in DATA.values():
             text = inputs.get(name) or ""

@@ -36,7 +36,8 @@ class Domain:
     inputs = DomainInputs
     defaults = {"type": "kvm", "memory": 512, "vcpu": 1, "running": True, "autostart": False, "qemuAgent": False}
     replaces = frozenset({"name"})
-    replaces_if_unknown = frozenset({"disks.volumeId"})  # another disk to boot from is another machine
+    # Another disk to boot from is another machine; the engine asks with the whole of `disks` unknown.
+    replaces_if_unknown = frozenset({"disks", "disks.volumeId"})
     computed = frozenset(
         {"arch", "cpu", "emulator", "machine", "nvram"}
         | {f"networkInterfaces.{name}" for name in ("addresses", "hostname", "mac", "networkId", "networkName")}
@@ -49,7 +50,7 @@ class Domain:
             return inputs
         return {**inputs, "networkInterfaces": [_lower_mac(interface) for interface in interfaces]}
 
-    def check(self, inputs: Values) -> list[Failure]:
+    def check(self, inputs: Values, old: Values) -> list[Failure]:
         return list(rules(msgspec.convert(inputs, DomainInputs, strict=False)))
 
     def consequences(self, changed: frozenset[str], old: Values, new: Values) -> list[str]:

@@ -50,6 +50,13 @@ def observed(context: Context, domain: Any, inputs: Values) -> Values:
             if id and _volume_path(context, id) == seen[name]:
                 seen[name] = id
     else:
+        seen |= {"arch": None, "emulator": None}  # the host's own, unless a program says otherwise
+        if seen["cpu"] == {"mode": "custom"}:
+            seen["cpu"] = None  # what libvirt puts there when nobody asks
+        if seen["bootDevices"] == [{"devs": ["hd"]}]:
+            seen["bootDevices"] = None
+        if not seen["firmware"]:
+            seen["nvram"] = None
         seen["disks"] = [_imported_disk(context, disk) for disk in _plain_disks(root)] or None
         seen["networkInterfaces"] = [
             _imported_interface(context, each) for each in root.findall("devices/interface")

@@ -59,7 +59,7 @@ class Network:
                 spelled[name] = {member: value for member, value in part.items() if absent.get(member) != value}
         return spelled
 
-    def check(self, inputs: Values) -> list[Failure]:
+    def check(self, inputs: Values, old: Values) -> list[Failure]:
         network = msgspec.convert(inputs, NetworkInputs, strict=False)
         return [*_check_subnets(network), *_check_mode(network), *_check_dns(network.dns)]
 
@@ -105,7 +105,7 @@ class Network:
         now = drifted(inputs, seen) if inputs else self.normalize(without_none(seen))
         if not found.isActive():
             reason = f"network {found.name()} is not active; the next update starts it"
-            raise InitializationFailed(reason, found.UUIDString(), _outputs(now, found))
+            raise InitializationFailed(reason, found.UUIDString(), _outputs(now, found), now)
         return found.UUIDString(), now, _outputs(now, found)
 
     def update(self, context: Context, id: str, old: Values, outputs: Values, inputs: Values) -> Values:

@@ -74,7 +74,7 @@ class Pool:
             inputs["target"] = {"path": target["path"].rstrip("/") or "/"}
         return inputs
 
-    def check(self, inputs: Values) -> list[Failure]:
+    def check(self, inputs: Values, old: Values) -> list[Failure]:
         pool = msgspec.convert(inputs, PoolInputs, strict=False)
         failures = [
             Failure(name, "is what libvirt counts, not what one asks")
@@ -133,7 +133,7 @@ class Pool:
         kept = {**now, **figures}
         if not found.isActive():
             reason = f"pool {found.name()} is not active; the next update starts it"
-            raise InitializationFailed(reason, found.UUIDString(), kept)
+            raise InitializationFailed(reason, found.UUIDString(), kept, now)
         return found.UUIDString(), now, kept
 
     def update(self, context: Context, id: str, old: Values, outputs: Values, inputs: Values) -> Values:

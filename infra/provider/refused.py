@@ -33,7 +33,7 @@ class _Refused:
     def normalize(self, inputs: Values) -> Values:
         return inputs
 
-    def check(self, inputs: Values) -> list[Failure]:
+    def check(self, inputs: Values, old: Values) -> list[Failure]:
         return [Failure("name", self.reason)]
 
     def consequences(self, changed: frozenset[str], old: Values, new: Values) -> list[str]:

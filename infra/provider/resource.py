@@ -22,12 +22,14 @@ class ProviderError(RuntimeError):
 
 
 class InitializationFailed(RuntimeError):
-    """The resource exists and is not yet as asked: `id` and `outputs` are what there is."""
+    """The resource exists and is not yet as asked: `id` and `outputs` are what there is; `inputs` as a read saw them,
+    and None where they are those of the call."""
 
-    def __init__(self, reason: str, id: str, outputs: Values) -> None:
+    def __init__(self, reason: str, id: str, outputs: Values, inputs: Values | None = None) -> None:
         super().__init__(reason)
         self.id = id
         self.outputs = outputs
+        self.inputs = inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ class Resource(Protocol):
         """The inputs as libvirt would spell them, so that a spelling is no difference; unknown values as they are."""
         ...
 
-    def check(self, inputs: Values) -> list[Failure]:
-        """Rules beyond types; what is unknown in a preview has been left out of `inputs`."""
+    def check(self, inputs: Values, old: Values) -> list[Failure]:
+        """Rules beyond types; what is unknown in a preview has been left out of `inputs`. `old` is the state's."""
         ...
 
     def consequences(self, changed: frozenset[str], old: Values, new: Values) -> list[str]:

@@ -180,11 +180,14 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def Read(self, request: Any, context: grpc.ServicerContext) -> provider_pb2.ReadResponse:
         resource = self._resource(request.urn)
         outputs, inputs = decode(request.properties), decode(request.inputs)
-        seen = resource.read(self._context(request), request.id, inputs.values, outputs.values)
+        secret = outputs.secret | inputs.secret | resource.secret
+        try:
+            seen = resource.read(self._context(request), request.id, inputs.values, outputs.values)
+        except InitializationFailed as failed:  # a refresh goes on, and the next update is one of this resource
+            raise _Partly(failed, inputs.values if failed.inputs is None else failed.inputs, secret) from failed
         if seen is None:
             return provider_pb2.ReadResponse()  # an empty id: it is gone
         id, now_inputs, now_outputs = seen
-        secret = outputs.secret | inputs.secret | resource.secret
         return provider_pb2.ReadResponse(
             id=id, inputs=encode(now_inputs, secret), properties=encode(now_outputs, secret)
         )

@@ -153,10 +153,17 @@ def upload(context: Context, volume: Any, chunks: Iterator[bytes], total_bytes: 
 
 
 def _volume_by_key(connection: Any, key: str) -> Any:
+    """None also for a volume that libvirt remembers and whose file is gone."""
     for lookup in (connection.storageVolLookupByKey, connection.storageVolLookupByPath):
         try:
-            return lookup(key)
+            volume = lookup(key)
         except libvirt.libvirtError as error:
             if error.get_error_code() not in (libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_INVALID_ARG):
                 raise
+            continue
+        try:
+            volume.info()
+        except libvirt.libvirtError:
+            return None
+        return volume
     return None

@@ -64,7 +64,7 @@ class Volume:
     def normalize(self, inputs: Values) -> Values:
         return inputs
 
-    def check(self, inputs: Values) -> list[Failure]:
+    def check(self, inputs: Values, old: Values) -> list[Failure]:
         volume = msgspec.convert(inputs, VolumeInputs, strict=False)
         cures = ("source", "baseVolumeId", "baseVolumeName")
         failures: list[Failure] = []
@@ -80,8 +80,8 @@ class Volume:
             )
         if volume.has_base and volume.format == "raw":
             failures.append(Failure("format", "a volume over a base volume must be qcow2: raw has no layers"))
-        if volume.source and not source.is_web(volume.source) and not source.local_path(volume.source).is_file():
-            failures.append(Failure("source", "no such file on this machine"))
+        if volume.source and volume.source != old.get("source") and not source.is_there(volume.source):
+            failures.append(Failure("source", "no such file on this machine"))  # once made, it is not needed again
         if volume.xml.xslt and not xslt.is_possible():
             failures.append(
                 Failure("xml.xslt", "needs lxml or the program xsltproc (Debian: xsltproc), and neither is there")

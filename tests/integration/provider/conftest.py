@@ -58,6 +58,7 @@ def new_stack(
     """Each call makes a stack in a project folder of its own; all are destroyed and removed at the end."""
     user = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THE_USERS)}
     environment = user | toolchain.environment(libvirtd.uri, user)
+    environment["SAMPAN_SHUTDOWN_TIMEOUT_S"] = "0.5"  # these guests have no system that would shut down
     environment["PULUMI_DEBUG_COMMANDS"] = "true"  # or there is no --event-log
     made: list[Stack] = []
 
