@@ -14,7 +14,6 @@ import json
 import shutil
 import subprocess
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from typing import Any, TypeVar
 
 from infra.provider.binding import libvirt
 from infra.snapshot import SnapshotError
+from infra.snapshot_definition import disks, memory_checkpoint
 
 RECORD = "machines.json"
 AGENT = "org.qemu.guest_agent.0"
@@ -56,16 +56,6 @@ def look(node: str, domain: Any) -> Machine:
     return Machine(node, name, domain.UUIDString(), f"{node}.memory", names, backing(paths))
 
 
-def disks(xml: str) -> list[str]:
-    """Paths of the disks that the machine can write."""
-    found = []
-    for disk in ET.fromstring(xml).findall("devices/disk"):
-        source = disk.find("source")
-        if disk.get("device", "disk") == "disk" and disk.find("readonly") is None and source is not None:
-            found.append(source.get("file") or source.get("dev") or f"{source.get('pool')}/{source.get('volume')}")
-    return found
-
-
 def backing(paths: Iterable[str]) -> dict[str, list[int]]:
     """The files that disks are overlays of, and how to tell whether they are still the same."""
     found = {}
@@ -79,18 +69,6 @@ def backing(paths: Iterable[str]) -> dict[str, list[int]]:
             seen = Path(below).stat()
             found[below] = [seen.st_size, seen.st_mtime_ns]
     return found
-
-
-def memory_checkpoint(xml: str, file: Path) -> str:
-    """The checkpoint's definition: memory into `file`, no disk."""
-    root = ET.Element("domainsnapshot")
-    ET.SubElement(root, "memory", snapshot="external", file=str(file))
-    listed = ET.SubElement(root, "disks")
-    for disk in ET.fromstring(xml).findall("devices/disk"):
-        target = disk.find("target")
-        if target is not None:
-            ET.SubElement(listed, "disk", name=target.get("dev", ""), snapshot="no")
-    return ET.tostring(root, encoding="unicode")
 
 
 def save(machine: Machine, domain: Any, folder: Path) -> None:
