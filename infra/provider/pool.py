@@ -108,6 +108,7 @@ class Pool:
         place = journal.key(context.uri, pool.name)
         with turn(context.uri, pool.name):
             found = find_pool(context.connection, pool.name)
+            is_new = found is None
             if found is not None and found.UUIDString() != mark:
                 remedy = f"virsh pool-destroy {pool.name}; virsh pool-undefine {pool.name}"
                 raise ProviderError(marks.foreign(self.word, pool.name, context.uri, None, remedy))
@@ -189,29 +190,38 @@ def parse(text: str) -> Values:
     }
 
 
-def _start(context: Context, pool: Any, wanted: PoolInputs, place: str, *, made_before: str) -> str:
-    """Active afterwards. The topmost folder that was not there, if building the pool made it; empty otherwise."""
+def _start(context: Context, pool: Any, wanted: PoolInputs, place: str, *, made_before: bool, is_new: bool) -> bool:
+    """Active afterwards. True if the folder is ours: it was not there, and building the pool made it.
+
+    One that is new and cannot be started is not left behind.
+    """
     if pool.isActive():
         return made_before
     try:
         pool.create(0)
         return made_before
-    except libvirt.libvirtError:
-        if wanted.type == "logical" and not wanted.source.devices:
-            raise
-    made = _topmost_missing(wanted.place) if wanted.type == "dir" else wanted.source.name
-    journal.begin(place, context.urn, "", made_folder=made)
+    except libvirt.libvirtError as error:
+        if wanted.type == "logical" and not wanted.source.devices:  # a volume group that is said to be there
+            raise _unusable(context, pool, wanted, error, is_new=is_new) from error
+    journal.begin(place, context.urn, "", made_folder=True)
     try:
         pool.build(0 if wanted.type == "dir" else libvirt.VIR_STORAGE_POOL_BUILD_NO_OVERWRITE)
         pool.create(0)
     except libvirt.libvirtError as error:
+        if is_new:
+            journal.end(place)
+        raise _unusable(context, pool, wanted, error, is_new=is_new) from error
+    return True
+
+
+def _unusable(context: Context, pool: Any, wanted: PoolInputs, error: Any, *, is_new: bool) -> ProviderError:
+    if is_new:
         pool.undefine()
-        journal.end(place)
-        raise ProviderError(
-            f"pool {wanted.name}: {wanted.place or wanted.source.name} cannot be used: {error.get_error_message()}. "
-            f"It must be a place that libvirtd on {context.uri} can make or use."
-        ) from error
-    return made
+    where = f"volume group {wanted.source.name}" if wanted.type == "logical" else wanted.place
+    return ProviderError(
+        f"pool {wanted.name}: {where} cannot be used: {error.get_error_message()}. "
+        f"It must be a place that libvirtd on {context.uri} can make or use."
+    )
 
 
 def _remove(context: Context, pool: Any, *, made_folder: str) -> None:
