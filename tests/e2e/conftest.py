@@ -15,7 +15,6 @@ import pytest
 
 from tests.e2e.lab import Lab, eventually
 
-
 BACKEND = os.environ.get("SAMPAN_TEST_BACKEND", "local")
 UP_TIMEOUT_S = {"local": 900, "libvirt": 1800}  # with the image built, on a machine without KVM
 
