@@ -118,7 +118,8 @@ class Pool:
                 _refuse_same_folder(context.connection, pool)
                 found = context.connection.storagePoolDefineXML(definition, 0)
             record = journal.mine(place, context.urn)
-            made = _start(context, found, pool, place, made_before=record.made_folder if record else "")
+            made_before = record.made_folder if record else ""
+            made = _start(context, found, pool, place, made_before=made_before, is_new=is_new)
             found.setAutostart(1)
             journal.complete(place, context.urn, marks.digest(definition), made_folder=made)
         return found.UUIDString(), {**inputs, **_figures(found)}
@@ -143,7 +144,7 @@ class Pool:
             raise ProviderError(f"pool {inputs['name']} has gone: run pulumi refresh, then pulumi up")
         pool = msgspec.convert(inputs, PoolInputs, strict=False)
         with turn(context.uri, pool.name):
-            _start(context, found, pool, journal.key(context.uri, pool.name), made_before="")
+            _start(context, found, pool, journal.key(context.uri, pool.name), made_before="", is_new=False)
             patiently(lambda: found.refresh())
         return {**inputs, **_figures(found)}
 
@@ -190,10 +191,10 @@ def parse(text: str) -> Values:
     }
 
 
-def _start(context: Context, pool: Any, wanted: PoolInputs, place: str, *, made_before: bool, is_new: bool) -> bool:
-    """Active afterwards. True if the folder is ours: it was not there, and building the pool made it.
+def _start(context: Context, pool: Any, wanted: PoolInputs, place: str, *, made_before: str, is_new: bool) -> str:
+    """Active afterwards. The topmost folder that was not there, if building the pool made it; empty otherwise.
 
-    One that is new and cannot be started is not left behind.
+    A pool that is new and cannot be started is not left behind.
     """
     if pool.isActive():
         return made_before
@@ -203,7 +204,8 @@ def _start(context: Context, pool: Any, wanted: PoolInputs, place: str, *, made_
     except libvirt.libvirtError as error:
         if wanted.type == "logical" and not wanted.source.devices:  # a volume group that is said to be there
             raise _unusable(context, pool, wanted, error, is_new=is_new) from error
-    journal.begin(place, context.urn, "", made_folder=True)
+    made = _topmost_missing(wanted.place) if wanted.type == "dir" else wanted.source.name
+    journal.begin(place, context.urn, "", made_folder=made)
     try:
         pool.build(0 if wanted.type == "dir" else libvirt.VIR_STORAGE_POOL_BUILD_NO_OVERWRITE)
         pool.create(0)
@@ -211,7 +213,7 @@ def _start(context: Context, pool: Any, wanted: PoolInputs, place: str, *, made_
         if is_new:
             journal.end(place)
         raise _unusable(context, pool, wanted, error, is_new=is_new) from error
-    return True
+    return made
 
 
 def _unusable(context: Context, pool: Any, wanted: PoolInputs, error: Any, *, is_new: bool) -> ProviderError:
