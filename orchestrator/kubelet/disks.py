@@ -152,10 +152,16 @@ class Disks:
             if not (claim.get("spec") or {}).get("volumeName"):
                 continue
             volume = await self._client.get(PERSISTENTVOLUMES, claim["spec"]["volumeName"])
-            if (volumes.csi(volume) or {}).get("volumeHandle") == handle and diskgrowth.is_due(claim, volume):
-                async with self._lock(handle):
-                    if handle in self._uses:
-                        await self._grow(handle, claim, volume, pod)
+            if (volumes.csi(volume) or {}).get("volumeHandle") == handle:
+                await self.grow(claim, volume, pod)
+
+    async def grow(self, claim: Object, volume: Object, pod: Object) -> None:
+        """Lets the file system fill its volume, where the claim says that it does not yet, and then says so. Where the
+        node cannot do it the users are told once, and it stays to be done."""
+        handle = volume["spec"]["csi"]["volumeHandle"]
+        async with self._lock(handle):
+            if handle in self._uses and diskgrowth.is_due(claim, volume):
+                await self._grow(handle, claim, volume, pod)
 
     async def _grow(self, handle: str, claim: Object, volume: Object, pod: Object) -> None:
         name = meta.name(volume)
@@ -167,15 +173,11 @@ class Disks:
                 message = f'NodeExpandVolume.NodeExpandVolume failed for volume "{name}" : {error}'
                 self._recorder.event(pod, "Warning", "VolumeResizeFailed", message)
             return
-        await self.grown(claim, volume)
-        self._complained.discard(handle)
-        message = f'MountVolume.NodeExpandVolume succeeded for volume "{name}" '
-        for about in (pod, claim):
-            self._recorder.event(about, "Normal", "FileSystemResizeSuccessful", message)
-
-    async def grown(self, claim: Object, volume: Object) -> None:
-        """Writes into the claim what it now has."""
         changed = diskgrowth.finished(claim, volume)
         await self._client.patch(
             PERSISTENTVOLUMECLAIMS, meta.name(claim), meta.namespace(claim), changed, subresource="status"
         )
+        self._complained.discard(handle)
+        message = f'MountVolume.NodeExpandVolume succeeded for volume "{name}" '
+        for about in (pod, claim):
+            self._recorder.event(about, "Normal", "FileSystemResizeSuccessful", message)

@@ -81,6 +81,16 @@ class Volumes:
         volume = self.get("pvc", of_claim)["spec"]["volumeName"]
         return volume, self.get("pv", volume)["spec"]["csi"]["volumeHandle"]
 
+    def users(self, of_claim: str) -> list[str]:
+        """The nodes that say they use the claim's disk."""
+        handle = self.disk(of_claim)[1]
+        nodes = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
+        return [
+            node["metadata"]["name"]
+            for node in nodes
+            if any(handle in name for name in node["status"].get("volumesInUse") or ())
+        ]
+
     def events(self, about: str) -> str:
         return self.kubectl("get", "events", f"--field-selector=involvedObject.name={about}")
 
@@ -110,9 +120,9 @@ def test_a_stateful_pod_keeps_its_data_on_another_node(lab: Lab, volumes: Volume
     assert second != first
     assert volumes.inside("db-0", "cat /data/log") == "db-0 started\n" * 2
     assert "SuccessfulAttachVolume" in volumes.events("db-0")
-    unused = volumes.get("node", first)["status"]
-    assert not any(handle in name for name in unused.get("volumesInUse") or ())
-    assert not any(handle in entry["name"] for entry in unused.get("volumesAttached") or ())
+    assert volumes.users("data-db-0") == [second]
+    attached = volumes.get("node", first)["status"].get("volumesAttached") or ()
+    assert not any(handle in entry["name"] for entry in attached)
 
     volumes.kubectl("delete", "statefulset", "db")
     volumes.kubectl("delete", "pvc", "data-db-0")
@@ -141,6 +151,7 @@ def test_a_claim_grows_with_what_is_in_it(volumes: Volumes) -> None:
     if eventually(outcome, "the file system grows, or is said to grow later") == "later":
         assert "FileSystemResizePending" in volumes.kubectl("get", "pvc", "data", "-o", "json")
         volumes.kubectl("delete", "pod", "p")
+        eventually(lambda: not volumes.users("data"), "the node lets go")
         volumes.apply(pod("p", "data"))
         volumes.ready("p")
     assert volumes.size_kib("p") > 2 * before
@@ -197,6 +208,7 @@ def test_a_node_that_dies_gives_its_disks_back(lab: Lab, volumes: Volumes) -> No
     node = volumes.ready("p")
     started = volumes.get("pod", "p")["status"]["containerStatuses"][0]["containerID"]
     lab.sampan("fault", "kill-node", node, "--name", lab.name)
+    lab.sampan("fault", "heal", "--name", lab.name)
     eventually(
         lambda: (
             volumes.get("pod", "p")["status"]["containerStatuses"][0]["containerID"] != started

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.api import volumes
 from orchestrator.api.meta import Object
 from orchestrator.api.status import Conflict
-from orchestrator.kubelet import diskgrowth, podspec, securitycontext
+from orchestrator.kubelet import podspec, securitycontext
 from orchestrator.kubelet.disks import NotAttached
 from orchestrator.kubelet.porter import DiskMount
 from orchestrator.kubelet.volumes.volume import Mounted, Place, VolumeFailure
@@ -39,9 +39,8 @@ async def mount(claim: Object, persistent: Object, name: str, place: Place, *, r
         mounted = Mounted(path, is_device=True, read_only=read_only)
     else:
         mounted = await _mount_file_system(spec, name, place, read_only=read_only)
-    if diskgrowth.is_due(claim, persistent):  # mounting it has let it grow
-        with suppress(Conflict):  # who follows the disks will see to it
-            await place.disks.grown(claim, persistent)
+    with suppress(Conflict):  # it is looked at again and again, anyway
+        await place.disks.grow(claim, persistent, place.pod)
     return mounted
 
 

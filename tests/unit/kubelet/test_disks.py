@@ -131,33 +131,37 @@ async def test_a_kubelet_that_starts_again_knows_what_is_in_use(node: Node) -> N
     assert node.porter.disk_users == {}
 
 
-async def grown(node: Node, size: str) -> Object:
-    """The claim `data`, once a volume of that size has been followed."""
+async def bound(client: Client, size: str) -> tuple[Object, Object]:
+    """The claim `data` of 1 GiB, whose volume has another size."""
     spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
     request = {"requests": {"storage": "1Gi"}}
-    client = node.client
-    claim = {
-        "metadata": {"name": "data", "namespace": "default"},
-        "spec": {**spec, "resources": request, "volumeName": "pv"},
+    wanted = {**spec, "resources": request, "volumeName": "pv"}
+    await client.create(PERSISTENTVOLUMECLAIMS, {"metadata": {"name": "data", "namespace": "default"}, "spec": wanted})
+    status = {
+        "phase": "Bound",
+        "capacity": {"storage": "1Gi"},
+        "conditions": [{"type": "FileSystemResizePending", "status": "True"}],
+        "allocatedResourceStatuses": {"storage": "NodeResizePending"},
     }
-    await client.create(PERSISTENTVOLUMECLAIMS, claim)
-    pending = [{"type": "FileSystemResizePending", "status": "True"}]
-    status = {"phase": "Bound", "capacity": {"storage": "1Gi"}, "conditions": pending}
-    status["allocatedResourceStatuses"] = {"storage": "NodeResizePending"}
-    await client.patch(PERSISTENTVOLUMECLAIMS, "data", "default", {"status": status}, subresource="status")
+    claim = await client.patch(PERSISTENTVOLUMECLAIMS, "data", "default", {"status": status}, subresource="status")
     volume: dict[str, Any] = {
         **spec,
         "capacity": {"storage": size},
         "claimRef": {"namespace": "default", "name": "data"},
         "csi": {"driver": "disk.sampan.dev", "volumeHandle": HANDLE},
     }
-    await client.create(PERSISTENTVOLUMES, {"metadata": {"name": "pv"}, "spec": volume})
+    return claim, await client.create(PERSISTENTVOLUMES, {"metadata": {"name": "pv"}, "spec": volume})
+
+
+async def grown(node: Node, size: str) -> Object:
+    """The claim, once its volume of that size has been followed."""
+    await bound(node.client, size)
     await node.use()
     following = asyncio.create_task(node.disks.run())
     try:
         async with asyncio.timeout(LIMIT_S):
             while True:
-                found = await client.get(PERSISTENTVOLUMECLAIMS, "data", "default")
+                found = await node.client.get(PERSISTENTVOLUMECLAIMS, "data", "default")
                 if found["status"]["capacity"]["storage"] == size:
                     return found
                 await asyncio.sleep(0.01)
@@ -171,6 +175,24 @@ async def test_a_file_system_follows_its_volume(node: Node, monkeypatch: pytest.
     assert node.porter.grown == {HANDLE: 2 * 2**30}
     assert "conditions" not in claim["status"]
     assert "allocatedResourceStatuses" not in claim["status"]
+
+
+async def test_what_cannot_grow_now_is_not_said_to_have_grown(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another pod may have the disk mounted still, when the next mounts it: then its file system is as it was."""
+
+    async def refuse(handle: str, size_bytes: int) -> None:
+        raise PorterFailure("not while it is mounted")
+
+    monkeypatch.setattr(node.porter, "grow_disk", refuse)
+    claim, volume = await bound(node.client, "2Gi")
+    await node.use()
+    await node.disks.grow(claim, volume, POD)
+    found = await node.client.get(PERSISTENTVOLUMECLAIMS, "data", "default")
+    assert found["status"]["capacity"] == {"storage": "1Gi"}
+    monkeypatch.undo()
+    await node.disks.grow(claim, volume, POD)
+    found = await node.client.get(PERSISTENTVOLUMECLAIMS, "data", "default")
+    assert found["status"]["capacity"] == {"storage": "2Gi"}
 
 
 def test_conditions_of_others_stay() -> None:
