@@ -1,4 +1,4 @@
-"""DHCP hosts: fixed addresses of a domain's interfaces, set in its network while that serves other guests.
+"""DHCP hosts: fixed addresses of a domain's interfaces, as entries of its network. Pure; `network_hosts.py` acts.
 
 An entry is known by the interface: on IPv4 by its MAC, on IPv6 (where DHCP knows no MAC) by the identifier that a
 client derives from it (DUID-LL, RFC 8415 section 11.4), and by the host name besides, for clients that choose another.
@@ -10,12 +10,8 @@ from __future__ import annotations
 import ipaddress
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
-from typing import Any
 
-from infra.provider.binding import libvirt
-from infra.provider.marks import text_of
 from infra.provider.network_xml import subnet
-from infra.provider.resource import ProviderError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +68,6 @@ def plan(definition: str, macs: frozenset[str], wanted: tuple[Host, ...]) -> lis
             else:
                 del missing[same]
     return steps + [Step("add", at, _element(host)) for host, at in missing.items()]
-
-
-def apply(network: Any, macs: frozenset[str], wanted: tuple[Host, ...], who: str) -> None:
-    try:
-        steps = plan(network.XMLDesc(0), macs, wanted)
-    except ValueError as error:
-        raise ProviderError(f"{who}: network {network.name()}: {error}") from error
-    flags = libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG
-    if network.isActive():
-        flags |= libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
-    commands = {"add": libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, "delete": libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE}
-    for step in steps:
-        try:
-            network.update(
-                commands[step.command],
-                libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST,
-                step.parent,
-                text_of(step.element),
-                flags,
-            )
-        except libvirt.libvirtError as error:
-            raise ProviderError(
-                f"{who}: network {network.name()}: the DHCP host {step.element.get('ip')} cannot be "
-                f"{'added' if step.command == 'add' else 'removed'}: {error.get_error_message()}. "
-                f"Another guest may have that address or name: virsh net-dumpxml {network.name()}"
-            ) from error
 
 
 def _is_same(there: ET.Element, host: Host) -> bool:

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
-from infra.provider import dhcp, hotplug, marks, power, waiting, xslt
+from infra.provider import hotplug, marks, network_hosts, power, waiting, xslt
 from infra.provider.binding import libvirt
+from infra.provider.domain_changes import consequences
 from infra.provider.domain_facts import hosts_by_network, look_up
 from infra.provider.domain_inputs import DomainInputs, rules
 from infra.provider.domain_merge import keys, merge
@@ -24,10 +25,6 @@ from infra.provider.domain_xml import Found, build
 from infra.provider.properties import Values
 from infra.provider.refresh import drifted, observable, without_none
 from infra.provider.resource import Context, Failure, InitializationFailed, ProviderError
-
-LIVE = frozenset(
-    {"autostart", "running", "description", "metadata", "disks", "networkInterfaces", "cloudinit"}
-)  # what does not restart the domain, unless its guest holds on to a device
 
 
 class Domain:
@@ -54,15 +51,7 @@ class Domain:
         return list(rules(msgspec.convert(inputs, DomainInputs, strict=False)))
 
     def consequences(self, changed: frozenset[str], old: Values, new: Values) -> list[str]:
-        name = new.get("name")
-        if old.get("running") is False or new.get("running") is False:
-            return []
-        if restarting := sorted(changed - LIVE):
-            what = ", ".join(_shown(each, old.get(each), new.get(each)) for each in restarting)
-            return [f"domain {name} is restarted: libvirt changes {what} only at a start"]
-        if changed & {"disks", "networkInterfaces"}:
-            return [f"domain {name}: devices are changed while it runs, or by a restart if its guest holds on to one"]
-        return []
+        return consequences(changed, old, new)
 
     def create(self, context: Context, inputs: Values) -> tuple[str, Values]:
         wanted = msgspec.convert(inputs, DomainInputs, strict=False)
@@ -79,7 +68,7 @@ class Domain:
         domain = _define(context, wanted.name, root)
         try:
             for network, hosts in hosts_by_network(context, wanted, found):
-                dhcp.apply(network, _macs(found), hosts, f"domain {wanted.name}")
+                network_hosts.apply(network, _macs(found), hosts, f"domain {wanted.name}")
             domain.setAutostart(int(wanted.autostart))
             if wanted.running:
                 context.say(f"domain {wanted.name}: starting")
@@ -212,14 +201,14 @@ def _apply_hosts(context: Context, wanted: DomainInputs, found: Found, current: 
     there = {each.get("network", "") for each in before.findall("devices/interface/source")} - {""}
     for network, hosts in hosts_by_network(context, wanted, found):
         there.discard(network.name())
-        dhcp.apply(network, frozenset(macs), hosts, f"domain {wanted.name}")
+        network_hosts.apply(network, frozenset(macs), hosts, f"domain {wanted.name}")
     _forget_hosts(context, there, frozenset(macs), wanted.name)
 
 
 def _forget_hosts(context: Context, networks: set[str], macs: frozenset[str], name: str) -> None:
     for network in sorted(networks):
         try:
-            dhcp.apply(context.connection.networkLookupByName(network), macs, (), f"domain {name}")
+            network_hosts.apply(context.connection.networkLookupByName(network), macs, (), f"domain {name}")
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_NETWORK:
                 raise
@@ -250,11 +239,6 @@ def _lower_mac(interface: Any) -> Any:
     if isinstance(interface, dict) and isinstance(interface.get("mac"), str):
         return {**interface, "mac": interface["mac"].lower()}
     return interface
-
-
-def _shown(property: str, old: Any, new: Any) -> str:
-    is_plain = all(isinstance(value, str | int | None) and len(str(value)) < 40 for value in (old, new))
-    return f"{property} ({old} → {new})" if is_plain else property
 
 
 def _by_name(connection: Any, name: str) -> Any:
