@@ -29,12 +29,21 @@ def bridge_commands(topology: Topology) -> str:
 
 
 def cable_commands(topology: Topology, node: Node, pid: int) -> str:
-    """Run on the host: a veth pair from the bridge into the network namespace of the node's PID 1."""
+    """Run on the host: a veth pair from the bridge into the network namespace of the node's PID 1.
+
+    The node's end has the same hardware address each time: others keep what they know of a neighbour for up to a
+    minute, and would send to one that a reboot has changed.
+    """
     link = host_link(topology, node)
     return (
-        f"link add name {link} mtu {LINK_MTU} type veth peer name eth0 netns {pid}\n"
+        f"link add name {link} mtu {LINK_MTU} type veth peer name eth0 address {mac(topology, node)} netns {pid}\n"
         f"link set {link} master {bridge(topology)} up\n"
     )
+
+
+def mac(topology: Topology, node: Node) -> str:
+    """A locally administered address; of a lab's bridge alone."""
+    return f"02:53:4d:00:{topology.index:02x}:{node.index:02x}"
 
 
 def node_commands(topology: Topology, node: Node) -> str:

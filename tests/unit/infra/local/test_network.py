@@ -15,7 +15,14 @@ def test_the_bridge_has_the_gateways_of_both_families() -> None:
 def test_a_cable_ends_in_the_nodes_namespace() -> None:
     text = network.cable_commands(LAB, LAB.node("worker-1"), 4321)
     assert "name smp7n1 " in text
-    assert "peer name eth0 netns 4321" in text
+    assert "peer name eth0 address 02:53:4d:00:07:01 netns 4321" in text
+
+
+def test_a_node_that_boots_again_has_the_hardware_address_that_its_neighbours_know() -> None:
+    node = LAB.node("worker-1")
+    first, second = (network.cable_commands(LAB, node, pid).replace(str(pid), "PID") for pid in (1001, 2002))
+    assert first == second
+    assert len({network.mac(LAB, node) for node in LAB.nodes}) == len(LAB.nodes)
 
 
 def test_a_node_has_its_addresses_and_the_host_as_gateway() -> None:
