@@ -131,8 +131,10 @@ def stack_of(tools: Toolchain, place: Project, show: Steps) -> Iterator[tuple[An
 
 def teller(show: Steps) -> Callable[[Any], None]:
     def tell(line: Any) -> None:
-        if line.kind == "status":
+        if line.kind in ("status", "progress"):
             show.status(line.text)
+            if line.kind == "progress" and not console.is_terminal:  # a log has no line that passes
+                show.note(line.text)
         elif line.kind == "error":
             console.print(f"   [red]✗[/] {escape(line.text)}")
         else:

@@ -38,7 +38,7 @@ INSTALLED = {"create": "is Ready", "update": "is Ready again", "delete": "has le
 
 @dataclass(frozen=True)
 class Line:
-    kind: Literal["status", "done", "note", "error"]
+    kind: Literal["status", "progress", "done", "note", "error"]  # the first two pass, the others stay
     text: str
 
 
@@ -71,7 +71,7 @@ class Reader:
         if not text or said.severity == "debug":
             return
         if said.ephemeral:
-            yield Line("status", text.splitlines()[-1])
+            yield Line("progress", text.splitlines()[-1])
         elif said.severity == "error":
             error = plain(text)
             if error and error not in self.errors:

@@ -45,7 +45,9 @@ def test_a_step_is_one_line_with_its_seconds() -> None:
         pytest.param(step(NODE, "w", "delete", 0, ended=True), [Line("done", "node w has left")], id="left"),
         pytest.param(step(DOMAIN, "w", "refresh", 0, ended=True), [], id="looked-at"),
         pytest.param(said("registering", "debug"), [], id="for-developers"),
-        pytest.param(said("w: waiting for SSH", ephemeral=True), [Line("status", "w: waiting for SSH")], id="status"),
+        pytest.param(
+            said("w: waiting for SSH", ephemeral=True), [Line("progress", "w: waiting for SSH")], id="progress"
+        ),
         pytest.param(said("a guest is slow", "warning"), [Line("note", "a guest is slow")], id="warning"),
         pytest.param(said("error: update failed", "error"), [], id="the-frame-of-an-error"),
     ],
