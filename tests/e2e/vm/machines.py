@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from infra.libvirt import registry
+from infra.libvirt import project, registry
 from infra.libvirt.arguments import bridge
 from infra.topology import Topology
 from tests.e2e.lab import ROOT, Lab, run
@@ -70,6 +72,45 @@ class VmLab(Lab):
         said = done.stdout + done.stderr
         assert not check or done.returncode == 0, said
         return said
+
+    def prepare(self) -> None:
+        """The project and stack of a lab that was never up, to be used with plain pulumi."""
+        place = project.of(self.name)
+        project.write(place)
+        run_in = {"cwd": place.folder, "env": self.environment}
+        subprocess.run(["pulumi", "stack", "init", place.stack], check=True, capture_output=True, **run_in)
+
+    def pulumi_at_project(self, *arguments: str, check: bool = True) -> str:
+        place = project.of(self.name)
+        command = ["pulumi", *arguments, "--stack", place.stack, "--non-interactive"]
+        done = subprocess.run(
+            command, cwd=place.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        said = done.stdout + done.stderr
+        assert not check or done.returncode == 0, said
+        assert check or done.returncode != 0, said
+        return said
+
+    def sampan_said(self, *arguments: str, timeout_s: float) -> str:
+        """Both streams."""
+        done = subprocess.run(
+            [self.program, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def kill_up_at(self, word: str, *options: str) -> None:
+        """Kill `up` with all that it started, the engine too, when it says this."""
+        command = [self.program, "up", "--name", self.name, "--kubeconfig", str(self.kubeconfig), *options]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+            assert running.stderr is not None
+            said = ""
+            for line in running.stderr:
+                said += line
+                if word in line:
+                    os.killpg(running.pid, signal.SIGKILL)
+                    return
+        raise AssertionError(f"it never said {word!r}:\n{said}")
 
     def configure(self, key: str, value: str) -> None:
         self.pulumi("config", "set", "--path", f"sampan:{key}", value)
