@@ -218,6 +218,31 @@ MUTATINGWEBHOOKCONFIGURATIONS = _row(
     "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration",
     cluster=True, categories=("api-extensions",),
 )  # fmt: skip
+VALIDATINGADMISSIONPOLICIES = _row(
+    "admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", "", STATUS,
+    cluster=True, categories=("api-extensions",),
+)  # fmt: skip
+VALIDATINGADMISSIONPOLICYBINDINGS = _row(
+    "admissionregistration.k8s.io/v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding",
+    cluster=True, categories=("api-extensions",),
+)  # fmt: skip
+MUTATINGADMISSIONPOLICIES = _row(
+    "admissionregistration.k8s.io/v1", "mutatingadmissionpolicies", "MutatingAdmissionPolicy",
+    cluster=True, categories=("api-extensions",),
+)  # fmt: skip
+MUTATINGADMISSIONPOLICYBINDINGS = _row(
+    "admissionregistration.k8s.io/v1", "mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding",
+    cluster=True, categories=("api-extensions",),
+)  # fmt: skip
+FLOWSCHEMAS = _row("flowcontrol.apiserver.k8s.io/v1", "flowschemas", "FlowSchema", "", STATUS, cluster=True)
+PRIORITYLEVELCONFIGURATIONS = _row(
+    "flowcontrol.apiserver.k8s.io/v1", "prioritylevelconfigurations", "PriorityLevelConfiguration", "", STATUS,
+    cluster=True,
+)  # fmt: skip
+DEVICECLASSES = _row("resource.k8s.io/v1", "deviceclasses", "DeviceClass", cluster=True)
+RESOURCECLAIMS = _row("resource.k8s.io/v1", "resourceclaims", "ResourceClaim", "", STATUS)
+RESOURCECLAIMTEMPLATES = _row("resource.k8s.io/v1", "resourceclaimtemplates", "ResourceClaimTemplate")
+RESOURCESLICES = _row("resource.k8s.io/v1", "resourceslices", "ResourceSlice", cluster=True)
 CUSTOMRESOURCEDEFINITIONS = _row(
     "apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", "crd crds", STATUS,
     cluster=True, categories=("api-extensions",),
@@ -237,6 +262,9 @@ ROWS: tuple[Resource, ...] = (
     TOKENREVIEWS, SELFSUBJECTREVIEWS, SUBJECTACCESSREVIEWS, SELFSUBJECTACCESSREVIEWS, LOCALSUBJECTACCESSREVIEWS,
     SELFSUBJECTRULESREVIEWS, CERTIFICATESIGNINGREQUESTS, LEASES, PRIORITYCLASSES, RUNTIMECLASSES, EVENTS_V1,
     CUSTOMRESOURCEDEFINITIONS, VALIDATINGWEBHOOKCONFIGURATIONS, MUTATINGWEBHOOKCONFIGURATIONS,
+    VALIDATINGADMISSIONPOLICIES, VALIDATINGADMISSIONPOLICYBINDINGS, MUTATINGADMISSIONPOLICIES,
+    MUTATINGADMISSIONPOLICYBINDINGS, FLOWSCHEMAS, PRIORITYLEVELCONFIGURATIONS, DEVICECLASSES, RESOURCECLAIMS,
+    RESOURCECLAIMTEMPLATES, RESOURCESLICES,
 )  # fmt: skip
 
 

@@ -46,6 +46,9 @@ from orchestrator.apiserver.authz.reconcile import reconcile
 from orchestrator.apiserver.authz.reviews import AccessReviews
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.lookup import Lookup
+from orchestrator.apiserver.policies.mutating import MutatingPolicies
+from orchestrator.apiserver.policies.policy import MatchConditions
+from orchestrator.apiserver.policies.validating import ValidatingPolicies
 from orchestrator.apiserver.strategies.binding import PodBinding
 from orchestrator.apiserver.strategies.certificatesigningrequest import RequesterRecord
 from orchestrator.apiserver.strategies.eviction import PodEviction
@@ -110,6 +113,7 @@ class Access:
     def _admission(self) -> Chain:
         lookup = self._around.lookup
         priority, limits, resources = Priority(lookup), LimitRanger(lookup), self._around.resources
+        conditions = MatchConditions(self.authorizer, lookup)
         return Chain(
             mutating=[
                 NamespaceLifecycle(lookup),
@@ -123,7 +127,8 @@ class Access:
                 RuntimeClass(lookup),
                 DefaultIngressClass(lookup),
                 PodTopologyLabels(lookup),
-                MutatingWebhooks(lookup, resources, self.webhooks, self.conversions, new_uid=self._around.new_uid),
+                MutatingPolicies(lookup, resources, self.authorizer, self.conversions),
+                MutatingWebhooks(lookup, resources, self.webhooks, self.conversions, conditions, self._around.new_uid),
             ],
             validating=[
                 limits,
@@ -132,7 +137,10 @@ class Access:
                 PersistentVolumeClaimResize(lookup),
                 CertificateApproval(self.authorizer),
                 CertificateSubjectRestriction(),
-                ValidatingWebhooks(lookup, resources, self.webhooks, self.conversions, new_uid=self._around.new_uid),
+                ValidatingPolicies(lookup, resources, self.authorizer, self.conversions),
+                ValidatingWebhooks(
+                    lookup, resources, self.webhooks, self.conversions, conditions, self._around.new_uid
+                ),
                 ResourceQuota(lookup, self._around.resources, self._around.clock),
             ],
         )

@@ -37,9 +37,9 @@ class Program:
 
     @property
     def result_type(self) -> str:
-        """`bool`, `string`, `dyn`, … in lower case."""
+        """`bool`, `string`, `list`, `map`, `dyn`, … without what they are made of."""
         name: str = self._compiled.return_type().name()
-        return name.lower()
+        return name.lower().partition("(")[0].partition("<")[0]
 
     @cached_property
     def tree(self) -> syntax.Node:

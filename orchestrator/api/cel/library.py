@@ -10,7 +10,9 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +23,7 @@ from orchestrator.api.kinds import formats
 from orchestrator.api.structural import formats as value_formats
 
 URL, QUANTITY, IP, CIDR, SEMVER, FORMAT = "@url", "@quantity", "@ip", "@cidr", "@semver", "@format"
+AUTHORIZER, DECISION = "@authorizer", "@decision"
 _SEMVER = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?(?:\+([0-9A-Za-z.-]+))?$")
 
 
@@ -229,6 +232,34 @@ def _named_format(name: str) -> dict[str, str] | None:
     return {FORMAT: name} if name in _NAMED or name in _OTHER_NAMES else None
 
 
+# -- who may do what ---------------------------------------------------------------------------------------------------
+
+Check = Callable[[Mapping[str, Any], str], tuple[bool, str]]
+_check: ContextVar[Check] = ContextVar("check")
+
+
+@contextmanager
+def asking(check: Check) -> Iterator[None]:
+    """While expressions are evaluated here, `authorizer` asks `check(question, verb)`."""
+    mark = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(mark)
+
+
+def _question(name: str) -> Callable[..., Any]:
+    def step(found: dict[str, Any], *values: str) -> dict[str, Any]:
+        return {AUTHORIZER: {**found[AUTHORIZER], name: list(values) if len(values) > 1 else values[0]}}
+
+    return step
+
+
+def _ask(found: dict[str, Any], verb: str) -> dict[str, Any]:
+    allowed, reason = _check.get()(found[AUTHORIZER], verb)
+    return {DECISION: {"allowed": allowed, "reason": reason}}
+
+
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
@@ -329,5 +360,15 @@ def functions(cel: Any) -> list[Any]:
     add("format.named", [kind.STRING], kind.DYN, _named_format, False)
     for name in (*_NAMED, *_OTHER_NAMES):
         add(f"format.{name}", [], marked, lambda name=name: {FORMAT: name}, False)
+    for name in ("group", "resource", "path", "subresource", "namespace", "name"):
+        add(name, [marked, kind.STRING], marked, _question(name))
+    add("serviceAccount", [marked, kind.STRING, kind.STRING], marked, _question("serviceAccount"))
+    add("check", [marked, kind.STRING], marked, _ask)
+    add("allowed", [marked], kind.BOOL, lambda found: found[DECISION]["allowed"])
+    add("reason", [marked], kind.STRING, lambda found: found[DECISION]["reason"])
+    add("errored", [marked], kind.BOOL, lambda found: False)
+    add("error", [marked], kind.STRING, lambda found: "")
+    add("jsonpatch.escapeKey", [kind.STRING], kind.STRING,
+        lambda text: text.replace("~", "~0").replace("/", "~1"), False)  # fmt: skip
     add("validate", [marked, kind.STRING], kind.DYN, _format_faults)
     return [cel.FunctionDecl(name, overloads) for name, overloads in made.items()]

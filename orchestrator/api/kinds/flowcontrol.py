@@ -1,0 +1,247 @@
+"""FlowSchema and PriorityLevelConfiguration: who shares the server with whom, and how much of it each may have.
+
+Source: flowcontrol.apiserver.k8s.io/v1; KEP-1040; upstream pkg/apis/flowcontrol, validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.api import meta
+from orchestrator.api.kinds import faults, formats
+from orchestrator.api.kinds.rules import KindRules
+from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, integer
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import FLOWSCHEMAS, PRIORITYLEVELCONFIGURATIONS
+from orchestrator.api.status import Cause
+
+Json = Mapping[str, Any]
+PRECEDENCE_MAX, PRECEDENCE_DEFAULT = 10_000, 1000
+MANDATORY = ("exempt", "catch-all")
+_VERBS = ("*", "get", "list", "create", "update", "delete", "deletecollection", "patch", "watch", "proxy")
+
+
+def _spec(obj: Json) -> dict[str, Any]:
+    return obj.get("spec") or {}
+
+
+def default_schema(obj: Object) -> None:
+    spec = obj.get("spec")
+    if spec is not None:
+        spec["matchingPrecedence"] = spec.get("matchingPrecedence") or PRECEDENCE_DEFAULT
+
+
+def flow_schema(obj: Object) -> list[Cause]:
+    spec, causes = _spec(obj), []
+    precedence = spec.get("matchingPrecedence", PRECEDENCE_DEFAULT)
+    path = "spec.matchingPrecedence"
+    if precedence <= 0:
+        causes.append(faults.invalid(path, precedence, "must be a positive value"))
+    if precedence > PRECEDENCE_MAX:
+        causes.append(faults.invalid(path, precedence, f"must not be greater than {PRECEDENCE_MAX}"))
+    if precedence == 1 and meta.name(obj) != "exempt":
+        causes.append(faults.invalid(path, precedence, "only the schema named 'exempt' may have matchingPrecedence 1"))
+    name = (spec.get("priorityLevelConfiguration") or {}).get("name") or ""
+    path = "spec.priorityLevelConfiguration.name"
+    if not name:
+        causes.append(faults.required(path, "must reference a priority level"))
+    elif found := formats.dns_subdomain(name):
+        causes += faults.each(path, name, found)
+    method = spec.get("distinguisherMethod")
+    if method is not None and method.get("type") not in ("ByNamespace", "ByUser"):
+        causes.append(
+            faults.not_supported("spec.distinguisherMethod.type", method.get("type"), ("ByNamespace", "ByUser"))
+        )
+    for index, rule in enumerate(spec.get("rules") or ()):
+        causes += _rule(rule, f"spec.rules[{index}]")
+    return causes
+
+
+def _rule(rule: Json, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    subjects = rule.get("subjects") or []
+    if not subjects:
+        causes.append(faults.required(f"{path}.subjects", "subjects must contain at least one value"))
+    for index, subject in enumerate(subjects):
+        causes += _subject(subject, f"{path}.subjects[{index}]")
+    resources, others = rule.get("resourceRules") or [], rule.get("nonResourceRules") or []
+    if not resources and not others:
+        detail = "at least one of resourceRules and nonResourceRules has to be non-empty"
+        causes.append(faults.required(path, detail))
+    for index, one in enumerate(resources):
+        causes += _resource_rule(one, f"{path}.resourceRules[{index}]")
+    for index, one in enumerate(others):
+        place = f"{path}.nonResourceRules[{index}]"
+        causes += _verbs(one.get("verbs") or [], f"{place}.verbs")
+        if not one.get("nonResourceURLs"):
+            detail = "nonResourceURLs must contain at least one value"
+            causes.append(faults.required(f"{place}.nonResourceURLs", detail))
+    return causes
+
+
+def _subject(subject: Json, path: str) -> list[Cause]:
+    kind = subject.get("kind") or ""
+    fields = {"User": "user", "Group": "group", "ServiceAccount": "serviceAccount"}
+    if kind not in fields:
+        return [faults.not_supported(f"{path}.kind", kind, sorted(fields))]
+    causes: list[Cause] = []
+    for other, name in fields.items():
+        given = subject.get(name)
+        if other == kind and given is None:
+            causes.append(faults.required(f"{path}.{name}", f"{name} is required when subject kind is '{kind}'"))
+        elif other != kind and given is not None:
+            causes.append(faults.forbidden(f"{path}.{name}", f"{name} is forbidden when subject kind is not '{other}'"))
+        elif other == kind and given is not None and not given.get("name"):
+            causes.append(faults.required(f"{path}.{name}.name"))
+    return causes
+
+
+def _verbs(verbs: list[str], path: str) -> list[Cause]:
+    if not verbs:
+        return [faults.required(path, "verbs must contain at least one value")]
+    if "*" in verbs and len(verbs) > 1:
+        return [faults.invalid(path, verbs, "if '*' is present, must not specify other verbs")]
+    return []
+
+
+def _resource_rule(rule: Json, path: str) -> list[Cause]:
+    causes = _verbs(rule.get("verbs") or [], f"{path}.verbs")
+    for name, what in (("apiGroups", "API groups"), ("resources", "resources")):
+        given = rule.get(name) or []
+        if not given:
+            causes.append(faults.required(f"{path}.{name}", f"{what} must contain at least one value"))
+        elif "*" in given and len(given) > 1:
+            detail = f"if '*' is present, must not specify other {what}"
+            causes.append(faults.invalid(f"{path}.{name}", given, detail))
+    if not rule.get("namespaces") and not rule.get("clusterScope"):
+        detail = "resource rules that are not cluster scoped must supply at least one namespace"
+        causes.append(faults.required(f"{path}.namespaces", detail))
+    return causes
+
+
+def default_level(obj: Object) -> None:
+    spec = obj.get("spec") or {}
+    if spec.get("type") == "Exempt" or spec.get("exempt") is not None:
+        exempt = spec.setdefault("exempt", {})
+        exempt.setdefault("nominalConcurrencyShares", 0)
+        exempt.setdefault("lendablePercent", 0)
+    limited = spec.get("limited")
+    if limited is not None:
+        limited.setdefault("nominalConcurrencyShares", 30)
+        limited.setdefault("lendablePercent", 0)
+        queuing = (limited.get("limitResponse") or {}).get("queuing")
+        if queuing is not None:
+            for name, value in (("queues", 64), ("handSize", 8), ("queueLengthLimit", 50)):
+                queuing[name] = queuing.get(name) or value
+
+
+def level(obj: Object) -> list[Cause]:
+    spec, causes = _spec(obj), []
+    kind, limited, exempt = spec.get("type") or "", spec.get("limited"), spec.get("exempt")
+    if (meta.name(obj) == "exempt") is not (kind == "Exempt"):
+        detail = "type must be 'Exempt' if and only if name is 'exempt'"
+        causes.append(faults.invalid("spec.type", kind, detail))
+    if kind not in ("Exempt", "Limited"):
+        return [*causes, faults.not_supported("spec.type", kind, ("Exempt", "Limited"))]
+    if kind == "Exempt":
+        if limited is not None:
+            causes.append(faults.forbidden("spec.limited", "must be nil if the type is not Limited"))
+        return causes
+    if exempt is not None:
+        causes.append(faults.forbidden("spec.exempt", "must be nil if the type is Limited"))
+    if limited is None:
+        return [*causes, faults.required("spec.limited", "must not be empty when type is Limited")]
+    return causes + _limited(limited)
+
+
+def _limited(limited: Json) -> list[Cause]:
+    path, causes = "spec.limited", []
+    shares = limited.get("nominalConcurrencyShares", 30)
+    if shares < 0:
+        detail = "must be a non-negative integer"
+        causes.append(faults.invalid(f"{path}.nominalConcurrencyShares", shares, detail))
+    percent = limited.get("lendablePercent", 0)
+    if not 0 <= percent <= 100:
+        causes.append(faults.invalid(f"{path}.lendablePercent", percent, "must be between 0 and 100, inclusive"))
+    response = limited.get("limitResponse") or {}
+    kind, queuing, place = response.get("type") or "", response.get("queuing"), f"{path}.limitResponse"
+    if kind == "Reject":
+        if queuing is not None:
+            causes.append(
+                faults.forbidden(f"{place}.queuing", "must be nil if limited.limitResponse.type is not Limited")
+            )
+    elif kind == "Queue":
+        if queuing is None:
+            detail = "must not be empty if limited.limitResponse.type is Limited"
+            causes.append(faults.required(f"{place}.queuing", detail))
+        else:
+            causes += _queuing(queuing, f"{place}.queuing")
+    else:
+        causes.append(faults.not_supported(f"{place}.type", kind, ("Queue", "Reject")))
+    return causes
+
+
+def _queuing(queuing: Json, path: str) -> list[Cause]:
+    causes = []
+    for name in ("queueLengthLimit", "queues", "handSize"):
+        if queuing.get(name, 1) <= 0:
+            causes.append(faults.invalid(f"{path}.{name}", queuing[name], "must be positive"))
+    if queuing.get("queues", 1) > 10_000_000:
+        causes.append(faults.invalid(f"{path}.queues", queuing["queues"], "must not be greater than 10000000"))
+    if queuing.get("handSize", 1) > queuing.get("queues", 64):
+        detail = f"should not be greater than queues ({queuing.get('queues', 64)})"
+        causes.append(faults.invalid(f"{path}.handSize", queuing["handSize"], detail))
+    return causes
+
+
+def _schema_cells(obj: Object, now: float) -> Cells:
+    spec = _spec(obj)
+    method = (spec.get("distinguisherMethod") or {}).get("type") or "<none>"
+    dangling = next(
+        (c.get("status") for c in (obj.get("status") or {}).get("conditions") or () if c.get("type") == "Dangling"), "?"
+    )
+    level_name = (spec.get("priorityLevelConfiguration") or {}).get("name") or ""
+    return [meta.name(obj), level_name, spec.get("matchingPrecedence", 0), method, age(obj, now), dangling]
+
+
+def _level_cells(obj: Object, now: float) -> Cells:
+    spec = _spec(obj)
+    limited = spec.get("limited") or {}
+    queuing = (limited.get("limitResponse") or {}).get("queuing") or {}
+    shown = [
+        str(value) if value is not None else "<none>"
+        for value in (
+            (limited or spec.get("exempt") or {}).get("nominalConcurrencyShares"),
+            queuing.get("queues"), queuing.get("handSize"), queuing.get("queueLengthLimit"),
+        )
+    ]  # fmt: skip
+    return [meta.name(obj), spec.get("type") or "", *shown, age(obj, now)]
+
+
+RULES = (
+    KindRules(
+        resource=FLOWSCHEMAS,
+        has_generation=True,
+        default=default_schema,
+        faults=flow_schema,
+        update_faults=lambda new, old: flow_schema(new),
+        columns=(
+            NAME, Column("PriorityLevel"), integer("MatchingPrecedence"), Column("DistinguisherMethod"), AGE,
+            Column("MissingPL"),
+        ),
+        cells=_schema_cells,
+    ),
+    KindRules(
+        resource=PRIORITYLEVELCONFIGURATIONS,
+        has_generation=True,
+        default=default_level,
+        faults=level,
+        update_faults=lambda new, old: level(new),
+        columns=(
+            NAME, Column("Type"), Column("NominalConcurrencyShares"), Column("Queues"), Column("HandSize"),
+            Column("QueueLengthLimit"), AGE,
+        ),
+        cells=_level_cells,
+    ),
+)  # fmt: skip

@@ -1,0 +1,287 @@
+"""Admission policies and their bindings: defaults, validation with the expressions compiled, columns.
+
+Source: admissionregistration.k8s.io/v1; KEP-3488, KEP-3962; upstream pkg/apis/admissionregistration, validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.api import meta
+from orchestrator.api.cel import objects
+from orchestrator.api.cel.engine import CompileError, compile_expression
+from orchestrator.api.kinds import faults, formats
+from orchestrator.api.kinds.rules import KindRules
+from orchestrator.api.kinds.table import AGE, NAME, Cells, age, integer, texts
+from orchestrator.api.kinds.values import label_selector
+from orchestrator.api.kinds.webhooks import match_condition_faults, rule_faults
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import (
+    MUTATINGADMISSIONPOLICIES,
+    MUTATINGADMISSIONPOLICYBINDINGS,
+    VALIDATINGADMISSIONPOLICIES,
+    VALIDATINGADMISSIONPOLICYBINDINGS,
+)
+from orchestrator.api.status import Cause
+
+Json = Mapping[str, Any]
+ACTIONS = ("Audit", "Deny", "Warn")
+REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
+ANNOTATIONS_MAX = 20
+BASE = {"object": "dyn", "oldObject": "dyn", "request": "dyn", "namespaceObject": "dyn", "authorizer": "dyn"}
+
+
+def variables(spec: Json) -> dict[str, str]:
+    """What the expressions of a policy may name."""
+    found = {**BASE, "variables": "dyn"}
+    return {**found, "params": "dyn"} if spec.get("paramKind") else found
+
+
+def _spec(obj: Json) -> dict[str, Any]:
+    return obj.get("spec") or {}
+
+
+def _default_matching(found: dict[str, Any] | None) -> None:
+    if found is None:
+        return
+    found.setdefault("matchPolicy", "Equivalent")
+    found.setdefault("namespaceSelector", {})
+    found.setdefault("objectSelector", {})
+    for name in ("resourceRules", "excludeResourceRules"):
+        for rule in found.get(name) or ():
+            rule.setdefault("scope", "*")
+
+
+def default_policy(obj: Object) -> None:
+    spec = obj.get("spec")
+    if spec is not None:
+        spec.setdefault("failurePolicy", "Fail")
+        _default_matching(spec.get("matchConstraints"))
+
+
+def default_binding(obj: Object) -> None:
+    _default_matching(_spec(obj).get("matchResources"))
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def _compiles(expression: str, names: Mapping[str, str], path: str, wanted: tuple[str, ...] = ()) -> list[Cause]:
+    """`wanted`: types of result that are allowed; what is dynamic is judged when it runs."""
+    if not expression.strip():
+        return [faults.required(path, f"{path.rpartition('.')[2]} is not specified")]
+    try:
+        program = compile_expression(objects.plain(expression), names)
+    except CompileError as error:
+        return [faults.invalid(path, expression, str(error))]
+    if wanted and program.result_type not in (*wanted, "dyn"):
+        return [faults.invalid(path, expression, f"must evaluate to {wanted[0]}")]
+    return []
+
+
+def _matching(found: Json, path: str, *, is_policy: bool) -> list[Cause]:
+    causes: list[Cause] = []
+    policy = found.get("matchPolicy")
+    if policy is not None and policy not in ("Equivalent", "Exact"):
+        causes.append(faults.not_supported(f"{path}.matchPolicy", policy, ("Equivalent", "Exact")))
+    causes += label_selector(found.get("namespaceSelector"), f"{path}.namespaceSelector")
+    causes += label_selector(found.get("objectSelector"), f"{path}.objectSelector")
+    for name in ("resourceRules", "excludeResourceRules"):
+        for index, rule in enumerate(found.get(name) or ()):
+            causes += rule_faults(rule, f"{path}.{name}[{index}]")
+    if is_policy and not found.get("resourceRules"):
+        causes.append(faults.required(f"{path}.resourceRules"))
+    return causes
+
+
+def _common(spec: Json) -> list[Cause]:
+    causes: list[Cause] = []
+    if spec.get("failurePolicy") not in ("Fail", "Ignore"):
+        causes.append(faults.not_supported("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore")))
+    kind = spec.get("paramKind")
+    if kind is not None:
+        for name in ("apiVersion", "kind"):
+            if not kind.get(name):
+                causes.append(faults.required(f"spec.paramKind.{name}"))
+    constraints = spec.get("matchConstraints")
+    if constraints is None:
+        causes.append(faults.required("spec.matchConstraints"))
+    else:
+        causes += _matching(constraints, "spec.matchConstraints", is_policy=True)
+    conditions = spec.get("matchConditions") or []
+    causes += match_condition_faults(conditions, "spec.matchConditions")
+    names = variables(spec)
+    names.pop("variables")
+    for index, condition in enumerate(conditions):
+        if (text := condition.get("expression") or "").strip():
+            causes += _compiles(text, names, f"spec.matchConditions[{index}].expression", ("bool",))
+    seen: list[str] = []
+    for index, variable in enumerate(spec.get("variables") or ()):
+        path, name = f"spec.variables[{index}]", variable.get("name") or ""
+        if not name:
+            causes.append(faults.required(f"{path}.name", "name is not specified"))
+        elif formats.c_identifier(name):
+            causes.append(faults.invalid(f"{path}.name", name, "name is not a valid CEL identifier"))
+        elif name in seen:
+            causes.append(faults.duplicate(f"{path}.name", name))
+        seen.append(name)
+        causes += _compiles(variable.get("expression") or "", variables(spec), f"{path}.expression")
+    return causes
+
+
+def validating(obj: Object) -> list[Cause]:
+    spec = _spec(obj)
+    causes = _common(spec)
+    validations, annotations = spec.get("validations") or [], spec.get("auditAnnotations") or []
+    if not validations and not annotations:
+        detail = "validations or auditAnnotations must be non-empty"
+        causes += [faults.required("spec.validations", detail), faults.required("spec.auditAnnotations", detail)]
+    names = variables(spec)
+    for index, validation in enumerate(validations):
+        path = f"spec.validations[{index}]"
+        causes += _compiles(validation.get("expression") or "", names, f"{path}.expression", ("bool",))
+        message = validation.get("message") or ""
+        if message and not message.strip():
+            causes.append(faults.invalid(f"{path}.message", message, "message must be non-empty if specified"))
+        elif "\n" in message:
+            causes.append(faults.invalid(f"{path}.message", message, "message must not contain line breaks"))
+        elif "\n" in (validation.get("expression") or "").strip() and not message:
+            detail = "message must be specified if expression contains line breaks"
+            causes.append(faults.required(f"{path}.message", detail))
+        if text := validation.get("messageExpression"):
+            others = {name: kind for name, kind in names.items() if name != "authorizer"}
+            causes += _compiles(text, others, f"{path}.messageExpression", ("string",))
+        if (reason := validation.get("reason")) and reason not in REASONS:
+            causes.append(faults.not_supported(f"{path}.reason", reason, REASONS))
+    if len(annotations) > ANNOTATIONS_MAX:
+        causes.append(
+            faults.invalid(
+                "spec.auditAnnotations", len(annotations), f"must not have more than {ANNOTATIONS_MAX} auditAnnotations"
+            )
+        )
+    for index, annotation in enumerate(annotations):
+        path = f"spec.auditAnnotations[{index}]"
+        if not annotation.get("key"):
+            causes.append(faults.required(f"{path}.key"))
+        causes += _compiles(
+            annotation.get("valueExpression") or "", names, f"{path}.valueExpression", ("string", "null_type")
+        )
+    return causes
+
+
+def mutating(obj: Object) -> list[Cause]:
+    spec = _spec(obj)
+    causes = _common(spec)
+    if (policy := spec.get("reinvocationPolicy")) not in ("IfNeeded", "Never"):
+        causes.append(faults.required("spec.reinvocationPolicy") if not policy else faults.not_supported(
+            "spec.reinvocationPolicy", policy, ("IfNeeded", "Never")))  # fmt: skip
+    mutations = spec.get("mutations") or []
+    if not mutations:
+        causes.append(faults.required("spec.mutations", "mutations must contain at least one item"))
+    for index, mutation in enumerate(mutations):
+        path, kind = f"spec.mutations[{index}]", mutation.get("patchType") or ""
+        if kind == "ApplyConfiguration":
+            text = (mutation.get("applyConfiguration") or {}).get("expression") or ""
+            causes += _compiles(text, variables(spec), f"{path}.applyConfiguration.expression", ("map",))
+        elif kind == "JSONPatch":
+            text = (mutation.get("jsonPatch") or {}).get("expression") or ""
+            causes += _compiles(text, variables(spec), f"{path}.jsonPatch.expression", ("list",))
+        elif not kind:
+            causes.append(faults.required(f"{path}.patchType"))
+        else:
+            causes.append(faults.not_supported(f"{path}.patchType", kind, ("ApplyConfiguration", "JSONPatch")))
+    return causes
+
+
+def binding(obj: Object) -> list[Cause]:
+    spec, causes = _spec(obj), []
+    name = spec.get("policyName") or ""
+    if not name:
+        causes.append(faults.required("spec.policyName"))
+    else:
+        causes += faults.each("spec.policyName", name, formats.dns_subdomain(name))
+    if (ref := spec.get("paramRef")) is not None:
+        path = "spec.paramRef"
+        if bool(ref.get("name")) is (ref.get("selector") is not None):
+            detail = (
+                "name and selector are mutually exclusive"
+                if ref.get("name")
+                else "one of name or selector must be specified"
+            )
+            maker = faults.forbidden if ref.get("name") else faults.required
+            causes.append(maker(f"{path}.name" if ref.get("name") else path, detail))
+        if ref.get("parameterNotFoundAction") is None:
+            causes.append(faults.required(f"{path}.parameterNotFoundAction"))
+        elif ref["parameterNotFoundAction"] not in ("Allow", "Deny"):
+            found = ref["parameterNotFoundAction"]
+            causes.append(faults.not_supported(f"{path}.parameterNotFoundAction", found, ("Allow", "Deny")))
+    if (found := spec.get("matchResources")) is not None:
+        causes += _matching(found, "spec.matchResources", is_policy=False)
+    return causes
+
+
+def validating_binding(obj: Object) -> list[Cause]:
+    causes, actions = binding(obj), _spec(obj).get("validationActions") or []
+    path = "spec.validationActions"
+    if not actions:
+        causes.append(faults.required(path))
+    for index, action in enumerate(actions):
+        if action not in ACTIONS:
+            causes.append(faults.not_supported(f"{path}[{index}]", action, ACTIONS))
+        elif action in actions[:index]:
+            causes.append(faults.duplicate(f"{path}[{index}]", action))
+    if {"Deny", "Warn"} <= set(actions):
+        detail = (
+            "must not contain both Deny and Warn (repeating the same validation failure information in the API "
+            "response and headers serves no purpose)"
+        )
+        causes.append(faults.invalid(path, actions, detail))
+    return causes
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+
+
+def _param_kind(obj: Object) -> str:
+    kind = _spec(obj).get("paramKind")
+    return f"{kind.get('apiVersion')}/{kind.get('kind')}" if kind else "<unset>"
+
+
+def _validating_cells(obj: Object, now: float) -> Cells:
+    return [meta.name(obj), len(_spec(obj).get("validations") or ()), _param_kind(obj), age(obj, now)]
+
+
+def _mutating_cells(obj: Object, now: float) -> Cells:
+    return [meta.name(obj), len(_spec(obj).get("mutations") or ()), _param_kind(obj), age(obj, now)]
+
+
+def _binding_cells(obj: Object, now: float) -> Cells:
+    spec = _spec(obj)
+    ref = spec.get("paramRef") or {}
+    shown = "/".join(part for part in (ref.get("namespace"), ref.get("name")) if part) or "<unset>"
+    return [meta.name(obj), spec.get("policyName") or "", shown, age(obj, now)]
+
+
+RULES = (
+    KindRules(
+        resource=VALIDATINGADMISSIONPOLICIES, has_generation=True, default=default_policy, faults=validating,
+        update_faults=lambda new, old: validating(new),
+        columns=(NAME, integer("Validations"), *texts("ParamKind"), AGE), cells=_validating_cells,
+    ),
+    KindRules(
+        resource=VALIDATINGADMISSIONPOLICYBINDINGS, has_generation=True, default=default_binding,
+        faults=validating_binding, update_faults=lambda new, old: validating_binding(new),
+        columns=(NAME, *texts("PolicyName", "ParamRef"), AGE), cells=_binding_cells,
+    ),
+    KindRules(
+        resource=MUTATINGADMISSIONPOLICIES, has_generation=True, default=default_policy, faults=mutating,
+        update_faults=lambda new, old: mutating(new),
+        columns=(NAME, integer("Mutations"), *texts("ParamKind"), AGE), cells=_mutating_cells,
+    ),
+    KindRules(
+        resource=MUTATINGADMISSIONPOLICYBINDINGS, has_generation=True, default=default_binding, faults=binding,
+        update_faults=lambda new, old: binding(new),
+        columns=(NAME, *texts("PolicyName", "ParamRef"), AGE), cells=_binding_cells,
+    ),
+)  # fmt: skip
