@@ -111,7 +111,8 @@ def restore(name: str, from_name: str, show: Steps) -> Snapshot:
             )
             resume([place.domain for place in places])
         with show.step("clocks set"):
-            all_at_once([partial(set_clock, place.domain, partial(_set_by_ssh, lab, place)) for place in places])
+            ways = all_at_once([partial(set_clock, place.domain, partial(_set_by_ssh, lab, place)) for place in places])
+        show.note(", ".join(f"{place.node.name}: {way}" for place, way in zip(places, ways, strict=True)))
     began = time.time()
     _restart_cloud_controller(name)
     kubeconfig = registry.folder(name) / access.KUBECONFIG

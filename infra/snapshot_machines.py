@@ -145,11 +145,11 @@ def set_clock(domain: Any, by_ssh: Callable[[float], None], now: Callable[[], fl
             try:
                 seconds = now()
                 domain.setTime({"seconds": int(seconds), "nseconds": int(seconds % 1 * 1e9)})
-                return "agent"
+                return "by its agent"
             except libvirt.libvirtError:  # it is connected a moment after the guest runs on
                 time.sleep(RETRY_S)
     by_ssh(now())
-    return "ssh"
+    return "over SSH"
 
 
 def copy(source: Path, target: Path) -> None:

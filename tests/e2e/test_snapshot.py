@@ -14,13 +14,25 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab import ROOT, Failed, Lab, eventually
-from tests.e2e.manifests import deployment, pod, service, web
+from tests.e2e.manifests import deployment, dump, pod, service, web
 
 DATA = "/var/lib/sampan/snapshot-test"  # a folder of the node
 WRITER = {
     "image": "sampan.local/busybox:1",
     "command": ["sh", "-c", "while :; do date +%s >> /data/ticks; sleep 0.2; done"],
     "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+}
+
+
+CLAIM = dump(
+    "v1", "PersistentVolumeClaim", "disk",
+    spec={"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}},
+)  # fmt: skip
+DISK = {"volumes": [{"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}]}
+KEEPER = {
+    "image": "sampan.local/busybox:1",
+    "command": ["sleep", "36000"],
+    "volumeMounts": [{"name": "disk", "mountPath": "/disk"}],
 }
 
 
@@ -46,6 +58,9 @@ class Saved(Lab):
             for item in self.get("pods")
         }
 
+    def in_keeper(self, command: str) -> str:
+        return self.kubectl("exec", "keeper", "--", "sh", "-c", command).strip()
+
     def answer(self) -> str:
         """Of the service `web`, asked on the worker: through its proxy, from a pod."""
         address = self.json("get", "service", "web")["spec"]["clusterIP"]
@@ -63,9 +78,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
         made.kubectl("apply", "-f", "-", stdin=deployment("web", web("first"), replicas=2))
         made.kubectl("apply", "-f", "-", stdin=service("web", 80, 8080))
         made.kubectl("apply", "-f", "-", stdin=pod("writer", WRITER, nodeName="worker-1", **volume))
+        made.kubectl("apply", "-f", "-", stdin=CLAIM + pod("keeper", KEEPER, **DISK))
         made.kubectl("create", "configmap", "then", "--from-literal=key=value")
         made.kubectl("rollout", "status", "deployment/web", "--timeout=90s")
-        made.kubectl("wait", "pod/writer", "--for=condition=Ready", "--timeout=90s")
+        made.kubectl("wait", "pod/writer", "pod/keeper", "--for=condition=Ready", "--timeout=90s")
         yield made
     finally:
         made.sampan("down", "--name", name)
@@ -73,6 +89,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
 
 def test_saving_disturbs_nobody(saved: Saved) -> None:
     before = {item["metadata"]["uid"]: item["status"] for item in saved.get("pods")}
+    saved.in_keeper("echo then > /disk/word")  # not synced: the snapshot sees to it
     failures: list[str] = []
     done = threading.Event()
 
@@ -103,6 +120,7 @@ def test_restored_it_is_as_it_was_and_serves(saved: Saved) -> None:
     saved.kubectl("delete", "deployment", "web")
     saved.kubectl("wait", "pods", "-l", "app=web", "--for=delete", "--timeout=60s")
     saved.on_worker(f"echo since >> {DATA}/since")
+    saved.in_keeper("echo since > /disk/word; sync")
     since = int(saved.on_worker("date +%s"))
     saved.snapshot("restore", "first")
     assert saved.answer() == "first"
@@ -110,7 +128,8 @@ def test_restored_it_is_as_it_was_and_serves(saved: Saved) -> None:
     assert "since" not in saved.names("configmaps")
     assert saved.on_worker(f"ls {DATA}").split() == ["ticks"]
     assert saved.restarts() == dict.fromkeys(saved.restarts(), 1)
-    assert len(saved.restarts()) == 3
+    assert len(saved.restarts()) == 4
+    assert saved.in_keeper("cat /disk/word") == "then"
     eventually(lambda: int(saved.on_worker(f"tail -n 1 {DATA}/ticks")) >= since, "the writer does not write")
 
 

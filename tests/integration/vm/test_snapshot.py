@@ -152,7 +152,7 @@ def test_it_goes_on_from_the_saved_moment(guest: Guest, libvirtd: Libvirtd) -> N
     began = time.monotonic()
     snapshot_libvirt.restore(guest.lab.name, "first", Steps())
     took_s = time.monotonic() - began
-    seen = guest.run("cat /proc/sys/kernel/random/boot_id; date +%s.%N; cat /run/count; ls /root")
+    seen = guest.run("cat /proc/sys/kernel/random/boot_id; date +%s.%N; cat /run/count; echo; ls /root")
     print(f"restored in {took_s:.1f} s: {seen.split()}")
     same_boot, clock, counted, *files = seen.split()
     assert same_boot == boot_id
