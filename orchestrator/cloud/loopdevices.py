@@ -22,7 +22,7 @@ LOOP_MAJOR, CONTROL_NUMBER = 7, os.makedev(10, 237)
 SET_FD, CLR_FD, SET_STATUS, GET_STATUS, SET_CAPACITY = 0x4C00, 0x4C01, 0x4C04, 0x4C05, 0x4C07
 CTL_ADD, CTL_GET_FREE = 0x4C80, 0x4C82
 INFO = struct.Struct("=QQQQQIIII64s64s32sQQ")  # struct loop_info64
-BLOCK = Path("/sys/block")
+BLOCK, CONTROL = Path("/sys/block"), Path("/dev/loop-control")
 TRIES = 16  # another process may take a free device before us
 
 
@@ -108,7 +108,7 @@ def opened(number: int, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 def _free_number() -> int:
     try:
-        with _open(Path("/dev/loop-control"), stat.S_IFCHR, CONTROL_NUMBER, os.O_RDWR) as control:
+        with _open(CONTROL, stat.S_IFCHR, CONTROL_NUMBER, os.O_RDWR) as control:
             return fcntl.ioctl(control, CTL_GET_FREE)
     except OSError as error:
         raise LoopError(
