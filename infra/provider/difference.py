@@ -33,7 +33,8 @@ def changes(resource: Resource, old: Values, new: Values) -> list[Change]:
     found = []
     for path, kind, value in sorted(_walk("", old, new), key=lambda entry: entry[0]):
         place = INDEX.sub("", path)
-        replaces = _covers(resource.replaces, place) or (value is UNKNOWN and place in resource.replaces_if_unknown)
+        is_made_anew = kind == "update" and value is UNKNOWN and place in resource.replaces_if_unknown
+        replaces = is_made_anew or _covers(resource.replaces, place)
         found.append(Change(path, kind, replaces))
     return found
 

@@ -143,6 +143,8 @@ def upload(context: Context, volume: Any, chunks: Iterator[bytes], total_bytes: 
             if context.clock() - said > SAY_EVERY_S:
                 said = context.clock()
                 context.say(f"{what}: {sent >> 20} of {total_bytes >> 20} MiB")
+        if sent < total_bytes:  # a web server that breaks off looks like the end of the file
+            raise ProviderError(f"{what}: it ended after {sent} of {total_bytes} bytes; nothing is kept of it")
         stream.finish()
     except BaseException:
         try:
