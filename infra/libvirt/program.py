@@ -13,6 +13,7 @@ A project's __main__.py calls `main`; nothing is decided here that `declare` doe
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,15 @@ class Host:
 
 
 def main() -> None:
+    try:
+        run()
+    except (RuntimeError, ValueError) as error:
+        if type(error).__module__ == "builtins" or os.environ.get("SAMPAN_TRACE"):
+            raise  # nobody's words for the user: a mistake of ours
+        raise pulumi.RunError(str(error)) from error
+
+
+def run() -> None:
     values = settings.namespaced(pulumi.runtime.config.CONFIG.get())
     stack, project = pulumi.get_stack(), pulumi.get_project()
     name = settings.lab_name(values, stack)
