@@ -32,6 +32,8 @@ from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.disruption import DisruptionController
 from orchestrator.controllers.endpointslice import EndpointSliceController
 from orchestrator.controllers.endpointslicemirroring import EndpointSliceMirroringController
+from orchestrator.controllers.ephemeralvolume import EphemeralVolumeController
+from orchestrator.controllers.expand import ExpandController
 from orchestrator.controllers.garbagecollector import GarbageCollector
 from orchestrator.controllers.job import JobController
 from orchestrator.controllers.namespace import NamespaceController
@@ -133,6 +135,8 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         VolumeBinder(context),
         VolumeProtection(context),
         AttachDetachController(context),
+        ExpandController(context),
+        EphemeralVolumeController(context),
         DisruptionController(context),
         ResourceQuotaController(context),
         BootstrapTokenCleaner(context),

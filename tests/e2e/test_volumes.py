@@ -197,6 +197,19 @@ def test_a_device_is_given_as_it_is(volumes: Volumes) -> None:
     assert volumes.inside("p", "dd if=/dev/data of=/dev/null bs=1M 2>&1 | head -n 1") == "32+0 records in\n"
 
 
+def test_an_ephemeral_volume_comes_and_goes_with_its_pod(lab: Lab, volumes: Volumes) -> None:
+    template = {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "32Mi"}}}}
+    made = pod("p", "", "echo there > /data/file; exec sleep 100000")
+    made["spec"]["volumes"] = [{"name": "data", "ephemeral": {"volumeClaimTemplate": template}}]
+    volumes.apply(made)
+    volumes.ready("p")
+    assert volumes.inside("p", "cat /data/file") == "there\n"
+    volume = volumes.disk("p-data")[0]
+    volumes.kubectl("delete", "pod", "p")
+    eventually(lambda: not volumes.kubectl("get", "pvc", "p-data", "--ignore-not-found"), "the claim goes")
+    eventually(lambda: not _exists(lab, volume), "and its volume")
+
+
 def test_what_a_disk_cannot_be_is_refused(volumes: Volumes) -> None:
     volumes.apply(claim("many", accessModes=["ReadWriteMany"]), pod("p", "many"))
     eventually(lambda: "access mode ReadWriteMany is not supported" in volumes.events("many"), "the refusal is told")

@@ -6,6 +6,8 @@ import pytest
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
+from orchestrator.controllers.ephemeralvolume import claims_of
+from orchestrator.controllers.expand import has_grown
 from orchestrator.controllers.volumebinder import by_claim
 from orchestrator.controllers.volumebinder_plan import (
     BIND_COMPLETED,
@@ -21,7 +23,7 @@ from orchestrator.controllers.volumebinder_plan import (
     decide,
     volume_phase,
 )
-from tests.unit.controllers.objects import node
+from tests.unit.controllers.objects import node, pod
 
 
 def claim(size: str = "1Gi", *, annotations: dict[str, str] | None = None, **spec: Any) -> Object:
@@ -109,3 +111,20 @@ def test_a_bound_claim_keeps_its_capacity_until_its_file_system_has_grown() -> N
     wish["status"] = bound_status(wish, volume("x", "1Gi"))
     assert wish["status"]["capacity"] == {"storage": "1Gi"}
     assert bound_status(wish, volume("x", "5Gi"))["capacity"] == {"storage": "1Gi"}
+
+
+def test_the_claim_of_an_ephemeral_volume_is_the_pods() -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+    owner = pod("web", volumes=[{"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}, {"name": "other"}])
+    (made,) = claims_of(owner)
+    assert (meta.key(made), meta.labels(made), made["spec"]) == ("shop/web-scratch", {"a": "b"}, template["spec"])
+    assert meta.is_controlled_by(made, owner)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "phase", "grown"),
+    [("1Gi", "2Gi", "Bound", True), ("1Gi", "1024Mi", "Bound", False), ("1Gi", "2Gi", "Pending", False)],
+)
+def test_has_grown(before: str, after: str, phase: str, grown: bool) -> None:
+    assert has_grown(claim(before), claim(after) | {"status": {"phase": phase}}) is grown
+    assert not has_grown(None, claim(after))
