@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from infra.install import release
 from infra.install.connection import File, tar_of
-from infra.install.facts import Facts
+from infra.install.facts import REMOTE, Facts
 from infra.install.machine import SERVER_USER_ID, Folder
 from infra.install.release import Release
 from infra.install.units import Unit
@@ -135,3 +135,9 @@ def _is_stale(unit: Unit, facts: Facts) -> bool:
     if seen is None or not seen.is_active:
         return True
     return seen.inputs != unit.inputs if unit.inputs else not facts.has(unit.file)
+
+
+def removal(node: Node) -> Step:
+    """On a machine that stays: everything that was laid down, made or started, but for Debian packages."""
+    script = (REMOTE / "remove.sh").read_bytes()
+    return Step(title="removing Sampan and its containers", command=(*SHELL, "--", str(node.user_id)), stdin=script)

@@ -68,6 +68,12 @@ def units(lab: str, node: Node, processes: Sequence[Process], files: Sequence[Fi
     return tuple(found)
 
 
+def address(lab: str, node: Node, prefix: int) -> Unit:
+    """For a machine without IPv6: an address of the lab's own, beside the IPv4 address by which others reach it."""
+    text = render("systemd/address.service", lab=lab, node=node, prefix=prefix)
+    return Unit(name=unit_name("address"), content=text.encode(), inputs="")
+
+
 def unit_name(process: str) -> str:
     return f"sampan-{process}.service"
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from infra.images import cache
 from infra.images.machine import files as image_files
 from infra.images.sysctls import SYSCTLS
-from infra.install import components, facts, machine, plan, release, units
+from infra.install import components, facts, machine, packages, plan, release, units
 from infra.install.connection import Connection, File
 from infra.install.facts import Facts
 from infra.install.machine import HOME, Folder
@@ -27,7 +28,7 @@ from infra.install.release import Release
 from infra.install.ssh import CommandError
 from infra.install.templates import render
 from infra.install.units import Unit
-from infra.topology import LIBVIRT, Node, Topology
+from infra.topology import LIBVIRT, MACHINES, Node, Topology
 
 Say = Callable[[str], None]
 
@@ -49,6 +50,7 @@ class Wanted:
     units: tuple[Unit, ...]
     release: Release | None
     checks: Mapping[str, str]  # endpoint -> the unit that serves it
+    is_foreign: bool  # a machine that the user has: without our image's packages
 
     @property
     def all_files(self) -> tuple[File, ...]:
@@ -61,13 +63,17 @@ def wanted(topology: Topology, node: Node, keys: Mapping[str, bytes], wheel: Pat
     laid = [*machine_files(topology, node)]
     laid += components.files(topology, node, keys, cgroup_parent=units.CGROUP_PARENT)
     processes = components.processes(topology, node)
+    made = units.units(topology.name, node, processes, laid, code.name if code else "")
+    if topology.backend == MACHINES and ip_address(node.address_v6) in topology.node_network_v6:
+        made = (units.address(topology.name, node, topology.node_network_v6.prefixlen), *made)
     return Wanted(
         node=node,
         files=tuple(laid),
         folders=tuple(folders(node)),
-        units=units.units(topology.name, node, processes, laid, code.name if code else ""),
+        units=made,
         release=code,
         checks=checks(node, [process.name for process in processes]),
+        is_foreign=topology.backend == MACHINES,
     )
 
 
@@ -123,15 +129,29 @@ def fingerprint(wish: Wanted) -> dict[str, str]:
 def install(connection: Connection, wish: Wanted, say: Say) -> tuple[str, ...]:
     """The titles of the steps that were needed, in their order."""
     name = wish.node.name
-    seen = _look(connection, wish)
-    refuse(name, seen)
     done: list[str] = []
-    for step in steps(wish, seen):
-        say(f"{name}: {step.title}")
-        _run(connection, name, step)
-        done.append(step.title)
+
+    def run(todo: Sequence[Step]) -> None:
+        for step in todo:
+            say(f"{name}: {step.title}")
+            _run(connection, name, step)
+            done.append(step.title)
+
+    seen = _look(connection, wish)
+    if wish.is_foreign and (todo := _packages(connection, name, seen)):
+        run(todo)
+        seen = _look(connection, wish)
+    refuse(name, seen)
+    run(steps(wish, seen))
     _wait(connection, wish)
     return tuple(done)
+
+
+def uninstall(connection: Connection, node: Node, say: Say) -> None:
+    """Of a machine that stays: everything but its Debian packages."""
+    step = plan.removal(node)
+    say(f"{node.name}: {step.title}")
+    _run(connection, node.name, step)
 
 
 def steps(wish: Wanted, seen: Facts) -> list[Step]:
@@ -160,6 +180,16 @@ def refuse(node: str, seen: Facts) -> None:
         raise InstallError(f"node {node}: {', '.join(seen.lacking)} not found: is this Sampan's image?")
 
 
+def _packages(connection: Connection, node: str, seen: Facts) -> list[Step]:
+    if problem := packages.refuse(seen):
+        raise InstallError(f"node {node}: {problem}")
+    script = 'for part; do printf "%s=%s\\n" "$part" "$(cat "$part.version" 2>/dev/null)"; done'
+    said = connection.run(["sh", "-c", script, "versions", *packages.PARTS]).decode()
+    tree = cache.node_image(lambda _: None)
+    versions = dict(line.split("=", 1) for line in said.splitlines())
+    return packages.steps(seen, versions, packages.version(tree), tree)
+
+
 def _look(connection: Connection, wish: Wanted) -> Facts:
     try:
         return facts.observe(
@@ -178,7 +208,7 @@ def _run(connection: Connection, node: str, step: Step) -> None:
     try:
         connection.run(step.command, step.stdin)
     except CommandError as error:
-        shown = " ".join(step.command) if step.command != plan.SHELL else step.stdin.decode().strip()
+        shown = " ".join(step.command) if step.command[:2] != plan.SHELL else step.stdin.decode().strip()
         raise InstallError(
             f"node {node}: step {step.title!r} failed with exit code {error.code}: {error.said}\ncommand:\n{shown}"
         ) from error
