@@ -6,13 +6,11 @@ Conditions are polled with a limit each; an error says what was still missing wh
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infra.install.components import ROLE_LABEL
-from infra.local.control import Control
 from infra.topology import Topology
 from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
@@ -65,13 +63,6 @@ def _cloud_taint(node: Object) -> str:
     return next((taint["key"] for taint in taints if taint["key"].startswith(CLOUD_TAINTS)), "")
 
 
-def kubelets(control: Control, topology: Topology) -> dict[str, float]:
-    """When each node's present kubelet was started; in the future for one that does not run."""
-    running = [one for one in control.ask("status")["components"] if one["name"] == "kubelet" and one["pid"]]
-    started = {one["node"]: one["startedAt"] for one in running}
-    return {node.name: started.get(node.name, math.inf) for node in topology.nodes}
-
-
 async def wait_api(kubeconfig: Path) -> None:
     client = Client.from_kubeconfig(kubeconfig, user_agent="sampan")
     seen = "no answer"
@@ -98,7 +89,10 @@ async def label_roles(client: Client, nodes: Sequence[Object], control_planes: S
             await client.patch(NODES, meta.name(node), "", {"metadata": {"labels": {ROLE_LABEL: ""}}})
 
 
-async def wait_nodes(kubeconfig: Path, control: Control, topology: Topology) -> None:
+async def wait_nodes(
+    kubeconfig: Path, started: Callable[[], Mapping[str, float]], control_planes: Sequence[str]
+) -> None:
+    """`started`: when each node's present kubelet was started, asked again at every look."""
     client = Client.from_kubeconfig(kubeconfig, user_agent="sampan")
     missing = "nodes could not be listed"
     deadline = time.monotonic() + NODES_TIMEOUT_S
@@ -106,8 +100,8 @@ async def wait_nodes(kubeconfig: Path, control: Control, topology: Topology) -> 
         while time.monotonic() < deadline:
             try:
                 nodes = (await client.list(NODES)).items
-                await label_roles(client, nodes, [topology.control_plane.name])
-                missing = why_not_ready(nodes, kubelets(control, topology))
+                await label_roles(client, nodes, control_planes)
+                missing = why_not_ready(nodes, started())
                 if not missing:
                     return
             except (ApiError, OSError) as error:
@@ -118,17 +112,18 @@ async def wait_nodes(kubeconfig: Path, control: Control, topology: Topology) -> 
     raise NotReady(f"after {NODES_TIMEOUT_S:.0f} s: {missing}")
 
 
-def wait_dns(control: Control, topology: Topology) -> None:
-    """Asked from the last node, through the service's address: so its proxy and a DNS server are at work too."""
+def wait_dns(run: Callable[[Sequence[str]], object], topology: Topology, limit_s: float = DNS_TIMEOUT_S) -> None:
+    """Asked on the last node, where `run` runs a command, through the service's address: so its proxy and a DNS server
+    are at work too."""
     name = f"kubernetes.default.svc.{topology.networks.cluster_domain}"
     server, node = topology.networks.dns_service[0], topology.nodes[-1].name
     command = ["timeout", "1", "busybox", "nslookup", name, server]
-    _poll(lambda: _fails(control, node, command), DNS_TIMEOUT_S, f"cluster DNS ({server}) asked on {node} for {name}")
+    _poll(lambda: _fails(run, command), limit_s, f"cluster DNS ({server}) asked on {node} for {name}")
 
 
-def _fails(control: Control, node: str, command: Sequence[str]) -> str:
+def _fails(run: Callable[[Sequence[str]], object], command: Sequence[str]) -> str:
     try:
-        control.run(node, command)
+        run(command)
     except RuntimeError as error:
         return str(error)
     return ""

@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from infra import pki, readiness, snapshot
@@ -73,7 +74,9 @@ def restore(name: str, from_name: str, show: Steps) -> Snapshot:
     with show.step("API server ready"):
         asyncio.run(readiness.wait_api(layout.kubeconfig))
     with show.step("all nodes Ready"):
-        asyncio.run(readiness.wait_nodes(layout.kubeconfig, control, topology))
+        names = [node.name for node in topology.nodes]
+        started = partial(control.kubelets_started, names)
+        asyncio.run(readiness.wait_nodes(layout.kubeconfig, started, [topology.control_plane.name]))
     with show.step("pods serving again"):
         asyncio.run(wait_serving(layout.kubeconfig, began))
     return saved

@@ -6,10 +6,11 @@ Errors: NotRunning where nobody answers; RuntimeError with the supervisor's word
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,12 @@ class Control:
         except NotRunning:
             return False
         return True
+
+    def kubelets_started(self, nodes: Iterable[str]) -> dict[str, float]:
+        """When each node's present kubelet was started; in the future for one that does not run."""
+        running = [one for one in self.ask("status")["components"] if one["name"] == "kubelet" and one["pid"]]
+        started = {one["node"]: one["startedAt"] for one in running}
+        return {node: started.get(node, math.inf) for node in nodes}
 
     def shell(self, node: str) -> Shell:
         nodes = self.ask("status")["nodes"]

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,11 @@ def up(wish: Topology, kubeconfig_file: Path, show: Steps) -> Up:
     with show.step("API server ready"):
         asyncio.run(readiness.wait_api(layout.kubeconfig))
     with show.step("all nodes Ready"):
-        asyncio.run(readiness.wait_nodes(layout.kubeconfig, control, topology))
+        names = [node.name for node in topology.nodes]
+        started = partial(control.kubelets_started, names)
+        asyncio.run(readiness.wait_nodes(layout.kubeconfig, started, [topology.control_plane.name]))
     with show.step("cluster DNS answers"):
-        readiness.wait_dns(control, topology)
+        readiness.wait_dns(lambda command: control.run(topology.nodes[-1].name, command), topology)
     return Up(topology, kubeconfig_file, admin["current-context"], show.total_s)
 
 
