@@ -96,11 +96,12 @@ def _quiet(uri: str) -> str:
 def _explain(uri: str, error: Any) -> str:
     said = error.get_error_message() or str(error)
     remedy = "Start libvirtd there, or name another one: pulumi config set libvirt:uri, or LIBVIRT_DEFAULT_URI."
-    if "Permission denied" in said or error.get_error_code() in (
-        libvirt.VIR_ERR_AUTH_FAILED,
-        libvirt.VIR_ERR_AUTH_DENIED,
-    ):
+    if "Permission denied" in said or error.get_error_code() == libvirt.VIR_ERR_AUTH_FAILED:
         remedy = "Become root, join the group libvirt, or (over SSH) add your key to that user's authorized_keys."
+    elif "nc: " in said:
+        remedy = (
+            "Where the URI names a socket, the other machine needs a netcat that speaks it (Debian: netcat-openbsd)."
+        )
     elif "No such file" in said or "Connection refused" in said:
         remedy = (
             "No libvirtd runs there. Start it (systemctl start libvirtd), or let Sampan start its own: "

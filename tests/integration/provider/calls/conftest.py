@@ -32,9 +32,11 @@ def libvirtd() -> Iterator[Libvirtd]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def connection(libvirtd: Libvirtd) -> Any:
-    return connect(libvirtd.uri)
+@pytest.fixture
+def connection(libvirtd: Libvirtd) -> Iterator[Any]:
+    opened = connect(libvirtd.uri)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +79,9 @@ def subnets() -> tuple[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(connection: Any) -> Iterator[None]:
+def nothing_is_left(libvirtd: Libvirtd) -> Iterator[None]:
     yield
+    connection = connect(libvirtd.uri)
     left = [
         *(domain.name() for domain in connection.listAllDomains()),
         *(network.name() for network in connection.listAllNetworks()),
