@@ -44,6 +44,7 @@ from orchestrator.apiserver.watchcache import WatchCache
 from orchestrator.apiserver.webhooks.caller import Caller
 from orchestrator.client.client import Client
 from orchestrator.client.informer import Informers
+from orchestrator.store.encryption import EncryptedStore, Encryption
 from orchestrator.store.interface import Store
 from orchestrator.store.sqlite import SqliteStore
 
@@ -71,6 +72,7 @@ class Config:
     etcd_ca_file: str = ""
     etcd_certificate_file: str = ""
     etcd_key_file: str = ""
+    encryption_config_file: str = ""  # an EncryptionConfiguration
     kubelet_client_certificate_file: str = ""
     kubelet_client_key_file: str = ""
     kubelet_ca_file: str = ""
@@ -128,6 +130,13 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
 
 
 async def opened_store(config: Config) -> Store:
+    store = await _store(config)
+    if config.encryption_config_file:
+        return EncryptedStore(store, Encryption.read(config.encryption_config_file))
+    return store
+
+
+async def _store(config: Config) -> Store:
     if not config.etcd_servers:
         return await SqliteStore.open(config.store_path)
     from orchestrator.store.etcd import EtcdStore  # most servers have no etcd, and need not pay for its client

@@ -130,7 +130,7 @@ class ApiServer:
                 await self.core.cache.current()
             except StoreFailed as error:
                 raise ServiceUnavailable(f"storage is not available: {error}") from error
-        asked = Asked(self.core, endpoint, request, info, attributes)
+        asked = Asked(self.core, endpoint, request, info, attributes, self._authorizer)
         verbs.check_served(endpoint, info)
         if (custom := endpoint.resource.custom) is not None and custom.deprecation:
             return verbs.warned(await verbs.serve(asked), custom.deprecation)

@@ -28,18 +28,27 @@ from orchestrator.api.status import (
 )
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import body, deletion, encoding, options, reading, selection, watching, writing
+from orchestrator.apiserver.authz.message import refusal
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.handlers import Upgrade
 from orchestrator.apiserver.negotiation import Accepted, accepted
 from orchestrator.apiserver.options import WriteOptions
 from orchestrator.apiserver.representation import renderer
-from orchestrator.apiserver.request import Attributes, RequestInfo
+from orchestrator.apiserver.request import Attributes, Authorizer, RequestInfo
 from orchestrator.apiserver.scale import SCALES, scale_of, scaled
 from orchestrator.apiserver.subresources import NARROW
 from orchestrator.apiserver.watchcache import Entry
 
 JSON_HEADERS: Mapping[str, str] = {"content-type": encoding.JSON}
 YAML_HEADERS: Mapping[str, str] = {"content-type": encoding.YAML}
+# Kinds whose PUT may create: upstream's AllowCreateOnUpdate.
+CREATED_BY_PUT = frozenset(
+    {
+        "endpoints", "events", "limitranges", "podtemplates", "services", "leases.coordination.k8s.io",
+        "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io",
+        "clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io",
+    }
+)  # fmt: skip
 NOT_ALLOWED = "the server does not allow this method on the requested resource"
 NOT_SERVED = "the server could not find the requested resource"
 
@@ -53,6 +62,7 @@ class Asked:
     request: Request
     info: RequestInfo
     attributes: Attributes
+    authorizer: Authorizer
 
     @property
     def accepted(self) -> Accepted:
@@ -181,11 +191,28 @@ async def _update(asked: Asked) -> Response:
         raise BadRequest(f"the name of the object ({info.name} based on URL) was undeterminable: name must be provided")
     writing.check_names(endpoint, first, info.namespace, info.name)
     canonical = encoding.encode_as_is(first)
+    may_create = not info.subresource and endpoint.stored.group_resource in CREATED_BY_PUT
+    if may_create and endpoint.cache.get(info.namespace, info.name) is None:
+        return await _put_new(asked, form, write, first)
 
     async def change(old: Object) -> Object:
         return _narrowed(asked, endpoint.to_stored(encoding.decode(canonical)), old)
 
     return await _written(asked, form, await writing.update(asked.core, endpoint, attributes, write, change))
+
+
+async def _put_new(asked: Asked, form: Accepted, write: WriteOptions, obj: Object) -> Response:
+    """A PUT of what is not there creates it, where the kind allows that and the user may create."""
+    attributes = asked.attributes
+    as_create = replace(attributes, verb="create")
+    decision = asked.authorizer.authorize(as_create)
+    if not decision.allowed:
+        raise refusal(as_create, decision.reason)
+    for name in ("resourceVersion", "uid"):
+        obj["metadata"].pop(name, None)
+    return await _written(
+        asked, form, await writing.create(asked.core, asked.endpoint, attributes, write, asked.endpoint.to_stored(obj))
+    )
 
 
 def _narrowed(asked: Asked, new: Object, old: Object) -> Object:

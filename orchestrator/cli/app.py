@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from orchestrator.api.settings import SettingsError
-from orchestrator.cli import combined, logs, process
+from orchestrator.cli import combined, logs, process, store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(store.app, name="store")
 
 ConfigFile = Annotated[Path, typer.Option("--config", exists=True, dir_okay=False, help="The component's YAML file.")]
 ConfigFolder = Annotated[

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import queue
 import sqlite3
@@ -85,8 +86,11 @@ class SqliteStore:
     async def open(cls, path: str | Path, clock: Clock | None = None) -> SqliteStore:
         """Creates the file where there is none; StoreFailed where it cannot be used."""
         store = cls(Path(path), clock or SystemClock())
+        store._lock()
         try:
             connection = sqlite_log.connect(store._path)
+            if damage := [row[0] for row in connection.execute("PRAGMA quick_check(3)") if row[0] != "ok"]:
+                raise sqlite3.DatabaseError(f"damaged: {'; '.join(damage)}: restore a backup (sampan store restore)")
             await store._restore(connection)
         except sqlite3.Error as error:
             raise StoreFailed(f"{path}: {error}") from error
@@ -95,6 +99,16 @@ class SqliteStore:
         return store
 
     _connection: sqlite3.Connection
+
+    def _lock(self) -> None:
+        """One server at a time; the file beside the store tells others, and goes free with the process."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._locked = self._path.with_name(f"{self._path.name}.lock").open("a")
+        try:
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._locked.close()
+            raise StoreFailed(f"{self._path}: another API server has it open") from error
 
     async def _restore(self, connection: sqlite3.Connection) -> None:
         self._compacted = sqlite_log.compacted(connection)
@@ -339,6 +353,7 @@ class SqliteStore:
         self._reader.shutdown()
         if self._reading is not None:
             self._reading.close()
+        self._locked.close()
 
 
 def _history_page(connection: sqlite3.Connection, prefix: str, after: int, upto: int) -> list[Event]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.store.heads import FIRST_REVISION, Write
 from orchestrator.store.interface import Event, Item, Page, prefix_end
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WAL_PAGES = 2000  # of 4 KiB: checkpoint when the write-ahead log has 8 MiB
 WAL_BYTES_MAX = 64 << 20  # what a checkpoint leaves of the file
 SLICE_S = 0.008  # of upkeep at a time; with its fsync a write waits 20 ms for it at most
@@ -26,7 +27,8 @@ CREATE TABLE log (
     created  INTEGER NOT NULL,
     previous INTEGER NOT NULL,
     expires  REAL    NOT NULL,
-    value    BLOB
+    value    BLOB,
+    sum      INTEGER
 );
 CREATE INDEX log_key ON log (key, revision);
 CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -49,14 +51,39 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA cache_size = -4096")  # 4 MiB: the watch cache is the cache
     if version == 0:
         connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    elif version == 1:  # rows of that time have no sum, and are believed
+        connection.executescript("BEGIN; ALTER TABLE log ADD COLUMN sum INTEGER; PRAGMA user_version = 2; COMMIT;")
     elif version != SCHEMA_VERSION:
         raise sqlite3.DatabaseError(f"schema version {version} is not {SCHEMA_VERSION}")
     return connection
 
 
+def checksum(revision: int, key: str, value: bytes | None) -> int:
+    """What a row must add up to: a disk may give back other bytes than it was given."""
+    return zlib.crc32(value or b"", zlib.crc32(f"{revision}\0{key}\0{value is None:d}".encode()))
+
+
+def check(connection: sqlite3.Connection) -> list[str]:
+    """What is wrong with the file, in words; nothing where it is sound."""
+    found = [row[0] for row in connection.execute("PRAGMA quick_check(10)") if row[0] != "ok"]
+    if found:
+        return found
+    for revision, key, value, total in connection.execute(
+        "SELECT revision, key, value, sum FROM log ORDER BY revision"
+    ):
+        if total is not None and checksum(revision, key, value) != total:
+            found.append(f"revision {revision} (key {key}): its bytes are not those that were written")
+    return found
+
+
 def rows(connection: sqlite3.Connection) -> Iterator[tuple[int, str, int, float, int]]:
-    """(revision, key, created, expires, is deleted) of the whole log, in order."""
-    yield from connection.execute("SELECT revision, key, created, expires, value IS NULL FROM log ORDER BY revision")
+    """(revision, key, created, expires, is deleted) of the whole log, in order. sqlite3.DatabaseError for a row whose
+    bytes are not those that were written."""
+    found = connection.execute("SELECT revision, key, created, expires, value, sum FROM log ORDER BY revision")
+    for revision, key, created, expires, value, total in found:
+        if total is not None and checksum(revision, key, value) != total:
+            raise sqlite3.DatabaseError(f"revision {revision} (key {key}) is damaged: restore a backup (sampan store)")
+        yield revision, key, created, expires, value is None
 
 
 def compacted(connection: sqlite3.Connection) -> int:
@@ -68,9 +95,11 @@ def insert(connection: sqlite3.Connection, writes: Sequence[Write]) -> None:
     """One statement, so one transaction and one fsync, however many rows."""
     values: list[object] = []
     for write in writes:
-        values += (write.revision, write.key, write.created, write.previous, write.expires, write.value)
-    marks = ",".join(["(?,?,?,?,?,?)"] * len(writes))
-    connection.execute(f"INSERT INTO log (revision, key, created, previous, expires, value) VALUES {marks}", values)
+        total = checksum(write.revision, write.key, write.value)
+        values += (write.revision, write.key, write.created, write.previous, write.expires, write.value, total)
+    marks = ",".join(["(?,?,?,?,?,?,?)"] * len(writes))
+    columns = "revision, key, created, previous, expires, value, sum"
+    connection.execute(f"INSERT INTO log ({columns}) VALUES {marks}", values)
 
 
 def probe(connection: sqlite3.Connection) -> None:

@@ -37,6 +37,17 @@ async def test_create_then_get() -> None:
         assert again["details"] == {"name": "a", "kind": "configmaps"}
 
 
+async def test_a_put_creates_what_may_be_created_so() -> None:
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}, "spec": {}}
+    path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/a"
+    async with serving() as served:
+        status, made = await call(served, "PUT", path, lease)
+        assert (status, made["metadata"]["name"]) == (201, "a")
+        assert (await call(served, "PUT", path, made))[0] == 200
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "r"}}
+        assert (await call(served, "PUT", "/apis/rbac.authorization.k8s.io/v1/clusterroles/r", role))[0] == 201
+
+
 async def test_generated_names_are_tried_again() -> None:
     async with serving() as served:
         names = set()
