@@ -30,6 +30,9 @@ STATIC = {
     "layers": ("lint-imports",),
 }
 
+# What the tests of installing over SSH call: a server to reach, and systemd's own reading of units.
+INSTALL_TEST_COMMANDS = {"sshd": "openssh-server", "systemd-analyze": "systemd"}
+
 
 def run(arguments: Sequence[str]) -> int:
     everything = not arguments or "all" in arguments or list(arguments) == ["--wide"]
@@ -62,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
 def prepare_host() -> Path:
     """What tests with nodes and networks need of this machine; the folder with the image's own network programs."""
     host.ensure(console.print)
-    if missing := host.lacking(TEST_COMMANDS):
+    if missing := host.lacking(TEST_COMMANDS | INSTALL_TEST_COMMANDS):
         console.print(f"installing {', '.join(missing)} (apt-get)")
         host.apt_install(missing)
     # The first test that needs Pulumi's CLI would otherwise make it, which takes longer than a test may.
