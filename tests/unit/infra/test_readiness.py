@@ -10,9 +10,12 @@ from infra.readiness import is_ready, why_not_ready
 NOW = 1_767_225_600.5  # 2026-01-01T00:00:00.5Z
 
 
-def node(name: str, ready: str, message: str = "", heartbeat: str = "2026-01-01T00:00:00Z") -> dict[str, Any]:
+def node(
+    name: str, ready: str, message: str = "", heartbeat: str = "2026-01-01T00:00:00Z", taint: str = ""
+) -> dict[str, Any]:
     condition = {"type": "Ready", "status": ready, "message": message, "lastHeartbeatTime": heartbeat}
-    return {"metadata": {"name": name}, "status": {"conditions": [condition]}}
+    spec = {"taints": [{"key": taint, "effect": "NoSchedule"}]} if taint else {}
+    return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": [condition]}}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,14 @@ def node(name: str, ready: str, message: str = "", heartbeat: str = "2026-01-01T
             [node("a", "True", heartbeat="2025-12-31T23:59:59Z"), node("b", "True")],
             "a was Ready, but its kubelet has not reported since it was started again",
             id="one-said-so-before-it-was-started-again",
+        ),
+        pytest.param(
+            [node("a", "True", taint="node-role.kubernetes.io/control-plane"), node("b", "True")], "", id="a-role-taints"
+        ),
+        pytest.param(
+            [node("a", "True", taint="node.cloudprovider.kubernetes.io/uninitialized"), node("b", "True")],
+            "a is Ready, but waits for the cloud controller (taint node.cloudprovider.kubernetes.io/uninitialized)",
+            id="one-waits-for-the-cloud",
         ),
         pytest.param(
             [{"metadata": {"name": "a"}}],
