@@ -30,7 +30,9 @@ def node(
             id="one-said-so-before-it-was-started-again",
         ),
         pytest.param(
-            [node("a", "True", taint="node-role.kubernetes.io/control-plane"), node("b", "True")], "", id="a-role-taints"
+            [node("a", "True", taint="node-role.kubernetes.io/control-plane"), node("b", "True")],
+            "",
+            id="a-role-taints",
         ),
         pytest.param(
             [node("a", "True", taint="node.cloudprovider.kubernetes.io/uninitialized"), node("b", "True")],
