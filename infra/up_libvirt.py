@@ -18,9 +18,8 @@ import yaml
 from rich.markup import escape
 
 from infra import host, kubeconfig, toolchain
-from infra.images.vm import vm_image
 from infra.images.wheel import wheel
-from infra.libvirt import access, project, registry
+from infra.libvirt import access, image, project, registry
 from infra.libvirt.project import Project
 from infra.progress import Steps, console
 from infra.toolchain import Toolchain, stack_lock
@@ -72,7 +71,7 @@ def up(wish: Wish, kubeconfig_file: Path, show: Steps, *, refresh: bool = False)
     with show.step("tools"):
         tools = ready(show)
     with show.step("machine image"):
-        vm_image(show.note)
+        image.of_lab(wish.name, show.note)
         wheel()
     place = project.of(wish.name)
     with stack_of(tools, place, show) as (module, stack):

@@ -26,10 +26,10 @@ from pulumi import Output, ResourceOptions
 from infra import kubeconfig, pki
 from infra.hypervisor import host, kvm
 from infra.hypervisor.host import Hypervisor
-from infra.images.vm import VmImage, vm_image
+from infra.images.vm import VmImage
 from infra.images.wheel import wheel
 from infra.install import components, release, vm
-from infra.libvirt import access, arguments, clashes, cloud, cloud_init, registry, settings
+from infra.libvirt import access, arguments, clashes, cloud, cloud_init, image, registry, settings
 from infra.libvirt.access import Access
 from infra.libvirt.cloud import CloudController
 from infra.libvirt.disks import ClusterDisks
@@ -76,12 +76,19 @@ def run() -> None:
     code = wheel()
     here = Host(
         hypervisor=hypervisor,
-        image=vm_image(pulumi.log.info),
+        image=image.of_lab(name, pulumi.log.info),
         wheel=code,
         code=release.of_wheel(code).name,
         installed=registry.installed(name),
     )
-    lab = Lab(topology=wish.topology, project=project, stack=stack, folder=str(Path.cwd()), uri=hypervisor.uri)
+    lab = Lab(
+        topology=wish.topology,
+        project=project,
+        stack=stack,
+        folder=str(Path.cwd()),
+        uri=hypervisor.uri,
+        image=image.noted(here.image),
+    )
     declare(wish, here, lab)
 
 
@@ -164,10 +171,10 @@ class Site:
         self.disks = ClusterDisks(
             f"disks{suffix}", uri, topology.name, ResourceOptions.merge(after, ResourceOptions(depends_on=[self.pool]))
         )
-        image = here.image
-        sources = {arguments.BASE: Path(wish.image) if wish.image else image.disk}
+        boots = here.image
+        sources = {arguments.BASE: Path(wish.image) if wish.image else boots.disk}
         if not wish.image:  # a cloud image has its own kernel and boot loader
-            sources |= {arguments.KERNEL: image.kernel, arguments.INITRD: image.initrd}
+            sources |= {arguments.KERNEL: boots.kernel, arguments.INITRD: boots.initrd}
         # A newer image must not pull the base from under the disks that grow from it: it is for labs made anew.
         keep = ResourceOptions.merge(self.within, ResourceOptions(ignore_changes=["source"]))
         self.sources = {

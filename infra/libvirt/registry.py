@@ -12,9 +12,9 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Lab:
     stack: str
     folder: str
     uri: str = ""  # of the hypervisor of those nodes that name no other
+    image: Mapping[str, str] = field(default_factory=dict)  # what its machines boot: disk, kernel, initrd, cmdline
     backend: str = LIBVIRT
 
     @property

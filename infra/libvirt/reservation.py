@@ -22,7 +22,7 @@ class ReservationProvider(ResourceProvider):
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         moved = [key for key in ("lab", "index") if olds.get(key) != news[key]]
-        changes = bool(moved) or any(olds.get(key) != news[key] for key in ("topology", "folder", "uri"))
+        changes = bool(moved) or any(olds.get(key) != news[key] for key in ("topology", "folder", "uri", "image"))
         return DiffResult(changes=changes, replaces=moved, delete_before_replace=True)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -45,7 +45,7 @@ class ReservationProvider(ResourceProvider):
 def _lab(props: dict[str, Any]) -> Lab:
     topology = Topology.from_data(json.loads(props["topology"]))
     places = {key: props[key] for key in ("project", "stack", "folder", "uri")}
-    return Lab(topology=topology, **places)
+    return Lab(topology=topology, image=json.loads(props["image"]), **places)
 
 
 def properties(lab: Lab) -> dict[str, str]:
@@ -56,6 +56,7 @@ def properties(lab: Lab) -> dict[str, str]:
         "stack": lab.stack,
         "folder": lab.folder,
         "uri": lab.uri,
+        "image": json.dumps(dict(lab.image), sort_keys=True),
         "topology": json.dumps(lab.topology.to_data(), sort_keys=True),
     }
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.libvirt import registry
+from infra.images.vm import VmImage
+from infra.libvirt import image, registry
 from infra.libvirt.registry import Claimed, Lab
 from infra.local import lab as local_lab
 from infra.topology import LAB_INDEX_MAX, LIBVIRT, Topology
@@ -29,6 +30,16 @@ def test_a_claim_is_read_back_and_released() -> None:
     registry.release("a", "p", "dev")
     assert registry.read("a") is None
     assert registry.labs() == []
+
+
+def test_a_lab_keeps_the_image_that_it_was_made_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = VmImage(Path("/c/1/disk"), Path("/c/1/vmlinuz"), Path("/c/1/initrd"), "rw", 5)
+    monkeypatch.setattr("infra.libvirt.image.vm_image", lambda say: first)
+    assert image.of_lab("a", print) == first
+    registry.claim(replace(wish("a", 0), image=image.noted(first)))
+    monkeypatch.setattr("infra.libvirt.image.vm_image", lambda say: replace(first, cmdline="newer"))
+    assert image.of_lab("a", print) == first
+    assert image.of_lab("b", print).cmdline == "newer"
 
 
 def test_a_claim_may_be_repeated_and_changed_by_its_stack() -> None:
