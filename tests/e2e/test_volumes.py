@@ -163,6 +163,24 @@ def test_a_claim_grows_with_what_is_in_it(volumes: Volumes) -> None:
     assert "allocatedResourceStatuses" not in status
 
 
+def test_how_full_a_claim_is_can_be_asked(namespace: str, volumes: Volumes) -> None:
+    fill = "dd if=/dev/zero of=/data/file bs=1M count=20; sync; exec sleep 100000"
+    volumes.apply(claim("data"), pod("p", "data", fill))
+    node = volumes.ready("p")
+
+    def used() -> int:
+        summary = json.loads(volumes.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
+        (mine,) = [each for each in summary["pods"] if each["podRef"]["namespace"] == namespace]
+        (found,) = mine["volume"]
+        assert found["pvcRef"] == {"name": "data", "namespace": namespace}
+        assert found["usedBytes"] + found["availableBytes"] <= found["capacityBytes"] <= 64 * 2**20
+        return int(found["usedBytes"])
+
+    eventually(lambda: used() >= 20 * 2**20, "what was written is counted")
+    metrics = volumes.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/metrics")
+    assert f'kubelet_volume_stats_used_bytes{{namespace="{namespace}",persistentvolumeclaim="data"}}' in metrics
+
+
 def test_two_nodes_do_not_share_a_disk(lab: Lab, volumes: Volumes) -> None:
     volumes.apply(claim("data"), pod("first", "data"))
     node = volumes.ready("first")

@@ -26,10 +26,11 @@ from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
 from orchestrator.client.client import Client
 from orchestrator.kubelet.config import Config
+from orchestrator.kubelet.dirs import Dirs
 from orchestrator.kubelet.runtime.interface import RuntimeFailure, State
 from orchestrator.kubelet.runtime.libpod import Libpod
 from orchestrator.kubelet.runtime.streaming import PodmanStreaming
-from orchestrator.kubelet.server import interface, logfile, logoptions, stats
+from orchestrator.kubelet.server import interface, logfile, logoptions, stats, volumestats
 from orchestrator.kubelet.server.access import Access
 from orchestrator.kubelet.server.commands import Commands
 from orchestrator.kubelet.server.containers import log_path, pod_of, running
@@ -117,6 +118,7 @@ class Endpoints:
         self, config: Config, pods: Pods, runtime: interface.Commands, streaming: Streaming, porter: Porter
     ) -> None:
         self._config, self._pods, self._runtime, self._porter = config, pods, runtime, porter
+        self._dirs = Dirs(Path(config.root_dir), Path(config.log_dir))
         self.commands = Commands(pods, streaming, porter, Path(config.porter_socket))
 
     async def container_logs(self, request: web.Request) -> web.StreamResponse:
@@ -156,7 +158,8 @@ class Endpoints:
         return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._pods.all()})
 
     async def summary(self, request: web.Request) -> web.StreamResponse:
-        return _json(await stats.summary(self._config.node_name, self._pods, self._porter, time.time()))
+        found = await stats.summary(self._config.node_name, self._pods, self._porter, self._dirs, time.time())
+        return _json(found)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         pod_count = container_count = 0
@@ -175,6 +178,7 @@ class Endpoints:
             "# TYPE process_cpu_seconds_total counter",
             f"process_cpu_seconds_total {time.process_time():.3f}",
         ]
+        lines += volumestats.metrics(fill for pod in self._pods.all() for fill in volumestats.fills(pod, self._dirs))
         return web.Response(text="\n".join(lines) + "\n", content_type="text/plain")
 
     async def configz(self, request: web.Request) -> web.StreamResponse:

@@ -15,8 +15,10 @@ from typing import Any
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
+from orchestrator.kubelet.dirs import Dirs
 from orchestrator.kubelet.porter import PorterFailure
 from orchestrator.kubelet.runtime.interface import ContainerState
+from orchestrator.kubelet.server import volumestats
 from orchestrator.kubelet.server.interface import Pods, Porter
 
 CGROUP2 = Path("/sys/fs/cgroup")
@@ -29,7 +31,7 @@ class Usage:
     working_set_bytes: int
 
 
-async def summary(node_name: str, pods: Pods, porter: Porter, now: float) -> Object:
+async def summary(node_name: str, pods: Pods, porter: Porter, dirs: Dirs, now: float) -> Object:
     listed = []
     for pod in pods.all():
         state = await pods.state(meta.uid(pod))
@@ -50,9 +52,15 @@ async def summary(node_name: str, pods: Pods, porter: Porter, now: float) -> Obj
                 "startTime": (pod.get("status") or {}).get("startTime"),
                 "containers": containers,
                 **_sum(containers, now),
+                **_volumes(pod, dirs, now),
             }
         )
     return {"node": {"nodeName": node_name, **_node(now)}, "pods": listed}
+
+
+def _volumes(pod: Object, dirs: Dirs, now: float) -> Object:
+    found = [volumestats.summary(fill, meta.format_time(now)) for fill in volumestats.fills(pod, dirs)]
+    return {"volume": found} if found else {}
 
 
 async def usage(pod: Object, container: ContainerState, porter: Porter) -> Usage | None:
