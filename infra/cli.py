@@ -15,6 +15,7 @@ from rich.table import Table
 
 from infra import checks, kubeconfig, snapshot_command, up_libvirt, vm_lab
 from infra.host import HostError
+from infra.images import built
 from infra.images.tree import BuildError
 from infra.libvirt import registry
 from infra.local import container_images, lab, logs
@@ -240,9 +241,32 @@ def heal(name: Name = DEFAULT_NAME) -> None:
     lab.wait_booted(control)
 
 
+@image.command("build")
+def build_images() -> None:
+    """Build what nodes are made from: the root tree of namespace nodes, and a VM's disk, kernel and initrd."""
+    built.build(progress.print)
+    _built()
+
+
+def _built(output: str = "table") -> None:
+    if output == "json":
+        print(json.dumps(built.listed(), indent=2))
+    else:
+        _table(("IMAGE", "SIZE", "PLACE"), built.listed(), lambda entry: tuple(entry.values()))
+
+
 @image.command("list")
-def list_images(name: Name = DEFAULT_NAME, output: Output = "table") -> None:
+def list_images(
+    name: Name = DEFAULT_NAME,
+    output: Output = "table",
+    made_from: Annotated[
+        bool, typer.Option("--built", help="What nodes are made from, as this machine has it.")
+    ] = False,
+) -> None:
     """Which images the nodes have."""
+    if made_from:
+        _built(output)
+        return
     found = container_images.listed(_nodes(name))
     if output == "json":
         print(json.dumps(found, indent=2))

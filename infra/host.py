@@ -26,17 +26,22 @@ class HostError(RuntimeError):
 def ensure(say: Say) -> None:
     if os.geteuid() != 0:
         raise HostError("a lab needs root: it makes namespaces, mounts and a bridge. Run it as root (sudo ./sampan …)")
-    missing = lacking(HOST_COMMANDS)
-    if not any(KEYRINGS.glob(f"debian-archive-{NODE_SUITE}-*")):
-        missing.append("debian-archive-keyring")  # one older than the suite, which an upgrade replaces
-    if missing:
-        say(f"installing {', '.join(missing)} (apt-get)")
-        apt_install(missing)
+    ensure_image_tools(say, HOST_COMMANDS)
     check_namespaces()
     check_file_system(Path("/proc/self/mounts").read_text(), LABS)
     if shutil.which("kubectl") is None and not KUBECTL.exists():
         say(f"installing kubectl from Debian {NODE_SUITE} to {KUBECTL}")
         install_kubectl()
+
+
+def ensure_image_tools(say: Say, commands: Mapping[str, str]) -> None:
+    """The programs that building an image calls, and the keys that it trusts."""
+    missing = lacking(commands)
+    if not any(KEYRINGS.glob(f"debian-archive-{NODE_SUITE}-*")):
+        missing.append("debian-archive-keyring")  # one older than the suite, which an upgrade replaces
+    if missing:
+        say(f"installing {', '.join(missing)} (apt-get)")
+        apt_install(missing)
 
 
 def lacking(commands: Mapping[str, str]) -> list[str]:

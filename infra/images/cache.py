@@ -20,7 +20,9 @@ from infra.images import tools, tree
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
 CODE = ("orchestrator", "infra", "templates")
-NOT_IN_TREE = {"cache.py", "vm.py", "wheel.py", "sysctls.py"}  # what the node's root tree does not come from
+TREE_MODULES = (  # what the node's root tree comes from
+    "archive", "containers", "dependencies", "echo_server", "packages", "sources", "store", "tools", "tree",
+)  # fmt: skip
 KEPT = {
     "node": 1,
     "vm": 1,
@@ -67,7 +69,7 @@ def once(name: str, build: Callable[[Path], None]) -> Path:
 
 def node_image(say: tree.Progress) -> Path:
     """The node's root tree; downloads about 130 MB and takes about 40 s the first time."""
-    sources = [file for file in (ROOT / "infra/images").glob("*.py") if file.name not in NOT_IN_TREE] + [LOCK]
+    sources = [*((ROOT / "infra/images" / f"{module}.py") for module in TREE_MODULES), LOCK]
 
     def build(place: Path) -> None:
         tree.build(place / "tree", LOCK, say)

@@ -6,6 +6,10 @@ its user's ids (infra/local), so no node copies or loads an image to start its f
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -49,3 +53,31 @@ def fill(tree: Path, images: dict[str, archive.Image], architecture: str) -> Non
             capture_output=True,
             text=True,
         )
+    settle(tree / STORE.lstrip("/"))
+
+
+def settle(store: Path) -> None:
+    """Take chance out: the same images give the same store. Names and times as Podman chose them become derived ones.
+
+    Readers need the lists of images and layers, the layers, and locks that may be empty.
+    """
+    for name in ("db.sql", "libpod", "volumes", "defaultNetworkBackend"):
+        path = store / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for lock in store.rglob("*.lock"):
+        lock.write_bytes(b"")
+    layers_file = store / "overlay-layers/layers.json"
+    layers = json.loads(layers_file.read_text())
+    for layer in layers:
+        layer["created"] = archive.CREATED
+        folder = store / "overlay" / layer["id"]
+        assert not (folder / "lower").exists(), "our images have one layer each, so no layer names another one's link"
+        (store / "overlay/l" / (folder / "link").read_text()).unlink()
+        (folder / "link").write_text(link_name(layer["id"]))
+        (store / "overlay/l" / link_name(layer["id"])).symlink_to(f"../{layer['id']}/diff")
+    layers_file.write_text(json.dumps(layers, separators=(",", ":")))
+
+
+def link_name(layer_id: str) -> str:
+    """The short name of a layer in mount options: 26 letters and digits, as containers/storage makes them."""
+    return base64.b32encode(hashlib.sha256(layer_id.encode()).digest()).decode()[:26]

@@ -78,6 +78,16 @@ MASKED = (
     "systemd-udev-load-credentials.service",
     "systemd-update-done.service",
 )
+# Of users' service managers: sockets that nobody in a lab connects to, bound again by each manager.
+MASKED_FOR_USERS = (
+    "dirmngr.socket",
+    "gpg-agent-browser.socket",
+    "gpg-agent-extra.socket",
+    "gpg-agent-ssh.socket",
+    "gpg-agent.socket",
+    "keyboxd.socket",
+    "ssh-agent.socket",
+)
 # cloud-init.target is otherwise chosen by a generator that looks for a cloud in a long shell script, at each boot.
 # (qemu-guest-agent is started by udev where its channel is; a boot would wait for one that is not.)
 ENABLED = {
@@ -236,6 +246,7 @@ def links() -> dict[str, str]:
     units = "/etc/systemd/system"
     found = {f"{units}/{name}": "/dev/null" for name in MASKED}
     found |= {f"/etc/systemd/system-generators/{name}": "/dev/null" for name in MASKED_GENERATORS}
+    found |= {f"/etc/systemd/user/{name}": "/dev/null" for name in MASKED_FOR_USERS}
     for target, names in ENABLED.items():
         found |= {f"{units}/{target}/{name}": f"/usr/lib/systemd/system/{name}" for name in names}
     return found
