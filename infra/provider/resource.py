@@ -107,7 +107,7 @@ class Resource(Protocol):
         ...
 
     def consequences(self, changed: frozenset[str], old: Values, new: Values) -> list[str]:
-        """What the user should know before this change is made, a line each."""
+        """What the user should know before this change is made, a line each. ProviderError: it cannot be made."""
         ...
 
     def create(self, context: Context, inputs: Values) -> tuple[str, Values]:
