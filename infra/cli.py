@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -27,7 +28,7 @@ from infra.progress import console as progress
 from infra.status import api_nodes
 from infra.status import status as observe
 from infra.toolchain import command as toolchain
-from infra.topology import BACKENDS, LIBVIRT, LOCAL, MACHINES, Topology, TopologyError
+from infra.topology import BACKENDS, LIBVIRT, LOCAL, MACHINES, Machine, Topology, TopologyError
 
 DEFAULT_NAME = "lab"
 WORKERS = 2
@@ -64,6 +65,9 @@ def up(
         list[str] | None,
         typer.Option(help="A machine that you have, [user@]host[:port]; control plane first, once for each node."),
     ] = None,
+    ssh_key: Annotated[
+        Path | None, typer.Option("--ssh-key", help="The private key for --machine; else your SSH settings'.")
+    ] = None,
     kubeconfig_file: Annotated[
         Path | None, typer.Option("--kubeconfig", help="Where to add the context; default as kubectl.")
     ] = None,
@@ -84,6 +88,12 @@ def up(
         made = up_libvirt.up(asked, target, show, refresh=refresh)
         _told_up(made.topology, made.context, made.kubeconfig_file, made.seconds)
         return
+    if kind == MACHINES:
+        own = importlib.import_module("infra.install.machines")  # with Fabric, which takes a while to load
+        wanted = own_machines(name, machine or [], control_planes or 1, separate)
+        there = own.up(wanted, target, show, ssh_key.read_bytes() if ssh_key else None)
+        _told_up(there.topology, there.context, there.kubeconfig_file, there.seconds)
+        return
     known = lab.load(Layout(name))
     count = workers if workers is not None else known.workers if known else WORKERS
     wish = Topology(
@@ -94,6 +104,19 @@ def up(
     )
     result = bring_up(wish, target, show)
     _told_up(result.topology, result.context, result.kubeconfig_file, result.seconds)
+
+
+def own_machines(name: str, given: list[str], control_planes: int, separate: bool) -> Topology:
+    """Of the machines given; those that the lab has, where none are."""
+    if not given:
+        known = vm_lab.find(name)
+        if known is None:
+            raise TopologyError("--machine: []: must name one machine for each node ([user@]host[:port])")
+        return known.topology
+    return Topology(
+        name=name, backend=MACHINES, control_planes=control_planes, workers=len(given) - control_planes,
+        machines=tuple(Machine(ssh=one) for one in given), separate=separate,
+    )  # fmt: skip
 
 
 def _told_up(topology: Topology, context: str, file: Path, seconds: float) -> None:
@@ -111,9 +134,15 @@ def _told_up(topology: Topology, context: str, file: Path, seconds: float) -> No
 
 
 @app.command()
-def down(name: Name = DEFAULT_NAME) -> None:
+def down(
+    name: Name = DEFAULT_NAME,
+    ssh_key: Annotated[Path | None, typer.Option("--ssh-key", help="As `up` had it, for machines of yours.")] = None,
+) -> None:
     """Take a lab away, whatever it is made of; nothing of it is left."""
-    if registry.backend(name) in (LIBVIRT, None) and not Layout(name).folder.joinpath("nodes").exists():
+    if registry.backend(name) == MACHINES:
+        key = ssh_key.read_bytes() if ssh_key else None
+        existed = importlib.import_module("infra.install.machines").down(name, Steps(), key)
+    elif registry.backend(name) in (LIBVIRT, None) and not Layout(name).folder.joinpath("nodes").exists():
         existed = up_libvirt.down(name, Steps()) or (registry.backend(name) is None and lab.down(name))
     else:
         existed = lab.down(name)
@@ -300,8 +329,8 @@ def test(
 
 
 def _vm_lab(name: str) -> registry.Lab | None:
-    """The lab of that name, if it is one of virtual machines; what reaches those is installed then."""
-    known = registry.read(name)
+    """The lab of that name, if it is one of machines, virtual or not; what reaches those is installed then."""
+    known = vm_lab.find(name)
     if known is not None:
         vm_lab.ensure_ssh()
     return known

@@ -1,9 +1,11 @@
-"""A lab of virtual machines as its user meets it: shells, logs, and what is running. Programs of the host do the work
-(ssh, virsh), with the key and the pinned host keys of the lab's folder; nothing here needs Pulumi.
+"""A lab of machines as its user meets it: shells, logs, what is running, and faults. Programs of the host do the work
+(ssh, virsh); nothing here needs Pulumi. Virtual machines are reached with the key and the pinned host keys of the lab's
+folder, machines that the user has as their own SSH settings say.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -17,14 +19,22 @@ from infra.libvirt import access, registry
 from infra.libvirt.arguments import domain_name
 from infra.libvirt.registry import Lab
 from infra.readiness import is_ready
-from infra.topology import Node, Topology
+from infra.topology import MACHINES, Node, Topology
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
 
 SSH_TIMEOUT_S = 20
-ACCOUNT_HOME = "/var/lib/sampan/home"
+OF_THE_USER = "yours"  # the state of a machine that is not ours to ask about
 UNITS = "sampan-*.service"
 SHOWN = ("Id", "ActiveState", "MainPID", "NRestarts", "ExecMainStatus")
+
+
+def find(name: str) -> Lab | None:
+    """The lab of that name, if it is one of machines, virtual or not."""
+    if (known := registry.read(name)) is not None or registry.backend(name) != MACHINES:
+        return known
+    data = json.loads((registry.folder(name) / "lab.json").read_text())
+    return Lab(topology=Topology.from_data(data["topology"]), project="", stack="", folder="", backend=MACHINES)
 
 
 def ensure_ssh() -> None:
@@ -34,13 +44,18 @@ def ensure_ssh() -> None:
 
 def ssh_line(lab: Lab, node: Node, command: Sequence[str], *, user: str = "root", terminal: bool = False) -> list[str]:
     """The host's command line that runs `command` on the machine; a login shell where it is empty."""
-    folder = registry.folder(lab.name)
-    line = ["ssh", "-i", str(folder / access.SSH_KEY), "-o", f"UserKnownHostsFile={folder / access.KNOWN_HOSTS}"]
-    line += ["-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
-    line += ["-o", f"ConnectTimeout={SSH_TIMEOUT_S}", "-F", "none", *(["-t"] if terminal else [])]
     words = list(command)
     if user != "root":
         words = ["runuser", "--login", user, *(["--command", shlex.join(words)] if words else [])]
+    line = ["ssh", "-o", "LogLevel=ERROR", "-o", f"ConnectTimeout={SSH_TIMEOUT_S}", *(["-t"] if terminal else [])]
+    if node.ssh:
+        place = node.ssh if "@" in node.ssh else f"root@{node.ssh}"
+        if words and not place.startswith("root@"):
+            words = ["sudo", "--non-interactive", "--", *words]
+        return [*line, f"ssh://{place}", *([shlex.join(words)] if words else [])]
+    folder = registry.folder(lab.name)
+    line += ["-i", str(folder / access.SSH_KEY), "-o", f"UserKnownHostsFile={folder / access.KNOWN_HOSTS}"]
+    line += ["-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-F", "none"]
     return [*line, f"root@{node.address_v4}", *([shlex.join(words)] if words else [])]
 
 
@@ -72,7 +87,7 @@ def status(lab: Lab, uri: str, api: tuple[list[Object], str]) -> dict[str, Any]:
     ready = {meta.name(node): str(is_ready(node)) for node in found}
     asked = Machines(lab, uri)
     machines = {node.name: asked.state(node) for node in lab.topology.nodes}
-    running = [node for node in lab.topology.nodes if machines[node.name] == "running"]
+    running = [node for node in lab.topology.nodes if machines[node.name] in ("running", OF_THE_USER)]
     with ThreadPoolExecutor(max_workers=8) as pool:
         units = [entry for entries in pool.map(lambda node: _units(lab, node), running) for entry in entries]
     return {
@@ -127,10 +142,12 @@ class Machines:
     uri: str
 
     def running_nodes(self) -> list[str]:
-        return [node.name for node in self.lab.topology.nodes if self.state(node) == "running"]
+        return [node.name for node in self.lab.topology.nodes if self.state(node) in ("running", OF_THE_USER)]
 
     def state(self, node: Node) -> str:
         """In libvirt's words; `missing` where there is no such domain."""
+        if node.ssh:
+            return OF_THE_USER
         done = self._virsh(node, "domstate")
         return done.stdout.strip() if done.returncode == 0 else "missing"
 
@@ -145,12 +162,15 @@ class Machines:
 
     def power_off(self, node: str) -> None:
         """Hard, as by pulling the plug; the domain stays defined."""
-        self._must(self.lab.topology.node(node), "destroy")
+        at = self.lab.topology.node(node)
+        if at.ssh:
+            raise RuntimeError(f"node {node}: {at.ssh} is a machine of your own: its plug is yours to pull")
+        self._must(at, "destroy")
 
     def heal(self) -> None:
         """Power on what is off; start the units that were stopped on the others."""
         for node in self.lab.topology.nodes:
-            if (state := self.state(node)) == "running":
+            if (state := self.state(node)) in ("running", OF_THE_USER):
                 self.run(node.name, ["systemctl", "start", UNITS, "--all"])
             elif state == "paused":
                 self._must(node, "resume")

@@ -68,7 +68,8 @@ def install(todo: Installation, say: Callable[[str], None]) -> None:
     finally:
         machine.close()
     control_planes = [one.name for one in todo.topology.nodes if one.role == CONTROL_PLANE]
-    cluster.wait_ready(todo.kubeconfig, node.name, control_planes, began if done else 0.0, say)
+    since = began if any("kubelet" in step for step in done) else 0.0  # what an earlier kubelet said says nothing now
+    cluster.wait_ready(todo.kubeconfig, node.name, control_planes, since, say)
     if node.role != CONTROL_PLANE:  # those are installed before the cloud controller
         cluster.wait_initialized(todo.kubeconfig, node.name, say)
     registry.note_installed(todo.topology.name, node.name, is_so=True)
