@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -64,8 +65,8 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def whole_server(folder: Path, etcd_servers: tuple[str, ...] = ()) -> AsyncIterator[WholeServer]:
-    """Its store is a file in `folder`, or etcd."""
+async def whole_server(folder: Path, etcd_servers: tuple[str, ...] = (), **more: Any) -> AsyncIterator[WholeServer]:
+    """Its store is a file in `folder`, or etcd; `more` are further settings."""
     keys, port = folder / "pki", free_port()
     pki.ensure(keys, Topology(name="test", workers=0))
     config = Config(
@@ -74,6 +75,7 @@ async def whole_server(folder: Path, etcd_servers: tuple[str, ...] = ()) -> Asyn
         port=port,
         store_path=str(folder / "store.db"),
         etcd_servers=etcd_servers,
+        **more,
         tls_certificate_file=str(keys / "apiserver.crt"),
         tls_key_file=str(keys / "apiserver.key"),
         client_ca_file=str(keys / "ca.crt"),

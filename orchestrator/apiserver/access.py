@@ -35,6 +35,7 @@ from orchestrator.apiserver.authn.bootstraptoken import BootstrapTokens
 from orchestrator.apiserver.authn.chain import Authenticator
 from orchestrator.apiserver.authn.clientcert import ClientCertificates
 from orchestrator.apiserver.authn.jwt import KeySet, Signer, public_keys
+from orchestrator.apiserver.authn.oidc import OidcConfig, OidcTokens
 from orchestrator.apiserver.authn.reviews import IdentityReviews
 from orchestrator.apiserver.authn.serviceaccount import ServiceAccountTokens, TokenIssuer, TokenSettings
 from orchestrator.apiserver.authn.tokenfile import TokenFile
@@ -70,6 +71,7 @@ class AccessConfig:
     service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"
     api_audiences: tuple[str, ...] = ()
     token_auth_file: str = ""
+    oidc: OidcConfig | None = None
     service_cluster_ip_ranges: tuple[str, ...] = ("10.96.0.0/16", "fd00:10:96::/112")
     service_node_ports: tuple[int, int] = NODE_PORTS
 
@@ -98,10 +100,12 @@ class Access:
         audiences = config.api_audiences or (config.service_account_issuer,)
         settings = TokenSettings(issuer=config.service_account_issuer, audiences=audiences)
         self._issuer = TokenIssuer(signer, settings)
+        self.oidc = OidcTokens(config.oidc, clock) if config.oidc is not None else None
         self.authenticator = Authenticator(
             certificates=ClientCertificates(clock),
             service_accounts=ServiceAccountTokens(self.keys, settings, lookup, clock),
             bootstrap_tokens=BootstrapTokens(lookup, clock),
+            oidc=self.oidc,
             token_file=TokenFile.read(config.token_auth_file) if config.token_auth_file else None,
         )
         self.rbac = Rbac(lookup)

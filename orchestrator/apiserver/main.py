@@ -25,6 +25,8 @@ from orchestrator.api.resources import ResourceTable
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import bootstrap, compaction
 from orchestrator.apiserver.access import Access, AccessConfig, Surroundings
+from orchestrator.apiserver.audit import Audit, Policy
+from orchestrator.apiserver.authn.oidc import OidcTokens
 from orchestrator.apiserver.bootstrap import Advertised
 from orchestrator.apiserver.cachedlookup import CachedLookup
 from orchestrator.apiserver.custom.serving import CustomResources
@@ -73,6 +75,8 @@ class Config:
     etcd_certificate_file: str = ""
     etcd_key_file: str = ""
     encryption_config_file: str = ""  # an EncryptionConfiguration
+    audit_policy_file: str = ""  # an audit Policy; events go to audit_log_path
+    audit_log_path: str = "/var/log/sampan/audit.log"
     kubelet_client_certificate_file: str = ""
     kubelet_client_key_file: str = ""
     kubelet_ca_file: str = ""
@@ -85,6 +89,7 @@ class _State:
     backends: Backends | None = None
     custom: CustomResources | None = None
     webhooks: Caller | None = None
+    oidc: OidcTokens | None = None
 
 
 async def run(config: Config, client: Client | None = None, informers: Informers | None = None) -> None:
@@ -123,6 +128,10 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
             await asyncio.gather(*state.background, return_exceptions=True)
             if state.backends is not None:
                 await state.backends.close()
+            if state.oidc is not None:
+                await state.oidc.close()
+            if server.audit is not None:
+                server.audit.close()
             if state.webhooks is not None:
                 await state.webhooks.close()
     finally:
@@ -161,7 +170,9 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     access = Access(
         config.access, Surroundings(lookup=lookup, clock=clock, random=chance, new_uid=new_uid, resources=table)
     )
-    state.webhooks = access.webhooks
+    state.webhooks, state.oidc = access.webhooks, access.oidc
+    if access.oidc is not None:
+        access.oidc.start()
     core = Core(
         store=store,
         cache=cache,
@@ -174,6 +185,8 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
         conversions=access.conversions,
     )
     server = ApiServer(core, lookup, access.authenticator, access.authorizer)
+    if config.audit_policy_file:
+        server.audit = Audit(Policy.read(config.audit_policy_file), config.audit_log_path)
     core.tables = access.tables(StoreRewriter(store, cache), server.client)
     if config.kubelet_client_certificate_file:
         state.backends = Backends(lookup, kubelet_tls(config))

@@ -20,6 +20,7 @@ from orchestrator.api.status import ApiError, InternalError, NotFound, ServiceUn
 from orchestrator.api.wire import Identity, Request, Response
 from orchestrator.apiserver import request as requests
 from orchestrator.apiserver import verbs, watching
+from orchestrator.apiserver.audit import Audit, Record
 from orchestrator.apiserver.authn.impersonation import acting_as
 from orchestrator.apiserver.authz.message import refusal
 from orchestrator.apiserver.endpoint import Core
@@ -53,6 +54,7 @@ class ApiServer:
         self.lookup = lookup
         self.metrics = Metrics()
         self.routes: dict[str, Route] = {}
+        self.audit: Audit | None = None
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._bookmarks: asyncio.Task[None] | None = None
@@ -82,6 +84,7 @@ class ApiServer:
             info = requests.parse(request.method, request.path, request.query)
         else:
             info = _parse_again(request.method, request.path)
+        record = self.audit.begin(request, info) if self.audit is not None else None
         writes = request.method not in ("GET", "HEAD")
         self._writes += writes
         try:
@@ -89,7 +92,7 @@ class ApiServer:
                 raise TooManyRequests(
                     "Too many requests, please try again later.", details={"retryAfterSeconds": RETRY_AFTER_S}
                 )
-            answer = await self._served(request, info)
+            answer = await self._served(request, info, record)
         except ApiError as error:
             answer = failure(error)
         except Exception:
@@ -97,26 +100,33 @@ class ApiServer:
             answer = failure(InternalError("Internal error occurred: the request could not be carried out"))
         finally:
             self._writes -= writes
+        if self.audit is not None and record is not None:
+            self.audit.done(record, answer)
         self.metrics.count(info, answer.status, time.perf_counter() - started)
         return answer
 
-    async def _served(self, request: Request, info: RequestInfo) -> Response:
+    async def _served(self, request: Request, info: RequestInfo, record: Record | None) -> Response:
         """`_serve`, taken again each time that a webhook had to be asked for a conversion."""
         while True:
             try:
-                return await self._serve(request, info)
+                return await self._serve(request, info, record)
             except NeedsConversion as needs:
                 await needs.ask()
 
-    async def _serve(self, request: Request, info: RequestInfo) -> Response:
-        user = self._authenticated(request)
+    async def _serve(self, request: Request, info: RequestInfo, record: Record | None) -> Response:
+        user = asker = self._authenticated(request)
         if "impersonate-user" in request.headers or "impersonate-group" in request.headers:
             user = acting_as(request, user, self._authorizer)
+        if record is not None and self.audit is not None and record.user is None:
+            self.audit.known(record, asker, user if user is not asker else None)
         attributes = requests.attributes(info, user)
         if request.query:  # what a node may list or watch depends on them
             attributes.field_selector = request.param("fieldSelector")
             attributes.label_selector = request.param("labelSelector")
         decision = self._authorizer.authorize(attributes)
+        if record is not None:
+            record.annotations["authorization.k8s.io/decision"] = "allow" if decision.allowed else "forbid"
+            record.annotations["authorization.k8s.io/reason"] = decision.reason
         if not decision.allowed:
             raise refusal(attributes, decision.reason)
         if not info.is_resource:

@@ -1,4 +1,4 @@
-"""Encryption at rest: values of chosen resources are encrypted before they reach the store, and decrypted on the way back.
+"""Encryption at rest: values of chosen resources are encrypted before they reach the store, decrypted on the way back.
 
 `Encryption` reads an EncryptionConfiguration: for each resource a list of providers, of which the first encrypts and
 all are tried to decrypt, by the prefix that a value carries (`k8s:enc:aesgcm:v1:KEY:`), so keys can be rotated. The

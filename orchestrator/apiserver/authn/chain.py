@@ -1,8 +1,8 @@
 """The authentication chain: the first credential that is known decides who asks.
 
 Order: an in-process identity (set by a trusted transport), the client certificate, the bearer token (static file,
-bootstrap, service account). A token that is presented and not accepted is an error even where the request could have
-been anonymous. Without credentials only health and version are served, as system:anonymous.
+bootstrap, OpenID Connect, service account). A token that is presented and not accepted is an error even where the
+request could have been anonymous. Without credentials only health and version are served, as system:anonymous.
 Everyone but the anonymous user is in system:authenticated. Errors: Unauthorized, without saying why.
 Source: Kubernetes docs, "Authenticating".
 """
@@ -18,6 +18,7 @@ from orchestrator.api.wire import Identity, Request
 from orchestrator.apiserver.authn.bootstraptoken import BootstrapTokens
 from orchestrator.apiserver.authn.clientcert import ClientCertificates
 from orchestrator.apiserver.authn.jwt import TokenError
+from orchestrator.apiserver.authn.oidc import OidcTokens
 from orchestrator.apiserver.authn.serviceaccount import ServiceAccountTokens
 from orchestrator.apiserver.authn.tokenfile import TokenFile
 
@@ -44,6 +45,7 @@ class Authenticator:
     service_accounts: ServiceAccountTokens
     bootstrap_tokens: BootstrapTokens | None = None
     token_file: TokenFile | None = None
+    oidc: OidcTokens | None = None
 
     def authenticate(self, request: Request) -> Identity:
         """Who asks; the groups include system:authenticated."""
@@ -73,6 +75,8 @@ class Authenticator:
             identity = known.identity(token) if known is not None and shared else None
             if identity is not None:
                 return TokenAnswer(authenticated(identity), shared)
+        if self.oidc is not None and shared and self.oidc.is_mine(token):
+            return TokenAnswer(authenticated(self.oidc.identity(token)), shared)
         identity, shared = self.service_accounts.identity(token, audiences)
         return TokenAnswer(authenticated(identity), shared)
 

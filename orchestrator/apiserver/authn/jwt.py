@@ -11,7 +11,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -72,8 +72,9 @@ class Signer:
 class KeySet:
     """The public keys whose signatures are believed; more than one while keys are rotated."""
 
-    def __init__(self, keys: Iterable[PublicKey]) -> None:
-        self._keys = {key_id(key): key for key in keys}
+    def __init__(self, keys: Iterable[PublicKey] | Mapping[str, PublicKey]) -> None:
+        """Keys under their own ids, or under those that another gave them."""
+        self._keys = dict(keys) if isinstance(keys, Mapping) else {key_id(key): key for key in keys}
 
     def verify(self, token: str) -> dict[str, Any]:
         """The claims of a token with a good signature; time and audience are the caller's to check."""
