@@ -7,6 +7,7 @@ Source: pulumi/pulumi sdk/proto/provider.proto, whose comments are the reference
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -25,6 +26,7 @@ from infra.provider.difference import Change, changes, overlay
 from infra.provider.engine import Engine
 from infra.provider.properties import UNKNOWN, Values, decode, encode, known
 from infra.provider.resource import Context, InitializationFailed, ProviderError, Resource
+from infra.provider.schema import schema
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,10 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return plugin_pb2.PluginInfo(version=VERSION)
 
     @answering
+    def GetSchema(self, request: Any, context: grpc.ServicerContext) -> provider_pb2.GetSchemaResponse:
+        return provider_pb2.GetSchemaResponse(schema=json.dumps(schema(self.resources.values(), VERSION)))
+
+    @answering
     def CheckConfig(self, request: Any, context: grpc.ServicerContext) -> provider_pb2.CheckResponse:
         """The URI in effect goes into the state, so that a changed LIBVIRT_DEFAULT_URI is noticed."""
         given = decode(request.news)
@@ -159,7 +165,11 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         old, new = decode(request.old_inputs).values, decode(request.news).values
         found = changes(resource, old, new)
         if found and not any(change.replaces for change in found):
-            for line in resource.consequences(frozenset(change.top for change in found), old, new):
+            try:
+                lines = resource.consequences(frozenset(change.top for change in found), old, new)
+            except ProviderError:  # Update refuses it, in its preview; a refresh asks about what libvirt has by now
+                lines = []
+            for line in lines:
                 self.engine.note(request.urn, line)
         return _difference(found)
 
@@ -198,6 +208,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         old, outputs, given = decode(request.old_inputs), decode(request.olds), decode(request.news)
         secret = given.secret | resource.secret
         if request.preview:
+            tops = frozenset(change.top for change in changes(resource, old.values, given.values))
+            resource.consequences(tops, old.values, given.values)  # what it refuses, the preview should refuse
             shown = overlay(outputs.values, given.values, resource.computed)
             return provider_pb2.UpdateResponse(properties=encode(shown, secret))
         try:

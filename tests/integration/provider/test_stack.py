@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -13,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from infra.provider.binding import libvirt
-from tests.integration.provider.stacks import Declared, Stack, declare
+from infra.hypervisor.libvirtd import Libvirtd
+from infra.provider.binding import connect, libvirt
+from tests.integration.provider.stacks import PLUGINS, Declared, Stack, declare
 
 PASSWORD = "correct horse battery staple"
 APPEARS_TIMEOUT_S = 60
@@ -217,7 +222,6 @@ def test_a_domain_that_exists_is_imported(new_stack: Callable[[str], Stack], con
         "<os><type machine='pc'>hvm</type></os></domain>"
     )
     stack = new_stack("import")
-    stack.declare([])
     stack.adopt("Domain", "imported", made.UUIDString())
     inputs = stack.state("imported")["inputs"]
     assert inputs["memory"] == 64
@@ -227,6 +231,95 @@ def test_a_domain_that_exists_is_imported(new_stack: Callable[[str], Stack], con
     stack.destroy()
     with pytest.raises(libvirt.libvirtError):
         connection.lookupByName("imported")
+
+
+def test_pulumi_understands_the_schema(stack: Stack) -> None:
+    """With it, and the official language host, `pulumi import` writes the program as well."""
+    command = ["pulumi", "package", "get-schema", str(PLUGINS / "pulumi-resource-libvirt")]
+    done = subprocess.run(command, env=stack.environment, cwd=stack.folder, capture_output=True, text=True, check=True)
+    schema = json.loads(done.stdout)
+    assert "libvirt:index/domain:Domain" in schema["resources"]
+
+
+def test_a_network_made_anew_is_plugged_in_again(
+    new_stack: Callable[[str], Stack], connection: Any, tmp_path: Path
+) -> None:
+    """The domain stays: its interface is moved, and its fixed address is in the new network."""
+    stack = new_stack("anew")
+    resources = lab("anew", tmp_path, 8, nodes=1)
+    stack.up(resources)
+    id = domains(connection, "anew")["anew-n0"].UUIDString()
+    net = resources[0]
+    changed = [{**net, "properties": {**net["properties"], "domain": "anew.test"}}, *resources[1:]]
+    run = stack.up(changed)
+    assert run.unlike_same == {"anew-net": "replace", "anew-n0": "update"}
+    domain = domains(connection, "anew")["anew-n0"]
+    assert domain.UUIDString() == id
+    network = connection.networkLookupByName("anew-net")
+    assert [each.get("ip") for each in ET.fromstring(network.XMLDesc()).findall("ip/dhcp/host")] == ["10.94.8.10"]
+    ports = [ET.fromstring(port.XMLDesc()).findtext("owner/uuid") for port in network.listAllPorts()]
+    assert ports == [id]  # libvirt has a port for each interface that is really plugged in
+    assert stack.up(changed).unlike_same == {}
+    stack.destroy()
+
+
+def test_two_hypervisors(
+    new_stack: Callable[[str], Stack], libvirtd: Libvirtd, connection: Any, tmp_path: Path
+) -> None:
+    """A resource is made by the libvirtd that its provider names; each has its own pool and network of one name."""
+    folder = Path(tempfile.mkdtemp(prefix="sampan-p2-", dir="/var/lib"))
+    second = Libvirtd(folder)
+    second.start()
+    try:
+        resources = [declare("Provider", name, uri=each.uri) for name, each in (("here", libvirtd), ("there", second))]
+        for name in ("here", "there"):
+            place = {"path": str(tmp_path / name)}
+            resources += [
+                {**declare("Pool", f"pool-{name}", name="both", type="dir", target=place), "provider": name},
+                {**declare("Domain", f"domain-{name}", name="both", type="qemu", memory=64), "provider": name},
+            ]
+        stack = new_stack("both")
+        stack.up(resources)
+        far = connect(second.uri)
+        for each in (connection, far):
+            assert each.lookupByName("both").isActive()
+            assert each.storagePoolLookupByName("both").isActive()
+        assert connection.lookupByName("both").UUIDString() != far.lookupByName("both").UUIDString()
+        assert stack.up(resources, "--refresh").unlike_same == {}
+        stack.destroy()
+        assert far.listAllDomains() == []
+        far.close()
+    finally:
+        second.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def providers() -> list[str]:
+    """Ours, and the upstream one wherever it is installed: an ordinary program, not one of our launchers."""
+    found = [""]
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        program = Path(folder, "pulumi-resource-libvirt")
+        if program.is_file() and os.access(program, os.X_OK) and not program.read_bytes().startswith(b"#!"):
+            found.append(str(program))
+    return found
+
+
+@pytest.mark.parametrize("provider", providers(), ids=lambda path: "upstream" if path else "ours")
+def test_one_program_for_either_provider(
+    new_stack: Callable[[str], Stack], connection: Any, tmp_path: Path, provider: str
+) -> None:
+    stack = new_stack("upstream" if provider else "ours")
+    if provider:
+        stack.environment["SAMPAN_LIBVIRT_PROVIDER"] = provider
+    try:
+        resources = lab("either", tmp_path, 9, nodes=1)
+        assert set(stack.up(resources).operations.values()) == {"create"}
+        assert domains(connection, "either")["either-n0"].isActive()
+        assert stack.up(resources).unlike_same == {}
+        stack.destroy()
+        assert domains(connection, "either") == {}
+    finally:
+        stack.environment.pop("SAMPAN_LIBVIRT_PROVIDER", None)
 
 
 def children_of_session(session: int) -> list[int]:
