@@ -97,7 +97,7 @@ def _service_port(
         cluster_ips=_of_family(family, cluster_ips),
         external_ips=_of_family(family, spec.get("externalIPs") or ()),
         load_balancer_ips=_of_family(family, ingress) if kind == "LoadBalancer" else (),
-        source_ranges=_of_family(family, spec.get("loadBalancerSourceRanges") or ()),
+        source_ranges=_merged(_of_family(family, spec.get("loadBalancerSourceRanges") or ())),
         affinity_s=(affinity.get("timeoutSeconds") or AFFINITY_TIMEOUT_DEFAULT_S)
         if spec.get("sessionAffinity") == "ClientIP"
         else 0,
@@ -113,6 +113,12 @@ def _of_family(family: Family, addresses: Iterable[str]) -> tuple[str, ...]:
     mine = [text.strip() for text in addresses if family_of(text) == family]
     networks = [str(ipaddress.ip_network(text, strict=False)) if "/" in text else text for text in mine]
     return tuple(dict.fromkeys(networks))
+
+
+def _merged(networks: Iterable[str]) -> tuple[str, ...]:
+    """Networks of one family without overlap, which an interval set does not take."""
+    found = [ipaddress.ip_network(text) for text in networks]
+    return tuple(str(network) for network in ipaddress.collapse_addresses(found))  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,8 @@ def proxy(net: Net) -> Iterator[Callable[..., None]]:
             "clusterIPs": ["10.96.0.7", "fd00:10:96::7"],
             "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}],
         }
-        ports = parse_service({"metadata": {"namespace": "d", "name": "web"}, "spec": base | spec})
+        status = {"loadBalancer": {"ingress": [{"ip": address} for address in spec.pop("ingress", [])]}}
+        ports = parse_service({"metadata": {"namespace": "d", "name": "web"}, "spec": base | spec, "status": status})
         wanted = {}
         for port in ports:
             addresses = [HOSTS[name][0 if port.family == "4" else 1] for name in names]
@@ -173,6 +174,16 @@ def test_node_port_on_every_address_of_the_node(net: Net, proxy: Callable[..., N
 def test_external_policy_local_keeps_the_client_address(net: Net, proxy: Callable[..., None]) -> None:
     proxy(["ep1"], type="NodePort", externalTrafficPolicy="Local")
     assert net.ask("client", "192.0.2.1", 30080) == ["10.244.1.2", "192.0.2.2"]
+
+
+def test_source_ranges_keep_others_from_a_load_balancers_address(net: Net, proxy: Callable[..., None]) -> None:
+    balancer = {"type": "LoadBalancer", "ingress": ["203.0.113.7", "2001:db8:9::7"]}
+    proxy(["ep1"], **balancer, loadBalancerSourceRanges=["192.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"])
+    assert net.ask("client", "203.0.113.7")[0] == HOSTS["ep1"][0]
+    assert net.ask("client", "2001:db8:9::7")[0] == HOSTS["ep1"][1]
+    proxy(["ep1"], **balancer, loadBalancerSourceRanges=["192.0.2.0/25", "192.0.3.0/24", "2001:db8:1::/48"])
+    assert net.ask("client", "203.0.113.7")[0] == HOSTS["ep1"][0]
+    assert net.ask("client", "2001:db8:9::7") == ["timeout"]
 
 
 def test_no_endpoint_is_refused_at_once_from_everywhere(net: Net, proxy: Callable[..., None]) -> None:

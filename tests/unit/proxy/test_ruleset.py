@@ -99,6 +99,15 @@ def test_source_ranges_guard_the_load_balancer_address() -> None:
     assert ("allowed4", "198.51.100.1 . tcp . 80 . 192.0.2.0/24") in found
 
 
+def test_source_ranges_that_overlap_are_one() -> None:
+    """An interval set takes no element within another: the whole transaction would be refused."""
+    ranges = ["10.1.0.0/16", "10.0.0.0/8", "10.0.0.0/8", "fd00::/16", "fd00:1::/32", "192.0.2.0/25", "192.0.2.128/25"]
+    obj = service(type="LoadBalancer", clusterIPs=["10.96.0.7", "fd00::7"], loadBalancerSourceRanges=ranges)
+    four, six = parse_service(obj)
+    assert four.source_ranges == ("10.0.0.0/8", "192.0.2.0/24")
+    assert six.source_ranges == ("fd00::/16",)
+
+
 @pytest.mark.parametrize(
     ("endpoints", "expected"),
     [
