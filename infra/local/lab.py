@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -98,9 +98,14 @@ def nodes_up(wish: Topology, say: Progress) -> tuple[Topology, Control]:
 
 
 def in_use() -> set[Path]:
-    """What the labs of this machine have of the cache."""
-    return {Path(lab[part]) for layout in labs() for lab in [json.loads(layout.lab_file.read_text())] for part in
-            ("tree", "code")}  # fmt: skip
+    """What the labs of this machine, of whatever backend, have of the cache."""
+    return {path for file in LABS.glob("*/lab.json") for path in of_cache(json.loads(file.read_text()))}
+
+
+def of_cache(lab: Mapping[str, Any]) -> set[Path]:
+    """A machine boots its kernel from the cache; a namespace node has its tree and code there."""
+    named = (lab.get("tree"), lab.get("code"), (lab.get("image") or {}).get("disk"))
+    return {Path(path) for path in named if path}
 
 
 def _apart_from_workers(lab: dict[str, Any]) -> dict[str, Any]:
