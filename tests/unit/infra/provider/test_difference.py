@@ -32,6 +32,8 @@ values = st.dictionaries(
             [Change("parts[0].longName", "update", True)],
             id="made-anew-within",
         ),
+        pytest.param({}, {"box": {"lid": 1}}, [Change("box.lid", "add")], id="an-object-that-comes-is-its-members"),
+        pytest.param({"box": {"lid": 1}}, {}, [Change("box.lid", "delete")], id="an-object-that-goes-is-its-members"),
         pytest.param({"parts": []}, {"parts": [{"id": "x"}]}, [Change("parts[0]", "add")], id="the-first-element"),
         pytest.param(
             {"parts": [{"id": "x"}]}, {"parts": [{"id": "x"}, {"id": "y"}]}, [Change("parts[1]", "add")], id="one-more"
