@@ -123,9 +123,12 @@ def pulumi_stack() -> Any:
 def stack_of(tools: Toolchain, place: Project, show: Steps) -> Iterator[tuple[Any, Any]]:
     """The module and the stack. A lock that a killed command left is removed, one that is held is respected."""
     module = pulumi_stack()
-    for lock in stack_lock.release_stale(tools.environment["PULUMI_BACKEND_URL"], place.name, place.stack):
+    stale = stack_lock.release_stale(tools.environment["PULUMI_BACKEND_URL"], place.name, place.stack)
+    stack = module.open_stack(place, tools.pulumi)
+    for lock in stale:
         show.note(f"an earlier command was killed (process {lock.pid}): going on where it was")
-    yield module, module.open_stack(place, tools.pulumi)
+        module.forget_pending(stack)
+    yield module, stack
 
 
 def teller(show: Steps) -> Callable[[Any], None]:

@@ -57,30 +57,31 @@ def wait_initialized(kubeconfig: Path, node: str, say: Say) -> None:
     asyncio.run(_until(kubeconfig, look, INITIALIZED_TIMEOUT_S, f"node {node}", say))
 
 
-def drain_plan(pods: Iterable[Object]) -> list[tuple[str, str]]:
-    """Namespace and name of each pod that has to leave its node."""
+def drain_plan(pods: Iterable[Object], *, with_bare: bool) -> list[tuple[str, str]]:
+    """Namespace and name of each pod that has to leave its node; `with_bare`: also those that nobody makes anew."""
     leaving = []
     for pod in pods:
         owners = {owner["kind"] for owner in meta.metadata(pod).get("ownerReferences") or () if owner.get("controller")}
         is_over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-        if MIRROR not in meta.annotations(pod) and "DaemonSet" not in owners and not is_over:
+        stays = MIRROR in meta.annotations(pod) or "DaemonSet" in owners or is_over
+        if not stays and (owners or with_bare):
             leaving.append((meta.namespace(pod), meta.name(pod)))
     return sorted(leaving)
 
 
-def drain(kubeconfig: Path, node: str, say: Say) -> None:
+def drain(kubeconfig: Path, node: str, say: Say, *, with_bare: bool) -> None:
     """Cordon the node and evict its pods; returns when they have gone. A node that is not in the cluster is done."""
-    asyncio.run(_drain(kubeconfig, node, say))
+    asyncio.run(_drain(kubeconfig, node, say, with_bare))
 
 
-async def _drain(kubeconfig: Path, node: str, say: Say) -> None:
+async def _drain(kubeconfig: Path, node: str, say: Say, with_bare: bool) -> None:
     async def look(client: Client) -> str:
         try:
             await client.patch(NODES, node, "", {"spec": {"unschedulable": True}})
         except NotFound:
             return ""
         pods = (await client.list(PODS, field_selector=f"spec.nodeName={node}")).items
-        leaving = drain_plan(pods)
+        leaving = drain_plan(pods, with_bare=with_bare)
         refused = ""
         for namespace, name in leaving:
             eviction = {"metadata": {"name": name, "namespace": namespace}}

@@ -21,6 +21,7 @@ KINDS = {
     "pulumi-python:dynamic/sampan:Access": "kubeconfig and SSH key",
     "pulumi-python:dynamic/sampan:ClusterDisks": "cluster's disks",
     "pulumi-python:dynamic/sampan:CloudController": "cloud controller",
+    "pulumi-python:dynamic/sampan:Drain": "drain",
     "pulumi-python:dynamic/sampan:NodeInstall": "node",
 }
 ALONE = ("name and place", "kubeconfig and SSH key", "cloud controller", "network", "pool", "cluster's disks")
@@ -87,6 +88,8 @@ def described(kind: str, urn: str, operation: str) -> tuple[str, str] | None:
     if what is None or done is None:
         return None
     name = urn.rpartition("::")[2]
+    if what == "drain":
+        return (f"node {name}", "has given its pods away") if operation == "update" else None
     if what == "node":
         return f"node {name}", INSTALLED.get(operation, done)
     return (what if what in ALONE else f"{what} {name}"), done

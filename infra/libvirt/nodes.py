@@ -1,8 +1,9 @@
 """A node's installation as a Pulumi resource: its inputs are hashes of what is laid down, its update lays it down.
 
 `files` maps each path or step to a hash (infra/install/vm.py, fingerprint), so that a preview says which node changes
-and why; `machine` is the domain's id, so that a machine that was made anew is installed anew. Everything else is what
-the installation needs to reach the machine, and changes nothing by itself.
+and why; `machine` is the domain's id, so that a machine that was made anew is installed anew; after a change of `size`
+it has restarted, and its node is waited for. Everything else is what the installation needs to reach the machine, and
+changes nothing by itself.
 Deleting drains the node and removes its Node object, if the lab goes on without it (lab.json says so).
 The class is pickled into the state by name alone: it must stay importable as it is called here.
 """
@@ -27,7 +28,7 @@ from infra.provider.engine import Engine
 from infra.topology import CONTROL_PLANE, Node, Topology, TopologyError
 
 BOOT_TIMEOUT_S = 300.0  # from power-on to SSH, on a busy machine without KVM
-REASONS = ("files", "machine")  # a change of these is a reason to install again
+REASONS = ("files", "machine", "size")  # a change of these is a reason to install again
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def install(todo: Installation, say: Callable[[str], None]) -> None:
     control_planes = [one.name for one in todo.topology.nodes if one.role == CONTROL_PLANE]
     since = began if any("kubelet" in step for step in done) else 0.0  # what an earlier kubelet said says nothing now
     cluster.wait_ready(todo.kubeconfig, node.name, control_planes, since, say)
+    cluster.uncordon(todo.kubeconfig, node.name)  # it may have been drained for a restart
     if node.role != CONTROL_PLANE:  # those are installed before the cloud controller
         cluster.wait_initialized(todo.kubeconfig, node.name, say)
     registry.note_installed(todo.topology.name, node.name, is_so=True)
@@ -82,7 +84,7 @@ def leave(props: Mapping[str, Any], say: Callable[[str], None]) -> None:
     if lab is None or _has(lab.topology, name):
         return
     kubeconfig = registry.folder(lab.name) / access.KUBECONFIG
-    cluster.drain(kubeconfig, name, say)
+    cluster.drain(kubeconfig, name, say, with_bare=True)
     cluster.forget(kubeconfig, name)
     registry.note_installed(lab.name, name, is_so=False)
 
@@ -106,7 +108,7 @@ class NodeProvider(ResourceProvider):
     serialize_as_secret_always = False
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        return DiffResult(changes=any(olds.get(key) != news[key] for key in REASONS))
+        return DiffResult(changes=any(olds.get(key) != news.get(key) for key in REASONS))
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         install(Installation.of(props), speaker())
@@ -122,6 +124,6 @@ class NodeProvider(ResourceProvider):
 
 class NodeInstall(Resource, module="sampan", name="NodeInstall"):
     def __init__(self, name: str, props: Mapping[str, Any], options: pulumi.ResourceOptions) -> None:
-        """`props`: topology, node, machine, files, wheel, hostKey in clear; keys and sshKey as secrets."""
+        """`props`: topology, node, machine, size, files, wheel, hostKey in clear; keys and sshKey as secrets."""
         secret = pulumi.ResourceOptions(additional_secret_outputs=["keys", "sshKey"])
         super().__init__(NodeProvider(), name, dict(props), pulumi.ResourceOptions.merge(options, secret))

@@ -2,7 +2,7 @@
 
     reservation ── keys (lab, each node) ── access (files for those who use the lab)
          └── each hypervisor: network, pool, base volume, kernel, initrd, the end of the cluster's disks
-                 └── each node: volume, cloud-init disk, domain ── installation (over SSH, until Ready)
+                 └── each node: drain, volume, cloud-init disk, domain ── installation (over SSH, until Ready)
 
 Control planes are installed first, then the cloud controller is started on this machine, then workers are installed.
 Nodes that were Ready before change one after the other, machine and installation, so that the lab's workloads have
@@ -33,6 +33,7 @@ from infra.libvirt import access, arguments, clashes, cloud, cloud_init, image, 
 from infra.libvirt.access import Access
 from infra.libvirt.cloud import CloudController
 from infra.libvirt.disks import ClusterDisks
+from infra.libvirt.drain import Drain, size
 from infra.libvirt.keys import AUTHORITY, SSH, Keys
 from infra.libvirt.nodes import NodeInstall
 from infra.libvirt.registry import Lab
@@ -139,7 +140,8 @@ def declare(wish: Settings, here: Host, lab: Lab) -> None:
         # What comes before this node's machine, and what before its installation.
         before = installs[-1:] if node.name in here.installed else []
         site = sites[node.hypervisor or here.hypervisor.uri]
-        domain = site.machine(node, keys, keys_of[node.name], before)
+        drain = Drain(topology, node, ResourceOptions(depends_on=[opened, *before]))
+        domain = site.machine(node, keys, keys_of[node.name], drain)
         props = installation(wish, here, node, keys.files, keys_of[node.name].files, domain)
         needs = [domain, opened, *(before or controls)]
         install = NodeInstall(node.name, props, ResourceOptions(depends_on=needs))
@@ -182,7 +184,7 @@ class Site:
             for name, file in sources.items()
         }
 
-    def machine(self, node: Node, lab_keys: Keys, node_keys: Keys, before: list[NodeInstall]) -> libvirt.Domain:
+    def machine(self, node: Node, lab_keys: Keys, node_keys: Keys, drain: Drain) -> libvirt.Domain:
         topology = self.wish.topology
         volume = libvirt.Volume(
             node.name,
@@ -218,7 +220,7 @@ class Site:
             disks=[{"volume_id": volume.id}],
             network_interfaces=[{"network_id": self.network.id, **arguments.interface(node)}],
             opts=ResourceOptions.merge(
-                self.options, ResourceOptions(depends_on=[self.disks, *before], ignore_changes=["cmdlines"])
+                self.options, ResourceOptions(depends_on=[self.disks, drain], ignore_changes=["cmdlines"])
             ),
         )
 
@@ -240,6 +242,7 @@ def installation(
         "node": node.name,
         "topology": json.dumps(topology.to_data(), sort_keys=True),
         "machine": domain.id,
+        "size": size(node),
         "files": Output.unsecret(files),
         "wheel": str(here.wheel),
         "keys": keys,  # secret, as what they are made of

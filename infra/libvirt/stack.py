@@ -58,6 +58,16 @@ def configure(stack: Stack, project: Project, wanted: Mapping[str, str]) -> None
         stack.set_config(f"{NAMESPACE}:{key}", ConfigValue(value), path="." in key)
 
 
+def forget_pending(stack: Stack) -> None:
+    """Clear what the state says of operations that a killed command had begun. Whatever those made is adopted when it
+    is made again (infra/provider by its marks, ours because each step looks first), and Pulumi would warn for ever."""
+    exported = stack.export_stack()
+    deployment = exported.deployment or {}
+    if deployment.get("pending_operations"):
+        kept = {**deployment, "pending_operations": []}
+        stack.import_stack(automation.Deployment(version=exported.version, deployment=kept))
+
+
 def up(stack: Stack, show: Show, *, refresh: bool = False) -> Reader:
     return _run(lambda reader: stack.up(on_event=reader, refresh=refresh, color="never"), show)
 

@@ -16,7 +16,7 @@ from pulumi.runtime import mocks, rpc
 
 from infra.hypervisor.host import Hypervisor
 from infra.images.vm import VmImage
-from infra.libvirt import arguments, keys, program, settings
+from infra.libvirt import arguments, drain, keys, program, settings
 from infra.libvirt.program import Host
 from infra.libvirt.registry import Lab
 from infra.topology import TopologyError
@@ -183,16 +183,15 @@ def test_a_cloud_image_boots_by_itself(here: Host) -> None:
 
 
 def test_nodes_that_were_ready_change_one_after_the_other(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = replace(here, installed={"control-plane-1", "worker-1"})
     waits: dict[str, list[str]] = {}
-    original = program.Site.machine
 
-    def noted(self: program.Site, node: Any, lab: Any, own: Any, before: list[Any]) -> Any:
-        waits[node.name] = [install._name for install in before]
-        return original(self, node, lab, own, before)
+    def noted(topology: Any, node: Any, options: pulumi.ResourceOptions) -> drain.Drain:
+        before = options.depends_on if isinstance(options.depends_on, list) else []
+        waits[node.name] = [one._name for one in before if isinstance(one, program.NodeInstall)]
+        return drain.Drain(topology, node, options)
 
-    monkeypatch.setattr(program.Site, "machine", noted)
-    run(known, workers=2)
+    monkeypatch.setattr(program, "Drain", noted)
+    run(replace(here, installed={"control-plane-1", "worker-1"}), workers=2)
     assert waits == {"control-plane-1": [], "worker-1": ["control-plane-1"], "worker-2": []}
 
 

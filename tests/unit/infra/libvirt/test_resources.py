@@ -12,6 +12,7 @@ from pulumi.runtime import rpc
 from infra import pki
 from infra.libvirt import access, clashes, cluster, keys, nodes, registry, reservation
 from infra.libvirt.access import AccessProvider
+from infra.libvirt.drain import DrainProvider
 from infra.libvirt.keys import KeysProvider
 from infra.libvirt.nodes import NodeProvider
 from infra.libvirt.registry import Claimed, Lab
@@ -140,7 +141,7 @@ class TestNodeInstall:
         self, labs: Path, monkeypatch: pytest.MonkeyPatch, workers: int, drained: list[str]
     ) -> None:
         seen: list[str] = []
-        monkeypatch.setattr(cluster, "drain", lambda file, node, say: seen.append(node))
+        monkeypatch.setattr(cluster, "drain", lambda file, node, say, with_bare: seen.append(node))
         monkeypatch.setattr(cluster, "forget", lambda file, node: seen.append(node))
         registry.claim(Lab(topology=LAB, project="p", stack="dev", folder="/p"))
         registry.note_installed("a", "worker-1", is_so=True)
@@ -159,12 +160,33 @@ def pod(name: str, **more: Any) -> dict[str, Any]:
 def test_pods_that_a_drain_leaves_alone() -> None:
     owner = [{"kind": "DaemonSet", "name": "d", "controller": True}]
     pods = [
-        pod("plain"),
+        pod("bare"),
+        pod("replaced", metadata={"ownerReferences": [{"kind": "ReplicaSet", "name": "r", "controller": True}]}),
         pod("finished", status={"phase": "Succeeded"}),
         pod("daemon", metadata={"ownerReferences": owner}),
         pod("static", metadata={"annotations": {cluster.MIRROR: "x"}}),
     ]
-    assert cluster.drain_plan(pods) == [("default", "plain")]
+    assert cluster.drain_plan(pods, with_bare=True) == [("default", "bare"), ("default", "replaced")]
+    assert cluster.drain_plan(pods, with_bare=False) == [("default", "replaced")]
+
+
+@pytest.mark.parametrize(
+    ("workers", "drained"), [pytest.param(2, ["worker-1"], id="others-can"), pytest.param(1, [], id="nobody-can")]
+)
+def test_before_a_restart_pods_go_where_others_can_take_them(
+    labs: Path, monkeypatch: pytest.MonkeyPatch, workers: int, drained: list[str]
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(cluster, "drain", lambda file, node, say, with_bare: seen.append(node))
+    registry.claim(Lab(topology=LAB, project="p", stack="dev", folder="/p"))
+    registry.note_installed("a", "worker-1", is_so=True)
+    elsewhere = "yes" if workers > 1 else "no"
+    olds = {"lab": "a", "node": "worker-1", "size": "1 MiB, 1 vCPUs", "elsewhere": elsewhere}
+    news = {**olds, "size": "2 MiB, 1 vCPUs"}
+    assert DrainProvider().diff("worker-1", olds, dict(olds)).changes is False
+    assert DrainProvider().diff("worker-1", olds, news).changes is True
+    DrainProvider().update("worker-1", olds, news)
+    assert seen == drained
 
 
 NETWORK = """<network><name>other</name>
