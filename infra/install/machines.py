@@ -240,7 +240,7 @@ def _leave_gone(before: Known | None, known: Known, key: bytes | None, show: Ste
         if node.ssh not in kept and node.role != CONTROL_PLANE:
             with show.step(f"{node.name} ({node.ssh}) drained and left"):
                 file = Layout(known.topology.name).kubeconfig
-                cluster.drain(file, node.name, show.note)
+                cluster.drain(file, node.name, show.note, with_bare=True)
                 cluster.forget(file, node.name)
                 _uninstall(connection(before, node, key), node, show.note)
 
