@@ -32,7 +32,14 @@ def schema(resources: Iterable[Resource], version: str) -> Values:
             },
             "requiredInputs": _required(resource.inputs),
         }
-    return {"name": "libvirt", "version": version, "resources": found, "types": parts, "language": {"python": {}}}
+    return {
+        "name": "libvirt",
+        "version": version,
+        "meta": {"moduleFormat": "(.*)(?:/[^/]*)"},  # of `index/domain` the module is `index`
+        "resources": found,
+        "types": parts,
+        "language": {"python": {}},
+    }
 
 
 def _properties(struct: type[Any], owner: str, parts: Values) -> Values:

@@ -163,15 +163,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: Any, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:
         resource = self._resource(request.urn)
         old, new = decode(request.old_inputs).values, decode(request.news).values
-        found = changes(resource, old, new)
-        if found and not any(change.replaces for change in found):
-            try:
-                lines = resource.consequences(frozenset(change.top for change in found), old, new)
-            except ProviderError:  # Update refuses it, in its preview; a refresh asks about what libvirt has by now
-                lines = []
-            for line in lines:
-                self.engine.note(request.urn, line)
-        return _difference(found)
+        return _difference(changes(resource, old, new))
 
     @answering
     def Create(self, request: Any, context: grpc.ServicerContext) -> provider_pb2.CreateResponse:
@@ -207,9 +199,12 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         resource = self._resource(request.urn)
         old, outputs, given = decode(request.old_inputs), decode(request.olds), decode(request.news)
         secret = given.secret | resource.secret
+        changed = frozenset(change.top for change in changes(resource, old.values, given.values))
+        for line in resource.consequences(
+            changed, old.values, given.values
+        ):  # not in Diff: a refresh asks that as well
+            self.engine.note(request.urn, line)
         if request.preview:
-            tops = frozenset(change.top for change in changes(resource, old.values, given.values))
-            resource.consequences(tops, old.values, given.values)  # what it refuses, the preview should refuse
             shown = overlay(outputs.values, given.values, resource.computed)
             return provider_pb2.UpdateResponse(properties=encode(shown, secret))
         try:
