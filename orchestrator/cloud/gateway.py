@@ -60,6 +60,7 @@ class Gateway:
         self._health = HealthChecks(self._backend_changed)
         self._lost: set[Target] = set()  # went down since the last commit
         self._changed = asyncio.Event()
+        self._restored = asyncio.Event()  # before, what the kernel has is of an earlier process, and goes on
         self._turn = asyncio.Lock()
         self._committed: tuple[str, tuple[str, ...]] = ("", ())  # the rules, and by which program
 
@@ -75,6 +76,7 @@ class Gateway:
             if set(addresses) <= set(one.held):
                 self._served[one.name] = Served(one, addresses)
         await self._apply()
+        self._restored.set()
 
     async def ensure(self, wanted: LoadBalancer) -> tuple[str, ...]:
         addresses = gateway_addresses.choose(wanted, self._ranges, self._owners)
@@ -102,6 +104,7 @@ class Gateway:
     async def run(self) -> None:
         """Follow the health of nodes, and put right what others have undone, until cancelled."""
         try:
+            await self._restored.wait()
             while True:
                 try:
                     async with asyncio.timeout(LOOK_S):

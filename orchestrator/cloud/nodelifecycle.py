@@ -1,8 +1,8 @@
 """The cloud-node-lifecycle controller: a Node whose machine is gone is deleted, one whose machine is off is tainted.
 
 Deviation: upstream asks only about nodes that are not Ready, to spare a cloud that bills for questions, so that it
-hears of a deleted machine a minute late. Ours is asked about every node at each look. No Node is deleted on one answer
-alone.
+hears of a deleted machine a minute late. Ours is asked about every node at each look. A Ready Node is deleted only if
+it names a machine of ours (a provider id): somebody may have made it by hand. No Node is deleted on one answer alone.
 Source: cloud-provider controllers/nodelifecycle.
 """
 
@@ -53,9 +53,11 @@ class CloudNodeLifecycleController:
 
     async def _look_at(self, node: Object) -> None:
         name = meta.name(node)
-        instance = await self._instances.get(name, (node.get("spec") or {}).get("providerID") or "")
+        provider_id = (node.get("spec") or {}).get("providerID") or ""
+        instance = await self._instances.get(name, provider_id)
         if instance is None:
-            await self._machine_is_gone(node)
+            if provider_id or not conditions.is_true(node, "Ready"):
+                await self._machine_is_gone(node)
             return
         self._gone.pop(meta.uid(node), None)
         changed = self._wanted(node, instance)

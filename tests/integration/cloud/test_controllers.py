@@ -145,6 +145,21 @@ async def test_the_node_of_a_machine_that_is_gone_is_deleted_and_of_a_cloud_that
         await until(has_reason(server.admin, "Node", "worker-1", "DeletingNode"), "event")
 
 
+async def test_a_node_made_by_hand_stays_while_it_is_ready(server: WholeServer) -> None:
+    """As the API's own tests make them: no machine, no provider id, Ready."""
+    async with controllers(server, FakeCloud()):
+        await register(server.admin, "by-hand", taints=[])
+        await asyncio.sleep(0.4)
+        await server.admin.get(NODES, "by-hand")
+        lost = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": ""}
+        await server.admin.patch(NODES, "by-hand", "", {"status": {"conditions": [lost]}}, subresource="status")
+
+        async def gone() -> bool:
+            return not (await server.admin.list(NODES)).items
+
+        await until(gone, "nobody is there")
+
+
 async def test_a_machine_that_is_off_is_tainted_until_its_kubelet_is_ready(server: WholeServer) -> None:
     fake = FakeCloud()
     fake.machines["worker-1"] = instance(is_shut_down=True)
@@ -405,6 +420,11 @@ async def test_a_restart_changes_no_address(server: WholeServer) -> None:
         await until(all_there, "restored")
         for name in ("two", "three"):
             assert await ingress(server.admin, name)() == before[name]
+
+        async def clean() -> bool:
+            return not meta.finalizers(await server.admin.get(SERVICES, "one", "default"))
+
+        await until(clean, "what changed meanwhile is cleaned up")
         assert {one.held[0] for one in again.balancers.values()} == {"172.29.0.200", "172.29.0.201", "172.29.0.202"}
         assert await ingress(server.admin, "four")() == before["one"]
 

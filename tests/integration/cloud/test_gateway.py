@@ -184,6 +184,8 @@ class Net:
         """To the gateway process, which is started when it is needed."""
         if self.gateway is None:
             self.gateway = self.child("gw", GATEWAY_PROCESS)
+            if verb != "restore":
+                self.order("restore", [])
         answer = json.loads(self.line(self.gateway, json.dumps([verb, argument])))
         if "error" in answer:
             raise RuntimeError(answer["error"])
