@@ -97,6 +97,7 @@ def machine_files(topology: Topology, node: Node) -> list[File]:
             "/etc/hosts": render("node/hosts", nodes=(node,)),
             "/etc/hostname": f"{node.name}\n",
             "/etc/resolv.conf": "".join(f"nameserver {address}\n" for address in topology.gateway),
+            "/etc/cloud/cloud-init.disabled": "",  # it has done its work, and would take seconds of every boot
         }
     found = [File(path=path, content=text.encode()) for path, text in texts.items()]
     return [*found, File(path="/usr/bin/sampan", content=LAUNCHER.encode(), mode=0o755)]
