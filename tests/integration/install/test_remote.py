@@ -1,4 +1,4 @@
-"""The programs that run on a machine, run here: with the test's own files, and a `systemctl` that says what it is told."""
+"""The programs that run on a machine, run here: with files of the test, and a `systemctl` that says what it is told."""
 
 from __future__ import annotations
 
