@@ -34,10 +34,10 @@ def is_ready(node: Object) -> bool:
     return conditions.is_true(node, "Ready")
 
 
-def why_not_ready(nodes: Sequence[Object], since: Mapping[str, float]) -> str:
+def why_not_ready(nodes: Sequence[Object], since: Mapping[str, float], *, has_cloud: bool = True) -> str:
     """Empty when every node of `since` is Ready, as said by a kubelet that was started then (seconds since the epoch).
 
-    What an earlier kubelet said stands until the node controller doubts it, which takes 40 s: it says nothing of now.
+    `has_cloud`: a cloud controller runs already, and a node that waits for it is not ready. What an earlier kubelet said stands until the node controller doubts it, which takes 40 s: it says nothing of now.
     """
     found = {meta.name(node): node for node in nodes}
     reasons = []
@@ -52,7 +52,7 @@ def why_not_ready(nodes: Sequence[Object], since: Mapping[str, float]) -> str:
             reasons.append(f"{name} is not Ready: {ready.get('message', '')}")
         elif meta.parse_time(ready["lastHeartbeatTime"]) + 1 <= started:  # heartbeats are whole seconds
             reasons.append(f"{name} was Ready, but its kubelet has not reported since it was started again")
-        elif taint := _cloud_taint(found[name]):
+        elif has_cloud and (taint := _cloud_taint(found[name])):
             reasons.append(f"{name} is Ready, but waits for the cloud controller (taint {taint})")
     return "; ".join(reasons)
 

@@ -41,7 +41,7 @@ async def _wait_ready(kubeconfig: Path, node: str, control_planes: list[str], si
     async def look(client: Client) -> str:
         nodes = (await client.list(NODES)).items
         await label_roles(client, nodes, control_planes)
-        return why_not_ready([one for one in nodes if meta.name(one) == node], {node: since})
+        return why_not_ready(nodes, {node: since}, has_cloud=False)  # a control plane is installed before that
 
     await _until(kubeconfig, look, READY_TIMEOUT_S, f"node {node}", say)
 

@@ -61,3 +61,8 @@ def test_a_node_without_a_status_is_not_ready() -> None:
 )  # fmt: skip
 def test_state_of_what_is_supervised(seen: dict[str, Any], state: str) -> None:
     assert status.state(seen) == state
+
+
+def test_a_control_plane_is_ready_before_there_is_a_cloud_controller() -> None:
+    waiting = node("a", "True", taint="node.cloudprovider.kubernetes.io/uninitialized")
+    assert why_not_ready([waiting], {"a": NOW}, has_cloud=False) == ""
