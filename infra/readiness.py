@@ -37,7 +37,8 @@ def is_ready(node: Object) -> bool:
 def why_not_ready(nodes: Sequence[Object], since: Mapping[str, float], *, has_cloud: bool = True) -> str:
     """Empty when every node of `since` is Ready, as said by a kubelet that was started then (seconds since the epoch).
 
-    `has_cloud`: a cloud controller runs already, and a node that waits for it is not ready. What an earlier kubelet said stands until the node controller doubts it, which takes 40 s: it says nothing of now.
+    `has_cloud`: a cloud controller runs already, and a node that waits for it is not ready. What an earlier kubelet
+    said stands until the node controller doubts it, which takes 40 s: it says nothing of now.
     """
     found = {meta.name(node): node for node in nodes}
     reasons = []
