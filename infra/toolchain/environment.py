@@ -6,6 +6,7 @@ stacks. The passphrase that encrypts secrets in the state is made once, readable
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shlex
@@ -44,10 +45,12 @@ def pulumi_home(folder: Path) -> Path:
 
 
 def prepare(folder: Path) -> None:
-    """Make the folders and the passphrase, if they are not there."""
+    """Make the folders and the passphrase, if they are not there. OSError where that cannot be."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("state", "pulumi-home"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
+        if not os.access(folder / name, os.W_OK | os.X_OK):  # another user's: Pulumi would say less
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder / name))
     passphrase = folder / "passphrase"
     if passphrase.exists():
         return

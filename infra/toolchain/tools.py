@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from infra.images import cache
 from infra.images.tree import Progress
 from infra.toolchain import environment, launchers, pulumi_cli, python_packages
+from infra.toolchain.errors import ToolchainError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -36,11 +38,23 @@ def ensure(say: Progress, folder: Path = environment.FOLDER, user: Mapping[str, 
     user = os.environ if user is None else user
     python_packages.ensure(say)
     cli = pulumi_cli.find(say, user)
-    if cli.pulumi.is_relative_to(cache.folder()):
-        bin_folder = cli.pulumi.parent
-    else:
-        bin_folder = cache.folder() / "pulumi-companions/bin"
-    launchers.install(cli.pulumi, bin_folder)
-    environment.prepare(folder)
-    launchers.install_plugin(environment.pulumi_home(folder))
+    is_ours = cli.pulumi.is_relative_to(cache.folder())
+    bin_folder = cli.pulumi.parent if is_ours else cache.folder() / "pulumi-companions/bin"
+    try:
+        launchers.install(cli.pulumi, bin_folder)
+        environment.prepare(folder)
+        launchers.install_plugin(environment.pulumi_home(folder))
+    except OSError as error:
+        raise cannot_write(error) from error
     return Tools(bin_folder / "pulumi", cli.version, cli.origin, bin_folder, folder)
+
+
+def cannot_write(error: OSError) -> ToolchainError:
+    what = f"{error.filename}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        return ToolchainError(
+            what, "run as root (sudo ./sampan …): Pulumi's state and the labs' disks are the machine's"
+        )
+    if error.errno == errno.ENOSPC:
+        return ToolchainError(what, "free some space there, then run the command again")
+    return ToolchainError(what, "see to it that the folder can be written, then run the command again")
