@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -77,15 +78,16 @@ def test_the_passphrase_is_made_once_and_for_root_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_users_state_is_refused_here_and_not_by_pulumi_later(tmp_path: Path) -> None:
-    folder = tmp_path / "roots"
-    environment.prepare(folder)
-    for part in (tmp_path, *tmp_path.parents[:-2]):
-        part.chmod(0o755)
+def test_another_users_state_is_refused_here_and_not_by_pulumi_later() -> None:
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom infra.toolchain import environment, tools\n"
         "os.setuid(65534)\n"
-        "try:\n    environment.prepare(Path(sys.argv[1]))\nexcept OSError as error:\n    print(tools.cannot_write(error))\n"
+        "try:\n    environment.prepare(Path(sys.argv[1]))\n"
+        "except OSError as error:\n    print(tools.cannot_write(error))\n"
     )
-    said = subprocess.check_output([sys.executable, "-c", script, str(folder)], text=True)
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        folder = Path(place, "roots")
+        environment.prepare(folder)
+        said = subprocess.check_output([sys.executable, "-c", script, str(folder)], text=True)
     assert said.startswith(f"{folder}/state: Permission denied\nRun as root")
