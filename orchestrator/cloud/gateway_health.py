@@ -2,7 +2,8 @@
 
 A check is of one kind:
     http    the node's health-check port says 200 while it has endpoints of the Service (policy Local)
-    alive   the node's kubelet port accepts a connection or refuses it: somebody is there (policy Cluster)
+    node    the node's proxy does not say that the node should get no traffic (policy Cluster): it says 200, or nobody
+            listens on its health port (another proxy, or one that restarts: its rules go on) but the node is there
 With policy Cluster a node port is no measure of its node: the node's proxy may choose a pod elsewhere, and a pod that
 does not answer would take every node out.
 A target is up after one success, down after FAILURES_MAX failures in a row, and down before the first answer. The first
@@ -28,9 +29,9 @@ RETRY_S = 0.25  # after the first failure of a target that was up
 TIMEOUT_S = 1.0
 FAILURES_MAX = 2
 ANSWER_BYTES_MAX = 4096
-KUBELET_PORT = 10250
+PROXY_PORT = 10256  # KEP-3836
 
-Kind = Literal["http", "alive"]
+Kind = Literal["http", "node"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,7 +45,7 @@ def target(balancer: LoadBalancer, address: str) -> Target:
     """How a node's address is checked for a load balancer. Pure."""
     if balancer.health_check_port:
         return Target(address, balancer.health_check_port, "http")
-    return Target(address, KUBELET_PORT, "alive")
+    return Target(address, PROXY_PORT, "node")
 
 
 async def check(target: Target) -> bool:
@@ -53,11 +54,11 @@ async def check(target: Target) -> bool:
         async with asyncio.timeout(TIMEOUT_S):
             reader, writer = await asyncio.open_connection(target.address, target.port)
             try:
-                return target.kind != "http" or await _says_ok(reader, writer, target)
+                return await _says_ok(reader, writer, target)
             finally:
                 writer.close()
     except ConnectionRefusedError:
-        return target.kind == "alive"
+        return target.kind == "node"
     except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return False
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from orchestrator.api.clock import SystemClock
 from orchestrator.api.resources import ENDPOINTSLICES, NODES, SERVICES
 from orchestrator.client.client import Client
 from orchestrator.client.informer import Informers
+from orchestrator.proxy.healthz import HealthServer
 from orchestrator.proxy.nft import Nft
 from orchestrator.proxy.proxier import Proxier
 from orchestrator.proxy.services import HEADLESS_LABEL, PROXY_NAME_LABEL
@@ -20,6 +22,7 @@ class Config:
     node_name: str
     kubeconfig: str = ""
     pod_networks: list[str] = field(default_factory=list)
+    healthz_port: int = 10256
 
 
 async def run(config: Config, client: Client | None = None, informers: Informers | None = None) -> None:
@@ -40,3 +43,4 @@ async def run(config: Config, client: Client | None = None, informers: Informers
         for informer in (services, slices, node):
             await informer.wait_synced()
         tasks.create_task(proxier.run())
+        tasks.create_task(HealthServer(proxier, config.healthz_port, SystemClock()).run())

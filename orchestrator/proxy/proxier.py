@@ -12,8 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from orchestrator.api import meta
+from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.api.meta import Object
-from orchestrator.proxy import conntrack
+from orchestrator.proxy import conntrack, healthz
 from orchestrator.proxy.endpoints import Here, choose
 from orchestrator.proxy.healthcheck import HealthCheckPorts, ServiceHealth
 from orchestrator.proxy.nft import NftError, PacketFilter
@@ -32,7 +33,12 @@ class Proxier:
     """Services and slices of the whole cluster, seen from one node."""
 
     def __init__(
-        self, node_name: str, pod_networks: Iterable[str], kernel: PacketFilter, forget: Forget = conntrack.forget
+        self,
+        node_name: str,
+        pod_networks: Iterable[str],
+        kernel: PacketFilter,
+        forget: Forget = conntrack.forget,
+        clock: Clock | None = None,
     ) -> None:
         self._here = Here(node_name)
         self._pod_networks = tuple(pod_networks)
@@ -43,6 +49,9 @@ class Proxier:
         self._dirty: set[str] = set()
         self._wake = asyncio.Event()
         self._committed: Committed | None = None
+        self._clock = clock or SystemClock()
+        self.synced_at: float | None = None
+        self.is_eligible = True
         self._health: dict[str, tuple[int, ServiceHealth]] = {}
         self._health_ports = HealthCheckPorts()
 
@@ -63,6 +72,7 @@ class Proxier:
 
     def on_node(self, old: Object | None, new: Object | None) -> None:
         if new and meta.name(new) == self._here.node:
+            self.is_eligible = healthz.is_eligible(new)
             here = Here(self._here.node, meta.labels(new).get(ZONE_LABEL, ""))
             if here != self._here:
                 self._here = here
@@ -91,9 +101,10 @@ class Proxier:
             else:
                 await self._sync_dirty(self._committed)
             await self._health_ports.sync(dict(self._health.values()))
+            self.synced_at = self._clock.now()
         except (NftError, OSError):
             log.exception("sync failed; starting over", extra={"node": self._here.node})
-            self._committed = None
+            self._committed = self.synced_at = None
             self._wake.set()
             await asyncio.sleep(RETRY_S)
 

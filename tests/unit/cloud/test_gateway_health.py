@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def balancer(**more: Any) -> LoadBalancer:
 
 def test_with_policy_local_the_service_is_asked_for_else_the_node() -> None:
     assert target(balancer(health_check_port=32000), "10.0.0.1") == Target("10.0.0.1", 32000, "http")
-    assert target(balancer(), "10.0.0.1") == Target("10.0.0.1", 10250, "alive")
+    assert target(balancer(), "10.0.0.1") == Target("10.0.0.1", 10256, "node")
 
 
 class Answering:
@@ -65,11 +66,12 @@ async def test_an_answer(said: bytes, is_up: bool) -> None:
     async with answering() as (node, where):
         node.answer = said
         assert await check(where) is is_up
+        assert await check(replace(where, kind="node")) is is_up
 
 
 async def test_a_refusal_is_life_but_no_endpoint() -> None:
     port = closed_port()
-    assert await check(Target("127.0.0.1", port, "alive"))
+    assert await check(Target("127.0.0.1", port, "node"))
     assert not await check(Target("127.0.0.1", port, "http"))
 
 
