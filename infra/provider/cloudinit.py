@@ -83,6 +83,7 @@ class CloudInitDisk:
         with turn(context.uri, outputs.get("pool", "")):
             found = find_volume(context.connection, id.partition(";")[0], outputs.get("pool", ""))
         if found is None:
+            journal.end(journal.key(context.uri, outputs.get("pool", ""), outputs.get("name", "")))
             return None
         seen = {"name": found.name(), "pool": found.storagePoolLookupByVolume().name()}
         now = drifted(inputs, seen) if inputs else seen

@@ -172,7 +172,7 @@ def _power(context: Context, domain: Any, wanted: DomainInputs, root: ET.Element
     assert mark is not None  # _definition() puts it
     if not domain.isActive():
         context.say(f"domain {wanted.name}: starting")
-        power.start(context, domain, anew=True)
+        power.start(context, domain, anew=not power.is_saved_with(domain, mark))
         return
     live = marks.find(domain.XMLDesc(0))
     if live is not None and live.boot == mark.boot and _exchange(context, domain, live, mark, root):

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from infra.provider.binding import libvirt
+from infra.provider.marks import Mark, find
 from infra.provider.resource import Context, ProviderError
 
 SHUTDOWN_TIMEOUT_S = 60.0  # SAMPAN_SHUTDOWN_TIMEOUT_S overrides it
@@ -24,6 +25,14 @@ def start(context: Context, domain: Any, *, anew: bool = False) -> None:
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID and domain.isActive():
             return  # somebody was faster
         raise ProviderError(f"domain {domain.name()} cannot be started: {explain(error)}") from error
+
+
+def is_saved_with(domain: Any, mark: Mark) -> bool:
+    """Whether its memory was saved (virsh managedsave) by a run that only goes on where it was."""
+    if not domain.hasManagedSaveImage(0):
+        return False
+    saved = find(domain.managedSaveGetXMLDesc(0))
+    return saved is not None and saved.boot == mark.boot
 
 
 def stop(context: Context, domain: Any) -> None:

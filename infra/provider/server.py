@@ -133,7 +133,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         function = invokes.FUNCTIONS.get(request.tok)
         if function is None:
             raise ProviderError(f"{request.tok}: this provider has no such function")
-        result, failures = function(given.values, lambda: self.connections.get(self.uri))
+        result, failures = function(given.values, self._connect)
         answer = provider_pb2.InvokeResponse(
             failures=[provider_pb2.CheckFailure(property=each.path, reason=each.reason) for each in failures]
         )
@@ -226,12 +226,19 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         except KeyError:
             raise ProviderError(f"{token}: this provider has no such resource") from None
 
+    def _connect(self) -> Any:
+        if not self.uri:
+            raise ProviderError(
+                "the provider's uri is not known yet: it comes from a resource that is still to be made"
+            )
+        return self.connections.get(self.uri)
+
     def _context(self, request: Any) -> Context:
         urn = request.urn
         return Context(
             urn=urn,
             uri=self.uri,
-            connection=self.connections.get(self.uri),
+            connection=self._connect(),
             say=lambda message: self.engine.say(urn, message),
             note=lambda message: self.engine.note(urn, message),
             warn=lambda message: self.engine.warn(urn, message),

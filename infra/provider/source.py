@@ -74,9 +74,13 @@ def opened(source: str) -> Iterator[Source]:
         raise SourceError(f"{source} cannot be read: {error.strerror or error}") from error
 
 
+def is_web(source: str) -> bool:
+    return urlsplit(source).scheme in ("http", "https")
+
+
 def is_there(source: str) -> bool:
     """A file of this machine is looked for; a web server is asked only when the file is wanted."""
-    return urlsplit(source).scheme in ("http", "https") or local_path(source).is_file()
+    return is_web(source) or local_path(source).is_file()
 
 
 def local_path(source: str) -> Path:

@@ -7,11 +7,12 @@ upload was cut short is made again. A volume that a running domain uses grows th
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from infra.provider import journal, marks, source, xslt
+from infra.provider import copying, journal, marks, source, xslt
 from infra.provider.binding import libvirt
 from infra.provider.network_xml import Part, Xml
 from infra.provider.properties import UNKNOWN, Values
@@ -123,6 +124,7 @@ class Volume:
         with turn(context.uri, outputs.get("pool", "")):
             found = find_volume(context.connection, id, outputs.get("pool", ""))
         if found is None:
+            journal.end(journal.key(context.uri, outputs.get("pool", ""), outputs.get("name", "")))
             return None
         seen = _observed(found)
         if inputs.get("size") is not None and 0 <= seen["size"] - inputs["size"] < ROUNDING_BYTES:
@@ -197,8 +199,12 @@ def _from_source(context: Context, pool: Any, volume: VolumeInputs, kind: str, o
                 raise ProviderError(f"{what}: size {volume.size} is smaller than the disk in it, {file.disk_bytes}")
             _refuse_full(pool, file.size_bytes, what)
             shape = Shape(volume.name, file.disk_bytes, file.format, kind, owner)
+            expected = copying.place_in(pool, volume.name)
             found = _define(pool, volume, shape)
-            upload(context, found, file.chunks(), file.size_bytes, what)
+            if not source.is_web(volume.source) and copying.is_here(found, expected):
+                copying.copy(context, source.local_path(volume.source), Path(found.path()), what)
+            else:
+                upload(context, found, file.chunks(), file.size_bytes, what)
     except source.SourceError as error:
         raise ProviderError(f"{what}: {error}") from error
     patiently(lambda: pool.refresh())  # libvirt reads the size of the disk from what was uploaded

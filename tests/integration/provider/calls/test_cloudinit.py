@@ -93,6 +93,21 @@ def test_a_foreign_image_of_that_name_is_left_alone(resource: New, pool: Path) -
     (pool / "seed.iso").unlink()
 
 
+def test_an_image_of_that_name_made_since_is_anothers(resource: New, pool: Path, connection: Any) -> None:
+    """What a refresh found gone, the journal forgets: a file that took its place is not ours."""
+    disk = resource("CloudInitDisk", "seed")
+    inputs = {"name": "seed.iso", "pool": "pool", "userData": USER_DATA}
+    disk.up(inputs)
+    (pool / "seed.iso").unlink()
+    assert not disk.refresh()
+    (pool / "seed.iso").write_text("another's")
+    connection.storagePoolLookupByName("pool").refresh()
+    with pytest.raises(Failed, match="not touched"):
+        disk.up(inputs)
+    assert (pool / "seed.iso").read_text() == "another's"
+    (pool / "seed.iso").unlink()
+
+
 def test_what_a_killed_update_made_is_made_again(resource: New, pool: Path) -> None:
     disk = resource("CloudInitDisk", "seed")
     inputs = {"name": "seed.iso", "pool": "pool", "userData": USER_DATA}

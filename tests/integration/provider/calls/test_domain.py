@@ -208,6 +208,24 @@ def test_stopped_behind_pulumis_back(resource: New, connection: Any) -> None:
     assert connection.lookupByName("dom").isActive()
 
 
+def test_a_saved_guest_goes_on_where_it_was(resource: New, connection: Any) -> None:
+    """Its memory is dropped only if it ran with another definition, where libvirt could not use it."""
+    domain = resource("Domain", "dom")
+    domain.up({"name": "dom", **SMALL})
+    there = connection.lookupByName("dom")
+    there.managedSave()
+    assert domain.refresh()
+    assert domain.up({"name": "dom", **SMALL}) == "update"
+    _state, why = there.state()
+    assert why == libvirt.VIR_DOMAIN_RUNNING_RESTORED
+    there.managedSave()
+    assert domain.refresh()
+    assert domain.up({"name": "dom", **SMALL, "memory": 80}) == "update"
+    _state, why = there.state()
+    assert why == libvirt.VIR_DOMAIN_RUNNING_BOOTED
+    assert running(connection, "dom").findtext("memory") == "81920"
+
+
 def test_changed_behind_pulumis_back(resource: New, connection: Any) -> None:
     domain = resource("Domain", "dom")
     domain.up({"name": "dom", **SMALL, "autostart": True})
