@@ -11,10 +11,10 @@ from __future__ import annotations
 from infra.images.sysctls import SYSCTLS
 
 # Before sysctls are set. All else is loaded by whoever needs it, which takes no longer later than at boot.
-MODULES = ("br_netfilter", "overlay")
+MODULES = ("br_netfilter", "button", "evdev", "overlay")  # button, evdev: `virsh shutdown`
 # Kept unpacked in the tree, with what they need: to unpack them at each boot takes seconds under emulation.
 UNPACKED = (
-    *MODULES, "ahci", "ata_piix", "autofs4", "button", "evdev", "ip_tables", "isofs", "nf_tables", "nft_chain_nat",
+    *MODULES, "ahci", "ata_piix", "autofs4", "ip_tables", "isofs", "nf_tables", "nft_chain_nat",
     "nft_ct", "nft_fib_inet", "nft_hash", "nft_masq", "nft_nat", "nft_numgen", "nft_redir", "nft_reject_inet",
     "qemu_fw_cfg", "sr_mod", "tun", "veth", "virtio_balloon", "virtio_blk", "virtio_net", "virtio_rng", "vxlan",
 )  # fmt: skip
@@ -78,6 +78,16 @@ MASKED = (
     "systemd-udev-load-credentials.service",
     "systemd-update-done.service",
 )
+# udev's look at what was there before it: 40 devices instead of 460, 70 of which are terminals.
+TRIGGERED = ("block", "input", "misc", "net", "pci", "scsi", "virtio", "virtio-ports")
+# Its rules for what a lab's machine does not have; each would be read and asked about every device.
+MASKED_RULES = (
+    "55-dm", "60-autosuspend", "60-drm", "60-fido-id", "60-infiniband", "60-persistent-alsa", "60-persistent-input",
+    "60-persistent-storage-dm", "60-persistent-storage-mtd", "60-persistent-storage-tape", "60-persistent-v4l",
+    "60-sensor", "60-serial", "64-btrfs", "66-azure-ephemeral", "70-camera", "70-joystick", "70-memory", "70-mouse",
+    "70-touchpad", "70-uaccess", "71-seat", "73-seat-late", "75-net-description", "75-probe_mtd", "78-sound-card",
+    "81-net-dhcp", "90-iocost", "95-dm-notify", "96-e2scrub", "99-nfs",
+)  # fmt: skip
 # Of users' service managers: sockets that nobody in a lab connects to, bound again by each manager.
 MASKED_FOR_USERS = (
     "dirmngr.socket",
@@ -123,6 +133,8 @@ ssh_genkeytypes: [ed25519]
 cloud_init_modules: [bootcmd, write_files, set_hostname, users_groups, ssh]
 cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts_user]
+logcfg: /etc/cloud/logging.conf
+output: {all: '>> /var/log/cloud-init-output.log'}
 system_info:
   distro: debian
   network:
@@ -171,25 +183,32 @@ CLOUD_LOCAL = """\
 ExecStartPre=-/usr/bin/udevadm wait --timeout=20 /dev/disk/by-label/cidata
 """
 CLOUD_LOG = """\
-log_cfgs:
-- |
-  [loggers]
-  keys=root
-  [handlers]
-  keys=file
-  [formatters]
-  keys=line
-  [logger_root]
-  level=INFO
-  handlers=file
-  [handler_file]
-  class=FileHandler
-  level=INFO
-  formatter=line
-  args=('/var/log/cloud-init.log', 'a', 'UTF-8')
-  [formatter_line]
-  format=%(asctime)s - %(filename)s[%(levelname)s]: %(message)s
-output: {all: '>> /var/log/cloud-init-output.log'}
+[loggers]
+keys=root,cloudinit
+[handlers]
+keys=file
+[formatters]
+keys=line
+[logger_root]
+level=INFO
+handlers=file
+[logger_cloudinit]
+level=INFO
+qualname=cloudinit
+handlers=
+propagate=1
+[handler_file]
+class=FileHandler
+level=INFO
+formatter=line
+args=('/var/log/cloud-init.log', 'a', 'UTF-8')
+[formatter_line]
+format=%(asctime)s - %(filename)s[%(levelname)s]: %(message)s
+"""
+UDEV_TRIGGER = f"""\
+[Service]
+ExecStart=
+ExecStart=-/usr/bin/udevadm trigger --action=add {" ".join(f"--subsystem-match={name}" for name in TRIGGERED)}
 """
 # As Debian's, without logind: SSH is how a machine is installed, and a session of root's would start a user manager.
 PAM_SSHD = """\
@@ -209,6 +228,13 @@ ExecStartPre=
 """
 
 
+def network_rules(rules: str) -> str:
+    """systemd's rules without the process that sets sysctls of each new network device, such as a pod's: ours are
+    defaults, which new devices have by themselves."""
+    kept = [line for line in rules.splitlines(keepends=True) if not ("systemd-sysctl" in line and '"net"' in line)]
+    return "".join(kept)
+
+
 def sysctl_conf() -> str:
     settings = dict(SYSCTLS)
     settings["net/ipv4/conf/*/rp_filter"] = "0"  # as systemd's own file sets it, and each new interface gets it
@@ -222,7 +248,8 @@ def texts() -> dict[str, str]:
     return {
         "/etc/cloud/cloud.cfg": CLOUD,
         "/etc/cloud/ds-identify.cfg": "datasource: NoCloud\npolicy: enabled\n",
-        "/etc/cloud/cloud.cfg.d/05_logging.cfg": CLOUD_LOG,
+        "/etc/cloud/cloud.cfg.d/05_logging.cfg": "",
+        "/etc/cloud/logging.conf": CLOUD_LOG,
         "/etc/fstab": "",
         "/etc/modprobe.d/sampan.conf": "".join(f"blacklist {module}\n" for module in BLACKLISTED),
         "/etc/pam.d/sshd": PAM_SSHD,
@@ -235,6 +262,7 @@ def texts() -> dict[str, str]:
         "/etc/systemd/journald.conf.d/sampan.conf": "[Journal]\nStorage=persistent\nSystemMaxUse=64M\n",
         "/etc/systemd/system/cloud-init-local.service.d/sampan.conf": CLOUD_LOCAL,
         "/etc/systemd/system/cloud-init-main.service.d/sampan.conf": CLOUD_MAIN,
+        "/etc/systemd/system/systemd-udev-trigger.service.d/sampan.conf": UDEV_TRIGGER,
         "/etc/systemd/system/ssh.service.d/sampan.conf": SSHD,
         "/etc/systemd/system/user@.service.d/sampan.conf": "[Service]\nDelegate=cpu cpuset io memory pids\n",
         "/etc/apt/sources.list": "deb http://deb.debian.org/debian trixie main\n",
@@ -246,6 +274,7 @@ def links() -> dict[str, str]:
     units = "/etc/systemd/system"
     found = {f"{units}/{name}": "/dev/null" for name in MASKED}
     found |= {f"/etc/systemd/system-generators/{name}": "/dev/null" for name in MASKED_GENERATORS}
+    found |= {f"/etc/udev/rules.d/{name}.rules": "/dev/null" for name in MASKED_RULES}
     found |= {f"/etc/systemd/user/{name}": "/dev/null" for name in MASKED_FOR_USERS}
     for target, names in ENABLED.items():
         found |= {f"{units}/{target}/{name}": f"/usr/lib/systemd/system/{name}" for name in names}

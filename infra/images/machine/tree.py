@@ -83,6 +83,8 @@ def configure(tree: Path) -> None:
         place = _place(tree, path)
         place.unlink(missing_ok=True)
         place.symlink_to(target)
+    rules = (tree / "usr/lib/udev/rules.d/99-systemd.rules").read_text()
+    _place(tree, "/etc/udev/rules.d/99-systemd.rules").write_text(files.network_rules(rules))
 
 
 def unpack(tree: Path, modules: Path) -> None:
