@@ -25,8 +25,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.hypervisor import late_mounts, processes, services
 from infra.hypervisor import link as cable
-from infra.hypervisor import processes, services
 from infra.hypervisor.errors import HypervisorError
 from infra.hypervisor.room import PLACES
 
@@ -95,7 +95,7 @@ class Libvirtd:
         return f"libvirtd-{self.identity}"
 
     def start(self) -> None:
-        """It answers when this returns. Again: what is missing is made."""
+        """It answers when this returns. Again: what is missing is made, mounts of the host's included."""
         if len(str(self.socket)) > SOCKET_PATH_MAX:
             raise HypervisorError(
                 f"{self.socket} is longer than the {SOCKET_PATH_MAX} bytes that a socket's path may have",
@@ -122,6 +122,8 @@ class Libvirtd:
                 log=self.log,
             )
             self._wait_answers()
+            if (seen := services.status(self.service)) and seen.pid:
+                late_mounts.bring(seen.pid)
 
     def stop(self) -> None:
         """libvirtd ends; guests and networks run on."""

@@ -33,7 +33,9 @@ def enter(folder: Path, netns: str, *, hide_kvm: bool) -> None:
     syscalls.setns(descriptor, syscalls.CLONE_NEWNET)
     os.close(descriptor)
     syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)  # mounts made on the host later arrive here
+    syscalls.mount(
+        "", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE
+    )  # mounts of later arrive here, or see late_mounts.py
     for place, part in PLACES.items():
         syscalls.bind(folder / part, place)
     for bus in filter(os.path.isdir, BUSES):

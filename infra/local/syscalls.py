@@ -75,20 +75,28 @@ class _MountAttr(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
 
 
+def copy_mount(source: str | Path) -> int:
+    """A descriptor of a copy of what is mounted at `source`, attached nowhere yet (open_tree(2))."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
+    return _checked(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, str(source).encode(), flags), f"open_tree {source}")
+
+
+def attach_mount(copy: int, target: str | Path) -> None:
+    """In the mount namespace that the caller is in by now (move_mount(2))."""
+    moved = _libc.syscall(_SYS_MOVE_MOUNT, copy, b"", _AT_FDCWD, str(target).encode(), _MOVE_MOUNT_F_EMPTY_PATH)
+    _checked(moved, f"move_mount to {target}")
+
+
 def bind_mapped(source: str | Path, target: str | Path, userns: int, *, read_only: bool) -> None:
     """Bind `source` so that its owners appear as the user namespace maps them (mount_setattr(2), MOUNT_ATTR_IDMAP)."""
-    tree = _checked(
-        _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, str(source).encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC),
-        f"open_tree {source}",
-    )
+    tree = copy_mount(source)
     try:
         wanted = _MountAttr(_MOUNT_ATTR_IDMAP | (_MOUNT_ATTR_RDONLY if read_only else 0), 0, 0, userns)
         _checked(
             _libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(wanted), ctypes.sizeof(wanted)),
             f"mount_setattr idmap of {source}",
         )
-        moved = _libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, str(target).encode(), _MOVE_MOUNT_F_EMPTY_PATH)
-        _checked(moved, f"move_mount to {target}")
+        attach_mount(tree, target)
     finally:
         os.close(tree)
 

@@ -165,6 +165,22 @@ def test_started_again_it_is_left_alone(libvirtd: Libvirtd) -> None:
     assert services.status(libvirtd.service) == before
 
 
+def test_disks_mounted_since_it_was_started_are_seen_at_the_next_start(libvirtd: Libvirtd, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path / "data")], check=True)
+    try:
+        before = services.status(libvirtd.service)
+        libvirtd.start()
+        assert services.status(libvirtd.service) == before  # the same process, with its guests
+        virsh(libvirtd, "pool-create-as", "late", "dir", "--target", str(tmp_path / "data"))
+        virsh(libvirtd, "vol-create-as", "late", "disk", "100k")
+        assert (tmp_path / "data/disk").stat().st_size == 100 << 10
+        assert "1.00 MiB" in virsh(libvirtd, "pool-info", "late")
+        virsh(libvirtd, "pool-destroy", "late")
+    finally:
+        subprocess.run(["umount", str(tmp_path / "data")], check=True)
+
+
 def test_kvm_is_hidden_from_it_and_nothing_else_of_dev(libvirtd: Libvirtd) -> None:
     seen = services.status(libvirtd.service)
     assert seen is not None
