@@ -165,11 +165,14 @@ class Gateway:
         )
 
     async def _forget_changed(self, before: Served, after: Served | None) -> None:
-        """The connections of addresses that were given back; and of those that stay, datagrams to nodes that went: a
-        datagram's flow has no end of its own, while a connection may be finished in peace."""
+        """The connections of addresses that were given back; and of those that stay, datagrams to ports that changed
+        and to nodes that went: a datagram's flow has no end of its own, while a connection may be finished in peace."""
         for address in before.addresses:
             if after is None or address not in after.addresses:
                 await programs.forget(address)
+                continue
+            if before.wish.ports != after.wish.ports:
+                await programs.forget(address, protocol="udp")
                 continue
             gone = set(before.backends(address).values()) - set(after.backends(address).values())
             for backend in sorted(gone):

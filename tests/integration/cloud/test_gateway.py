@@ -109,6 +109,19 @@ print(json.dumps(answers))
 """
 
 
+TALK = """
+import socket, sys
+address = sys.argv[1]
+s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(2); s.connect((address, 80))
+for line in sys.stdin:
+    try:
+        s.send(b"?"); print(s.recv(200).decode(), flush=True)
+    except ConnectionRefusedError: print("refused", flush=True)
+    except TimeoutError: print("timeout", flush=True)
+"""
+
+
 def sh(*args: str, **more: Any) -> str:
     done = subprocess.run(args, check=False, capture_output=True, text=True, **more)
     assert done.returncode == 0, f"{' '.join(args)}: {done.stderr}"
@@ -305,6 +318,22 @@ def test_source_ranges_keep_others_out(net: Net) -> None:
     assert nodes_of(net.ask("client", V4, count=8)) == {"n1", "n2"}
     assert nodes_of(net.ask("client", V6, count=8)) == {"n1", "n2"}
     assert net.ask("gw", V4) == ["timeout"]
+
+
+@pytest.mark.parametrize(("address", "want"), [(V4, "IPv4"), (V6, "IPv6")], ids=["ipv4", "ipv6"])
+def test_a_flow_of_datagrams_ends_with_its_port_or_node(net: Net, address: str, want: str) -> None:
+    """A client that keeps its socket, as a resolver does."""
+    net.order("ensure", wish(families=[want], backends=[["n1", list(NODES["n1"])]]))
+    talking = net.child("client", TALK, address)
+    try:
+        assert json.loads(net.line(talking, "?"))[0] == "n1"
+        net.order("ensure", wish(families=[want], backends=[["n2", list(NODES["n2"])]]))
+        assert json.loads(net.line(talking, "?"))[0] == "n2"
+        net.order("ensure", wish(families=[want], ports=[["TCP", 80, NODE_PORT]]))
+        assert net.line(talking, "?") == "refused"
+    finally:
+        talking.kill()
+        talking.wait()
 
 
 def test_with_affinity_a_client_stays_with_its_node(net: Net) -> None:
