@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -124,6 +125,8 @@ def down(name: str, show: Steps, key: bytes | None = None) -> bool:
     for file in users.read_text().splitlines() if users.exists() else ():
         kubeconfig.remove(Path(file), name)
     shutil.rmtree(layout.folder)
+    with suppress(OSError):  # other labs are there
+        LABS.rmdir()
     return True
 
 

@@ -25,7 +25,7 @@ from infra.install.facts import Facts
 from infra.install.machine import HOME, Folder
 from infra.install.plan import Step
 from infra.install.release import Release
-from infra.install.ssh import CommandError
+from infra.install.ssh import CommandError, SshError
 from infra.install.templates import render
 from infra.install.units import Unit
 from infra.topology import LIBVIRT, MACHINES, Node, Topology
@@ -213,6 +213,8 @@ def _run(connection: Connection, node: str, step: Step) -> None:
         raise InstallError(
             f"node {node}: step {step.title!r} failed with exit code {error.code}: {error.said}\ncommand:\n{shown}"
         ) from error
+    except SshError as error:
+        raise InstallError(f"node {node}: step {step.title!r}: {error}. Run it again: it goes on from there") from error
 
 
 def _wait(connection: Connection, wish: Wanted) -> None:
