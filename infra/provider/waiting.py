@@ -23,7 +23,7 @@ class NoAddress(RuntimeError):
 
 
 def addresses(domain: Any, *, has_agent: bool) -> dict[str, tuple[str, ...]]:
-    """By MAC, those known now."""
+    """By MAC, those known now; a program that takes the first one gets IPv4 where there is any."""
     sources = [libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE]
     if has_agent:
         sources.append(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
@@ -37,7 +37,7 @@ def addresses(domain: Any, *, has_agent: bool) -> dict[str, tuple[str, ...]]:
             mac = (interface.get("hwaddr") or "").lower()
             seen = tuple(each["addr"] for each in interface.get("addrs") or () if not each["addr"].startswith(LOOPBACK))
             found[mac] = tuple(dict.fromkeys((*found.get(mac, ()), *seen)))
-    return {mac: seen for mac, seen in found.items() if seen}
+    return {mac: tuple(sorted(seen, key=lambda address: ":" in address)) for mac, seen in found.items() if seen}
 
 
 def wait(context: Context, domain: Any, macs: Mapping[str, str], *, has_agent: bool) -> dict[str, tuple[str, ...]]:

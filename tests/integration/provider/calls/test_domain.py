@@ -6,8 +6,10 @@ The guests have no system: they only have to be there. What libvirt shows is the
 from __future__ import annotations
 
 import shutil
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -527,6 +529,32 @@ def test_waiting_for_an_address_that_does_not_come(
     without = {**inputs, "networkInterfaces": [{**plug, "waitForLease": False}]}
     assert domain.up(without) == "update"
     assert domain.up(without) == "same"
+
+
+def test_waiting_for_an_address_that_comes(
+    provider: Provider, resource: New, connection: Any, network: Resource, subnets: tuple[str, str]
+) -> None:
+    """The firmware's own network boot asks for a lease, so no system is needed."""
+    domain = resource("Domain", "dom")
+    fixed = subnets[0].replace("0/24", "77")
+    plugs = [{"networkId": network.id, "waitForLease": True}, {"networkId": network.id}]
+    inputs = {"name": "dom", **SMALL, "networkInterfaces": plugs, "bootDevices": [{"devs": ["network"]}]}
+    assert domain.up(inputs) == "create"
+    first, second = domain.outputs["networkInterfaces"]
+    assert first["addresses"]
+    assert all(ip_address(each) in ip_network(subnets[":" in each]) for each in first["addresses"])
+    assert (first["networkName"], first["mac"] != second["mac"]) == ("net", True)
+    assert domain.up(inputs) == "same"
+    domain.delete()
+    plugs[0] |= {"addresses": [fixed], "hostname": "guest"}
+    assert domain.up(inputs) == "create"
+    deadline = time.monotonic() + 60  # an IPv6 lease may be the first one
+    while not (
+        leases := [each for each in connection.networkLookupByName("net").DHCPLeases() if each["ipaddr"] == fixed]
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert [lease["mac"] for lease in leases] == [first["mac"]]
 
 
 def test_its_kernel_is_started_directly(resource: New, connection: Any, pool: Resource, tmp_path: Path) -> None:
