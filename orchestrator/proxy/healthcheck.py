@@ -25,14 +25,19 @@ class HealthCheckPorts:
         self._servers: dict[int, asyncio.Server] = {}
         self._state: dict[int, ServiceHealth] = {}
 
-    async def sync(self, wanted: Mapping[int, ServiceHealth]) -> None:
-        """Open what is new, close what is gone; raises OSError where a port is taken."""
+    async def sync(self, wanted: Mapping[int, ServiceHealth]) -> dict[int, OSError]:
+        """Open what is new, close what is gone; the ports that could not be opened, as somebody else has them."""
         self._state = dict(wanted)
+        failed = {}
         for port in [port for port in self._servers if port not in wanted]:
             self._servers.pop(port).close()
         for port in wanted:
             if port not in self._servers:
-                self._servers[port] = await asyncio.start_server(self._handler(port), None, port)
+                try:
+                    self._servers[port] = await asyncio.start_server(self._handler(port), None, port)
+                except OSError as error:
+                    failed[port] = error
+        return failed
 
     def close(self) -> None:
         for server in self._servers.values():

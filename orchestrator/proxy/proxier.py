@@ -25,6 +25,7 @@ from orchestrator.proxy.transaction import Committed
 log = logging.getLogger(__name__)
 ZONE_LABEL = "topology.kubernetes.io/zone"
 RETRY_S = 1.0
+HEALTH_PORT_RETRY_S = 10.0
 
 Forget = Callable[[Iterable[conntrack.Stale]], Awaitable[None]]
 
@@ -100,13 +101,22 @@ class Proxier:
                 await self._sync_all()
             else:
                 await self._sync_dirty(self._committed)
-            await self._health_ports.sync(dict(self._health.values()))
             self.synced_at = self._clock.now()
         except (NftError, OSError):
             log.exception("sync failed; starting over", extra={"node": self._here.node})
             self._committed = self.synced_at = None
             self._wake.set()
             await asyncio.sleep(RETRY_S)
+            return
+        await self._sync_health_ports()
+
+    async def _sync_health_ports(self) -> None:
+        """A port that somebody else has is one Service's trouble: traffic must not wait for it."""
+        failed = await self._health_ports.sync(dict(self._health.values()))
+        for port, error in failed.items():
+            log.warning("health-check node port not opened", extra={"port": port, "error": str(error)})
+        if failed:
+            asyncio.get_running_loop().call_later(HEALTH_PORT_RETRY_S, self._wake.set)
 
     async def _sync_all(self) -> None:
         """The whole table in one transaction, replacing what an earlier process left."""

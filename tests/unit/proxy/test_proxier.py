@@ -1,6 +1,7 @@
 """The proxier on a fake kernel: what reaches it, when, and what happens when it refuses."""
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -113,6 +114,37 @@ async def test_the_loop_wakes_for_a_change() -> None:
     while len(kernel.commits) < 2:
         await asyncio.sleep(0)
     task.cancel()
+
+
+async def test_a_health_port_that_somebody_has_stops_nothing_and_is_opened_when_it_is_free(monkeypatch: Any) -> None:
+    monkeypatch.setattr("orchestrator.proxy.proxier.HEALTH_PORT_RETRY_S", 0.05)
+    kernel = Kernel()
+    it = proxier(kernel)
+    with socket.create_server(("", 0)) as somebody:
+        port = somebody.getsockname()[1]
+        local = service()
+        local["spec"] |= {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": port}
+        it.on_service(None, local)
+        task = asyncio.create_task(it.run())
+        async with asyncio.timeout(5):
+            while it.synced_at is None:
+                await asyncio.sleep(0.01)
+            it.on_service(None, service("other"))
+            while not any("d/other" in name for name in it._committed.rules):  # type: ignore[union-attr]
+                await asyncio.sleep(0.01)
+        assert len(kernel.commits) == 2, "no full sync for want of a port"
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                break
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.01)
+    writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+    assert (await reader.readline()).split()[1] == b"503"
+    writer.close()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def test_health_answer() -> None:
