@@ -1,43 +1,9 @@
 """The tools of the VM lab: Pulumi's CLI, what it starts, a hypervisor, and the environment in which all of them work.
 
-ensure() brings what is missing and says so. Everything is asked for at each start of a command, so what is there
-already must cost next to nothing. What runs in processes of Pulumi's own (language_host, program, dynamic_plugin)
-imports nothing of the rest.
+whole.ensure() brings what is missing and says so. Nothing is imported here: language_host, program and dynamic_plugin run
+in processes of Pulumi's own, whose start every update waits for.
 """
 
-from __future__ import annotations
+from infra.toolchain.whole import Toolchain, ensure
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-
-from infra.hypervisor import host
-from infra.hypervisor.host import Hypervisor
-from infra.images.tree import Progress
-from infra.toolchain import tools
-
-
-@dataclass(frozen=True)
-class Toolchain:
-    pulumi: Path
-    version: str  # as 3.274.1
-    origin: str  # words for the user
-    bin: Path  # first on PATH: pulumi and what it looks for there
-    environment: dict[str, str]  # to lay over the user's own
-    hypervisor: Hypervisor
-
-
-def ensure(say: Progress, user: Mapping[str, str] | None = None) -> Toolchain:
-    """Everything present afterwards. `user`: the user's environment. Raises ToolchainError, HypervisorError."""
-    user = os.environ if user is None else user
-    found = tools.ensure(say, user=user)
-    hypervisor = host.ensure(say, user)
-    return Toolchain(
-        pulumi=found.pulumi,
-        version=found.version,
-        origin=found.origin,
-        bin=found.bin,
-        environment=found.environment(hypervisor.uri, user),
-        hypervisor=hypervisor,
-    )
+__all__ = ["Toolchain", "ensure"]

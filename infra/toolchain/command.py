@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra import toolchain
 from infra.progress import console
-from infra.toolchain import Toolchain, environment, launchers
+from infra.toolchain import environment, launchers, whole
+from infra.toolchain.whole import Toolchain
 
 app = typer.Typer(help=__doc__)
 
@@ -31,7 +31,7 @@ def show(
     """Bring the VM lab's tools where they are missing (minutes, once), and show what is used and from where."""
     if output not in ("table", "json"):
         raise ValueError(f"--output is {output!r}; it must be table or json")
-    found = toolchain.ensure(lambda words: console.print(f"   [dim]{words}[/]"))
+    found = whole.ensure(lambda words: console.print(f"   [dim]{words}[/]"))
     if shell:
         sys.stdout.write(environment.shell(found.environment))
     elif output == "json":
