@@ -18,7 +18,7 @@ from typing import Any
 from infra import snapshot
 from infra.hypervisor import processes, services
 from infra.install.ssh import Ssh
-from infra.libvirt import access, cloud, cluster, registry
+from infra.libvirt import cloud, cluster, registry
 from infra.libvirt.arguments import domain_name
 from infra.libvirt.disks import PREFIX
 from infra.libvirt.registry import Lab
@@ -115,7 +115,7 @@ def restore(name: str, from_name: str, show: Steps) -> Snapshot:
         show.note(", ".join(f"{place.node.name}: {way}" for place, way in zip(places, ways, strict=True)))
     began = time.time()
     _restart_cloud_controller(name)
-    kubeconfig = registry.folder(name) / access.KUBECONFIG
+    kubeconfig = registry.folder(name) / registry.KUBECONFIG
     controls = [node.name for node in lab.topology.nodes if node.role == CONTROL_PLANE]
     if kubeconfig.exists():
         with show.step("all nodes Ready"):
@@ -158,8 +158,8 @@ def _check_shape(lab: Lab, saved: Snapshot, nodes: list[str]) -> None:
 
 def _set_by_ssh(lab: Lab, place: Place, seconds: float) -> None:
     folder = registry.folder(lab.name)
-    known = host_keys((folder / access.KNOWN_HOSTS).read_text(), place.node.address_v4)
-    machine = Ssh(place.node.name, place.node.address_v4, key=(folder / access.SSH_KEY).read_bytes(), host_keys=known)
+    known = host_keys((folder / registry.KNOWN_HOSTS).read_text(), place.node.address_v4)
+    machine = Ssh(place.node.name, place.node.address_v4, key=(folder / registry.SSH_KEY).read_bytes(), host_keys=known)
     try:
         machine.wait(30.0, lambda text: None)
         machine.run(["date", "--set", f"@{time.time():.3f}"])

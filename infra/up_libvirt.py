@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from infra import host, kubeconfig, toolchain
 from infra.images.wheel import wheel
-from infra.libvirt import access, image, project, registry
+from infra.libvirt import image, project, registry
 from infra.libvirt.project import Project
 from infra.progress import Steps, console
 from infra.toolchain import Toolchain, stack_lock
@@ -148,7 +148,7 @@ def teller(show: Steps) -> Callable[[Any], None]:
 def add_context(lab: str, user_file: Path) -> dict[str, Any]:
     """The lab's context in the user's kubeconfig, and a note of where it went."""
     folder = registry.folder(lab)
-    config: dict[str, Any] = yaml.safe_load((folder / access.KUBECONFIG).read_text())
+    config: dict[str, Any] = yaml.safe_load((folder / registry.KUBECONFIG).read_text())
     kubeconfig.add(user_file, config)
     users = folder / USERS
     noted = users.read_text().splitlines() if users.exists() else []

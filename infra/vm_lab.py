@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from infra import host
-from infra.libvirt import access, registry
+from infra.libvirt import registry
 from infra.libvirt.arguments import domain_name
 from infra.libvirt.registry import Lab
 from infra.readiness import is_ready
@@ -54,7 +54,7 @@ def ssh_line(lab: Lab, node: Node, command: Sequence[str], *, user: str = "root"
             words = ["sudo", "--non-interactive", "--", *words]
         return [*line, f"ssh://{place}", *([shlex.join(words)] if words else [])]
     folder = registry.folder(lab.name)
-    line += ["-i", str(folder / access.SSH_KEY), "-o", f"UserKnownHostsFile={folder / access.KNOWN_HOSTS}"]
+    line += ["-i", str(folder / registry.SSH_KEY), "-o", f"UserKnownHostsFile={folder / registry.KNOWN_HOSTS}"]
     line += ["-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-F", "none"]
     return [*line, f"root@{node.address_v4}", *([shlex.join(words)] if words else [])]
 

@@ -12,8 +12,6 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
-KUBECONFIG, SSH_KEY, KNOWN_HOSTS = "admin.kubeconfig", "ssh", "known_hosts"
-
 
 def write(folder: Path, files: Mapping[str, str]) -> None:
     """Each whole or not at all, and never readable by others on the way."""

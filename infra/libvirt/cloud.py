@@ -48,7 +48,7 @@ def start(props: Mapping[str, Any]) -> None:
     )
     say = speaker()
     for node in props["controlPlanes"]:
-        cluster.wait_initialized(folder / access.KUBECONFIG, node, say)
+        cluster.wait_initialized(folder / registry.KUBECONFIG, node, say)
 
 
 def stop(props: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
-from infra.libvirt import access, cluster, registry
+from infra.libvirt import cluster, registry
 from infra.libvirt.nodes import speaker
 from infra.topology import WORKER, Node, Topology
 
@@ -28,7 +28,7 @@ class DrainProvider(ResourceProvider):
 
     def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         if news["elsewhere"] == "yes" and news["node"] in registry.installed(news["lab"]):
-            kubeconfig = registry.folder(news["lab"]) / access.KUBECONFIG
+            kubeconfig = registry.folder(news["lab"]) / registry.KUBECONFIG
             cluster.drain(kubeconfig, news["node"], speaker(), with_bare=False)
         return UpdateResult(news)
 

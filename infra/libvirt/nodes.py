@@ -23,7 +23,7 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider,
 
 from infra.install import vm
 from infra.install.ssh import Ssh
-from infra.libvirt import access, cluster, registry
+from infra.libvirt import cluster, registry
 from infra.provider.engine import Engine
 from infra.topology import CONTROL_PLANE, Node, Topology, TopologyError
 
@@ -56,7 +56,7 @@ class Installation:
 
     @property
     def kubeconfig(self) -> Path:
-        return registry.folder(self.topology.name) / access.KUBECONFIG
+        return registry.folder(self.topology.name) / registry.KUBECONFIG
 
 
 def install(todo: Installation, say: Callable[[str], None]) -> None:
@@ -83,7 +83,7 @@ def leave(props: Mapping[str, Any], say: Callable[[str], None]) -> None:
     lab = registry.read(json.loads(props["topology"])["name"])
     if lab is None or _has(lab.topology, name):
         return
-    kubeconfig = registry.folder(lab.name) / access.KUBECONFIG
+    kubeconfig = registry.folder(lab.name) / registry.KUBECONFIG
     cluster.drain(kubeconfig, name, say, with_bare=True)
     cluster.forget(kubeconfig, name)
     registry.note_installed(lab.name, name, is_so=False)

@@ -29,7 +29,7 @@ from infra.hypervisor.host import Hypervisor
 from infra.images.vm import VmImage
 from infra.images.wheel import wheel
 from infra.install import components, release, vm
-from infra.libvirt import access, arguments, clashes, cloud, cloud_init, image, registry, settings
+from infra.libvirt import arguments, clashes, cloud, cloud_init, image, registry, settings
 from infra.libvirt.access import Access
 from infra.libvirt.cloud import CloudController
 from infra.libvirt.disks import ClusterDisks
@@ -123,9 +123,9 @@ def declare(wish: Settings, here: Host, lab: Lab) -> None:
     }
     admin = keys.files.apply(lambda files: admin_kubeconfig(topology, files))
     files = {
-        access.KUBECONFIG: admin,
-        access.SSH_KEY: keys.files.apply(lambda made: made[SSH]),
-        access.KNOWN_HOSTS: Output.all(**{name: one.files for name, one in keys_of.items()}).apply(
+        registry.KUBECONFIG: admin,
+        registry.SSH_KEY: keys.files.apply(lambda made: made[SSH]),
+        registry.KNOWN_HOSTS: Output.all(**{name: one.files for name, one in keys_of.items()}).apply(
             lambda made: known_hosts(topology, made)
         ),
     }
@@ -267,9 +267,8 @@ def known_hosts(topology: Topology, files: Mapping[str, Mapping[str, str]]) -> s
 
 def ssh_command(topology: Topology, node: Node) -> str:
     folder = registry.folder(topology.name)
-    return (
-        f"ssh -i {folder / access.SSH_KEY} -o UserKnownHostsFile={folder / access.KNOWN_HOSTS} root@{node.address_v4}"
-    )
+    known = folder / registry.KNOWN_HOSTS
+    return f"ssh -i {folder / registry.SSH_KEY} -o UserKnownHostsFile={known} root@{node.address_v4}"
 
 
 def described(topology: Topology, node: Node) -> dict[str, object]:

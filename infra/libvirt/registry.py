@@ -21,6 +21,7 @@ from typing import Any
 from infra.local.layout import LABS
 from infra.topology import LAB_INDEX_MAX, LIBVIRT, LOCAL, Topology
 
+KUBECONFIG, SSH_KEY, KNOWN_HOSTS = "admin.kubeconfig", "ssh", "known_hosts"  # files of a lab's folder
 CONSOLE = "console"  # folder with what each machine said on its serial port
 INSTALLED = "installed"  # folder with one empty file for each such node
 
