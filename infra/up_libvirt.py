@@ -17,12 +17,14 @@ from typing import Any
 import yaml
 from rich.markup import escape
 
-from infra import host, kubeconfig, toolchain
+from infra import host, kubeconfig
 from infra.images.wheel import wheel
 from infra.libvirt import image, project, registry
 from infra.libvirt.project import Project
 from infra.progress import Steps, console
-from infra.toolchain import Toolchain, stack_lock
+from infra.toolchain import stack_lock
+from infra.toolchain.whole import Toolchain
+from infra.toolchain.whole import ensure as ensure_tools
 from infra.topology import Topology
 
 USERS = "kubeconfigs"  # file of the lab's folder: which kubeconfigs of users have its context, one a line
@@ -106,7 +108,7 @@ def down(name: str, show: Steps) -> bool:
 
 def ready(show: Steps) -> Toolchain:
     """Tools present, and this process's environment as Pulumi's processes need it."""
-    tools = toolchain.ensure(show.note)
+    tools = ensure_tools(show.note)
     os.environ.update(tools.environment)
     if shutil.which("kubectl") is None and not host.KUBECTL.exists():
         show.note(f"installing kubectl to {host.KUBECTL}")
