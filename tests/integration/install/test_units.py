@@ -72,3 +72,31 @@ def test_a_misspelt_setting_would_be_found(root: Path) -> None:
 def test_a_missing_program_would_be_found(root: Path) -> None:
     with pytest.raises(AssertionError, match="no-such-program"):
         complaints(root, {"sampan-wrong.service": b"[Service]\nExecStart=/usr/bin/no-such-program\n"})
+
+
+EXPOSURE = re.compile(r"exposure level for (\S+): ([\d.]+)")
+
+
+@pytest.mark.parametrize(
+    ("process", "most"),
+    [
+        ("api-server", 2.0),
+        ("scheduler", 2.0),
+        ("controller-manager", 2.0),
+        ("kubelet", 3.0),
+        ("proxy", 5.5),
+        ("dns", 5.5),
+        ("podman", 8.0),  # containers inherit what it is denied
+        ("porter", 8.5),  # its mounts must reach the machine
+    ],
+)
+def test_units_are_confined(process: str, most: float, root: Path) -> None:
+    """By systemd's own measure: 0 is nothing exposed, 10 everything."""
+    lab = LABS["apart"]
+    keys = pki.generate(lab, {}, datetime.now(UTC))
+    made = {unit.name: unit.content for unit in vm.wanted(lab, lab.control_plane, keys, None).units}
+    complaints(root, made)
+    command = ["systemd-analyze", "security", "--offline=true", f"--root={root}", "--no-pager"]
+    said = subprocess.run([*command, units.unit_name(process)], capture_output=True, text=True, check=False).stdout
+    found = EXPOSURE.search(said)
+    assert found is not None and float(found[2]) <= most, said

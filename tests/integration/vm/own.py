@@ -1,0 +1,95 @@
+"""A machine that somebody has: a guest of the VM image in a network of its own, reached by SSH, and no lab of ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.hypervisor import host
+from infra.hypervisor.kvm import domain_type
+from infra.hypervisor.libvirtd import Libvirtd
+from infra.images.vm import vm_image
+from infra.install.ssh import Ssh
+from infra.libvirt import cloud_init, keys
+from infra.provider import iso
+from infra.topology import LIBVIRT, Topology
+
+BOOT_S = 300.0
+MEMORY_MIB = 1280
+
+NETWORK = """\
+<network><name>own</name><forward mode='open'/><bridge name='own0'/>
+<ip address='{v4}' prefix='24'/><ip family='ipv6' address='{v6}' prefix='64'/></network>
+"""
+# One processor: without KVM two of them may crash a kernel that patches itself.
+DOMAIN = """\
+<domain type='{type}'><name>own</name><memory unit='MiB'>{memory}</memory><vcpu>1</vcpu>
+<os><type machine='pc'>hvm</type><kernel>{kernel}</kernel><initrd>{initrd}</initrd><cmdline>{cmdline}</cmdline></os>
+<features><acpi/></features><cpu mode='maximum'/><devices>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe'/><source file='{folder}/disk.qcow2'/>
+<target dev='vda' bus='virtio'/></disk>
+<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='{folder}/seed.iso'/>
+<target dev='hdd' bus='ide'/><readonly/></disk>
+<interface type='network'><mac address='{mac}'/><source network='own'/><model type='virtio'/></interface>
+<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+<serial type='file'><source path='{folder}/console.log'/></serial></devices></domain>
+"""
+
+
+@dataclass
+class Own:
+    ssh: Ssh
+    key: bytes
+    folder: Path
+
+
+@contextmanager
+def booted() -> Iterator[Own]:
+    host.install_missing(print)
+    image = vm_image(lambda text: None)
+    place = Topology(name="own", backend=LIBVIRT, index=10 + os.getpid() % 10, workers=0)
+    node = place.control_plane
+    folder = Path(tempfile.mkdtemp(prefix="sampan-hv-", dir="/var/lib"))
+    libvirtd = Libvirtd(folder, (str(place.node_network_v4), str(place.node_network_v6)))
+    try:
+        libvirtd.start()
+        backing = ["-F", "qcow2", "-b", str(image.disk), str(folder / "disk.qcow2"), "8G"]
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing], check=True)
+        user, own = keys.ssh_pair(), keys.ssh_pair()
+        seed = {
+            "user-data": cloud_init.user_data(
+                node, user["ssh.pub"].decode(), own["ssh"].decode(), own["ssh.pub"].decode()
+            ),
+            "meta-data": cloud_init.meta_data(place, node),
+            "network-config": cloud_init.network_config(place, node),
+        }
+        (folder / "seed.iso").write_bytes(iso.image("cidata", {name: text.encode() for name, text in seed.items()}))
+        v4, v6 = place.gateway
+        virsh(libvirtd, "net-create", "/dev/stdin", stdin=NETWORK.format(v4=v4, v6=v6))
+        domain = DOMAIN.format(
+            type=domain_type(), memory=MEMORY_MIB, folder=folder, mac=node.mac,
+            kernel=image.kernel, initrd=image.initrd, cmdline=image.cmdline,
+        )  # fmt: skip
+        virsh(libvirtd, "create", "/dev/stdin", stdin=domain)
+        ssh = Ssh("own", node.address_v4, key=user["ssh"], host_keys=(own["ssh.pub"].decode(),))
+        ssh.wait(BOOT_S, print)
+        yield Own(ssh, user["ssh"], folder)
+        ssh.close()
+    finally:
+        libvirtd.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def virsh(libvirtd: Libvirtd, *arguments: str, stdin: str | None = None) -> str:
+    done = subprocess.run(
+        ["virsh", "--quiet", "--connect", libvirtd.uri, *arguments],
+        input=stdin, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"virsh {arguments}: {done.stderr}"
+    return done.stdout
