@@ -1,4 +1,5 @@
-"""A volume from a file: copied where libvirtd's files are this machine's, else sent through the connection."""
+"""A volume from a file, copied where libvirtd's files are this machine's and else sent through the connection; and one
+that grows under a running domain."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import http.server
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +59,23 @@ def test_from_a_server_and_bigger(resource: New, pool: Path, server: str) -> Non
     data = (pool / "v").read_bytes()
     assert (data[: len(CONTENT)], len(data)) == (CONTENT, 8 << 20)
     assert volume.up(inputs) == "same"
+
+
+def test_it_grows_while_a_domain_runs_with_it(resource: New, pool: Path, connection: Any, words: list[str]) -> None:
+    """QEMU holds the file: the domain's own disk grows, and its guest sees it."""
+    volume, domain = resource("Volume", "v"), resource("Domain", "dom")
+    volume.up({"name": "v", "pool": "pool", "size": 4 << 20})
+    domain.up({"name": "dom", "type": "qemu", "memory": 64, "disks": [{"volumeId": volume.id}]})
+    run = connection.lookupByName("dom").ID()
+    assert volume.up({"name": "v", "pool": "pool", "size": 9 << 20}) == "update"
+    assert volume.diff == {"size": "update"}
+    capacity, _allocation, _physical = connection.lookupByName("dom").blockInfo("vda")
+    assert (capacity, connection.lookupByName("dom").ID()) == (9 << 20, run)
+    assert volume.outputs["size"] == 9 << 20
+    assert "volume v grows to 9437184 bytes while dom runs; its guest sees it at once" in words
+    with pytest.raises(Failed, match=r"volume v: size 4194304 is smaller than the 9437184 it has.*only grows"):
+        volume.up({"name": "v", "pool": "pool", "size": 4 << 20})
+    assert volume.up({"name": "v", "pool": "pool", "size": 9 << 20}) == "same"
 
 
 def test_a_server_that_has_it_not(resource: New, pool: Path, server: str) -> None:

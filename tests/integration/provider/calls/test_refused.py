@@ -1,0 +1,28 @@
+"""What this provider does not have: refused at the check, with what to use instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.integration.provider.calls.small_engine import Failed, Refused, Resource
+
+New = Callable[..., Resource]
+
+
+@pytest.mark.parametrize("kind", ["Ignition", "Combustion"])
+def test_first_boot_data_of_other_systems(resource: New, kind: str) -> None:
+    with pytest.raises(Refused, match=rf"{kind} is not provided: use CloudInitDisk, or a Volume"):
+        resource(kind, "x").up({"content": "{}"})
+
+
+def test_a_resource_of_another_version(resource: New) -> None:
+    with pytest.raises(Failed, match="libvirt:index/secretThing:SecretThing: this provider has no such resource"):
+        resource("SecretThing", "x").up({})
+
+
+def test_a_value_that_is_no_value(resource: New) -> None:
+    with pytest.raises(Refused) as refused:
+        resource("Domain", "x").up({"name": "dom", "memory": -5, "type": "qemu"})
+    assert refused.value.failures == {"memory": "domain dom: memory = -5: Expected `int` >= 1"}
