@@ -38,6 +38,14 @@ def taken(present: Mapping[str, Sequence[Network]]) -> set[int]:
     return {index for index in range(LAB_INDEX_MAX + 1) if _overlap(Topology(index=index, backend=LIBVIRT), others)}
 
 
+def place_of(lab: str, present: Mapping[str, Sequence[Network]]) -> int | None:
+    """The index of a lab whose network is there though this machine's register has lost it."""
+    for index in range(LAB_INDEX_MAX + 1):
+        if Topology(index=index, backend=LIBVIRT).node_network_v4 in present.get(lab, ()):
+            return index
+    return None
+
+
 def refuse(topology: Topology, present: Mapping[str, Sequence[Network]]) -> None:
     """Where a lab that is new here would meet a network of somebody else."""
     for name, networks in present.items():

@@ -72,7 +72,10 @@ def run() -> None:
     refuse_unsupported(early.topology)
     hypervisor = find_hypervisor(early)
     present = clashes.of_hypervisor(hypervisor.uri) if registry.read(name) is None else {}
-    wish = settings.read(values, stack=stack, index=registry.place(name, clashes.taken(present)))
+    index = clashes.place_of(name, present)
+    if index is None:
+        index = registry.place(name, clashes.taken(present))
+    wish = settings.read(values, stack=stack, index=index)
     clashes.refuse(wish.topology, present)
     code = wheel()
     here = Host(

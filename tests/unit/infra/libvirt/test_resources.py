@@ -197,6 +197,8 @@ NETWORK = """<network><name>other</name>
 def test_places_whose_networks_libvirt_has_already_are_passed_over() -> None:
     present = {"other": clashes.subnets(NETWORK)}
     assert clashes.taken(present) == {3, 5}
+    assert clashes.place_of("other", present) == 3  # a lab of that name, of which the register knows nothing
+    assert clashes.place_of("a", present) is None
     with pytest.raises(Claimed, match=r"^index: 3: .* overlaps 172.30.3.0/24 of libvirt's network other: take another"):
         clashes.refuse(Topology(name="a", index=3, backend=LIBVIRT), present)
     clashes.refuse(Topology(name="a", index=4, backend=LIBVIRT), present)
