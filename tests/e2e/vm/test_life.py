@@ -81,6 +81,34 @@ def test_limits_of_a_pod_are_the_kernels(lab: VmLab) -> None:
     assert lab.kubectl("exec", "limited", "--", "sh", "-c", script).split() == [str(64 << 20), "50000", "100000"]
 
 
+def test_a_snapshot_puts_machines_and_pods_back(lab: VmLab) -> None:
+    boots = {
+        node["metadata"]["name"]: node["status"]["nodeInfo"]["bootID"] for node in lab.json("get", "nodes")["items"]
+    }
+    lab.kubectl("create", "configmap", "then", "--from-literal=key=value")
+    saved = json.loads(lab.sampan("snapshot", "save", "--name", lab.name, "calm", "-o", "json", timeout_s=600))
+    lab.kubectl("create", "configmap", "since", "--from-literal=key=value")
+    lab.kubectl("delete", "deployment/web", "configmap/then")
+    lab.kubectl("wait", "--for=delete", "pod", "-l", "app=web", "--timeout=240s", timeout_s=250)
+    began = time.monotonic()
+    lab.sampan("snapshot", "restore", "--name", lab.name, "calm", timeout_s=600)
+    print(f"snapshot: machines paused {saved['paused_s']} s, restored in {time.monotonic() - began:.1f} s")
+    assert {"then"} == {"then", "since"} & {item["metadata"]["name"] for item in lab.json("get", "configmaps")["items"]}
+    assert lab.pods_are_ready("app=web", 2)
+    eventually(
+        lambda: "nginx" in lab.kubectl("exec", "client", "--", "timeout", "5", "wget", "-qO-", "http://web"), "web"
+    )
+    assert {
+        node["metadata"]["name"]: node["status"]["nodeInfo"]["bootID"] for node in lab.json("get", "nodes")["items"]
+    } == boots
+    for node in boots:
+        clock = float(lab.sampan("ssh", "--name", lab.name, node, "date", "+%s.%N"))
+        assert abs(clock - time.time()) < 5, f"{node}'s clock is {clock - time.time():.1f} s off"
+    said = lab.up("--refresh")
+    assert not re.search(r"\b(made|changed|removed|is Ready)\b", said), said
+    lab.sampan("snapshot", "delete", "--name", lab.name, "calm")
+
+
 def test_no_secret_is_in_the_state_in_clear(lab: VmLab) -> None:
     secrets = [line for line in lab.admin_kubeconfig().split() if len(line) > 200]
     secrets += [line for line in lab.ssh_key().splitlines() if len(line) > 60]

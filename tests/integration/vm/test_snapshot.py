@@ -73,7 +73,7 @@ def guest(libvirtd: Libvirtd) -> Iterator[Guest]:
         user, machine = keys.ssh_pair(), keys.ssh_pair()
         made = Guest(lab, boot(lab, libvirtd, image, user, machine))
         known = f"{topology.control_plane.address_v4} {machine['ssh.pub'].decode()}\n"
-        files = {access.SSH_KEY: user["ssh"].decode(), access.KNOWN_HOSTS: known}
+        files = {registry.SSH_KEY: user["ssh"].decode(), registry.KNOWN_HOSTS: known}
         access.write(registry.folder(lab.name), files)
         made.machine.wait(BOOT_S, print)
         made.run(f'nohup python3 -c "{COUNTER}" >/dev/null 2>&1 &')
@@ -110,7 +110,7 @@ def boot(lab: Lab, libvirtd: Libvirtd, image: VmImage, user: dict[str, bytes], o
     )  # fmt: skip
     virsh(
         libvirtd, "define", "/dev/stdin",
-        stdin=f"""<domain type='{domain_type()}'><name>{name}</name><memory unit='MiB'>768</memory><vcpu>2</vcpu>
+        stdin=f"""<domain type='{domain_type()}'><name>{name}</name><memory unit='MiB'>768</memory><vcpu>1</vcpu>
         <os><type arch='x86_64' machine='pc'>hvm</type><kernel>{image.kernel}</kernel><initrd>{image.initrd}</initrd>
         <cmdline>{image.cmdline}</cmdline></os><features><acpi/></features><cpu mode='maximum'/><devices>
         <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/>
