@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from rich.markup import escape
 
-from infra import host, kubeconfig
+from infra import host, kubeconfig, readiness, vm_lab
 from infra.images.wheel import wheel
 from infra.libvirt import image, project, registry
 from infra.libvirt.project import Project
@@ -27,6 +27,7 @@ from infra.toolchain.whole import Toolchain
 from infra.toolchain.whole import ensure as ensure_tools
 from infra.topology import Topology
 
+DNS_TIMEOUT_S = 120.0  # where there is no KVM, a node's proxy and DNS take a while to come
 USERS = "kubeconfigs"  # file of the lab's folder: which kubeconfigs of users have its context, one a line
 
 
@@ -83,6 +84,11 @@ def up(wish: Wish, kubeconfig_file: Path, show: Steps, *, refresh: bool = False)
     lab = registry.read(wish.name)
     assert lab is not None, "the stack's first resource writes lab.json"
     config = add_context(lab.name, kubeconfig_file)
+    if reader.changes:  # else it answered when they were made
+        vm_lab.ensure_ssh()
+        machines, last = vm_lab.Machines(lab, lab.uri), lab.topology.nodes[-1].name
+        with show.step("cluster DNS answers"):
+            readiness.wait_dns(lambda command: machines.run(last, command), lab.topology, DNS_TIMEOUT_S)
     return Up(lab.topology, kubeconfig_file, config["current-context"], show.total_s, reader.changes)
 
 
