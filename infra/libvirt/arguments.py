@@ -47,6 +47,12 @@ def network(topology: Topology) -> Arguments:
     }
 
 
+def joined_network(topology: Topology) -> Arguments:
+    """Of a further hypervisor: a bridge there, of the same name, that its owner has joined to the lab's network (by a
+    cable, a VLAN, a VXLAN). The gateway, DHCP and DNS are the first hypervisor's."""
+    return {"name": topology.name, "mode": "bridge", "bridge": bridge(topology), "autostart": True}
+
+
 def pool(topology: Topology, folder: Path) -> Arguments:
     return {"name": topology.name, "type": "dir", "target": {"path": str(folder)}}
 
@@ -84,9 +90,10 @@ def domain(settings: Settings, node: Node, domain_type: str, console: Path) -> A
     }
 
 
-def interface(node: Node) -> Arguments:
+def interface(node: Node, *, has_dhcp: bool) -> Arguments:
     """`wait_for_lease` stays off: the install step waits for SSH, and says what it waits for."""
-    return {"hostname": node.name, "mac": node.mac, "addresses": [node.address_v4], "wait_for_lease": False}
+    known = {"hostname": node.name, "addresses": [node.address_v4, node.address_v6]} if has_dhcp else {}
+    return {**known, "mac": node.mac, "wait_for_lease": False}
 
 
 def kernel_arguments(cmdline: str) -> list[dict[str, str]]:

@@ -161,15 +161,17 @@ def declare(wish: Settings, here: Host, lab: Lab) -> None:
 
 
 class Site:
-    """What a lab has on one hypervisor, whatever nodes it has there. `suffix` tells the resources of several apart."""
+    """What a lab has on one hypervisor, whatever nodes it has there. `suffix` tells the resources of several apart;
+    the first has none."""
 
     def __init__(self, wish: Settings, here: Host, uri: str, suffix: str, after: ResourceOptions) -> None:
-        self.wish, self.here = wish, here
+        self.wish, self.here, self.is_first = wish, here, not suffix
         topology = wish.topology
         provider = libvirt.Provider(f"hypervisor{suffix}", uri=uri)
         # Names are fixed, so what is replaced has to go first.
         self.options = ResourceOptions.merge(after, ResourceOptions(provider=provider, delete_before_replace=True))
-        self.network = libvirt.Network(f"network{suffix}", **arguments.network(topology), opts=self.options)
+        network = arguments.joined_network(topology) if suffix else arguments.network(topology)
+        self.network = libvirt.Network(f"network{suffix}", **network, opts=self.options)
         folder = registry.folder(topology.name) / "pool"
         self.pool = libvirt.Pool(f"pool{suffix}", **arguments.pool(topology, folder), opts=self.options)
         self.within = ResourceOptions.merge(self.options, ResourceOptions(depends_on=[self.pool]))
@@ -221,7 +223,7 @@ class Site:
             **boot,
             cloudinit=disk.id,
             disks=[{"volume_id": volume.id}],
-            network_interfaces=[{"network_id": self.network.id, **arguments.interface(node)}],
+            network_interfaces=[{"network_id": self.network.id, **arguments.interface(node, has_dhcp=self.is_first)}],
             opts=ResourceOptions.merge(
                 self.options, ResourceOptions(depends_on=[self.disks, drain], ignore_changes=["cmdlines"])
             ),

@@ -174,6 +174,8 @@ def test_each_hypervisor_has_its_own_network_pool_and_base(here: Host) -> None:
     assert set(engine.of(":Network")) == {"network", "network-1"}
     assert set(engine.of(":Pool")) == {"pool", "pool-1"}
     assert engine.of(":Domain")["worker-2"]["networkInterfaces"][0]["networkId"] == "network-1-id"
+    assert engine.of(":Network")["network-1"]["mode"] == "bridge"
+    assert "addresses" not in engine.of(":Network")["network-1"]  # there is one gateway
 
 
 def test_a_cloud_image_boots_by_itself(here: Host) -> None:
