@@ -129,7 +129,7 @@ def _write(context: Context, pool: Any, name: str, content: bytes, place: str) -
     """The journal gets no hash of the content: one of a short secret would tell it."""
     journal.begin(place, context.urn, "")
     kind = ET.fromstring(pool.XMLDesc(0)).get("type", "dir")
-    definition = marks.text_of(build(Shape(name, len(content), "raw", kind, qemu_user(context.connection))))
+    definition = marks.text_of(build(Shape(name, len(content), "raw", kind, qemu_user(context))))
     found = patiently(lambda: pool.createXML(definition, 0))
     try:
         upload(context, found, iter([content]), len(content), f"cloud-init disk {name}")

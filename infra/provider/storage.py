@@ -112,8 +112,18 @@ class Owner:
     gid: int
 
 
-def qemu_user(connection: Any) -> Owner | None:
-    """From the host's capabilities; None where libvirt labels no files."""
+_owners: dict[str, Owner | None] = {}  # by URI
+
+
+def qemu_user(context: Context) -> Owner | None:
+    """From the host's capabilities; None where libvirt labels no files. Asked once: where /dev/kvm is there and
+    useless, libvirt takes many seconds to tell what the host can do."""
+    if context.uri not in _owners:
+        _owners[context.uri] = _qemu_user(context.connection)
+    return _owners[context.uri]
+
+
+def _qemu_user(connection: Any) -> Owner | None:
     root = ET.fromstring(connection.getCapabilities())
     for model in root.findall("host/secmodel"):
         if model.findtext("model") == "dac":

@@ -176,7 +176,7 @@ def remove(context: Context, id: str, outputs: Values) -> None:
 
 def _make(context: Context, pool: Any, volume: VolumeInputs) -> Any:
     kind = ET.fromstring(pool.XMLDesc(0)).get("type", "dir")
-    owner = qemu_user(context.connection)
+    owner = qemu_user(context)
     if volume.source:
         return _from_source(context, pool, volume, kind, owner)
     backing = _backing(context, pool, volume) if volume.has_base else None

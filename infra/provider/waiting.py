@@ -54,6 +54,8 @@ def wait(context: Context, domain: Any, macs: Mapping[str, str], *, has_agent: b
             raise NoAddress(f"domain {name}: interrupted while waiting for an address of {', '.join(missing)}")
         if not domain.isActive():
             raise NoAddress(f"domain {name} went off while its addresses were awaited: {_last_words(domain)}")
+        if why := _stuck(domain):
+            raise NoAddress(f"domain {name} stopped while its addresses were awaited: {why}")
         if waited > limit:
             raise NoAddress(f"domain {name}: {_reason(context.connection, missing, limit, has_agent=has_agent)}")
         if context.clock() - said >= SAY_EVERY_S:
@@ -61,6 +63,21 @@ def wait(context: Context, domain: Any, macs: Mapping[str, str], *, has_agent: b
             who = ", ".join(f"{mac} on {network}" for mac, network in missing.items())
             context.say(f"domain {name}: waiting for an address of {who} ({waited:.0f} of {limit:.0f} s)")
         time.sleep(POLL_S)
+
+
+def _stuck(domain: Any) -> str:
+    """Why QEMU has halted a guest, if it has; one that somebody paused may go on."""
+    state, why = domain.state()
+    if state != libvirt.VIR_DOMAIN_PAUSED or why != libvirt.VIR_DOMAIN_PAUSED_IOERROR:
+        return ""
+    errors = domain.diskErrors(0)
+    full = [disk for disk, error in errors.items() if error == libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE]
+    if full:
+        disks = ", ".join(full)
+        return f"no space is left for its disk {disks}. Make room in its pool, then: virsh resume {domain.name()}"
+    return (
+        f"its disk {', '.join(errors) or '(libvirt does not say which)'} cannot be read or written; see the host's log"
+    )
 
 
 def _reason(connection: Any, missing: Mapping[str, str], limit: float, *, has_agent: bool) -> str:
