@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.api import meta
 from orchestrator.api.kinds import container_faults, faults, formats
 from orchestrator.api.kinds.metadata import check_labels
 from orchestrator.api.kinds.values import one_of
@@ -24,6 +25,9 @@ TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 FAMILIES = ("IPv4", "IPv6")
 FAMILY_POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
 DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
+SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+TOPOLOGY_MODE = "service.kubernetes.io/topology-mode"
+TOPOLOGY_HINTS = "service.kubernetes.io/topology-aware-hints"
 FOR_LOAD_BALANCERS = "may only be used when `type` is 'LoadBalancer'"
 
 
@@ -49,7 +53,7 @@ def create(obj: Object) -> list[Cause]:
     spec = _spec(obj)
     kind, headless = spec.get("type"), is_headless(spec)
     ports = spec.get("ports") or []
-    causes: list[Cause] = []
+    causes = _topology_annotations(meta.annotations(obj))
     if not ports and not headless and kind != "ExternalName":
         causes.append(faults.required("spec.ports"))
     if kind in ("LoadBalancer", "NodePort") and headless:
@@ -65,7 +69,7 @@ def create(obj: Object) -> list[Cause]:
         causes += endpoint_address(address, f"spec.externalIPs[{index}]")
     causes += one_of(kind, "spec.type", TYPES)
     causes += _repeated_ports(ports, kind)
-    causes += _load_balancer(spec)
+    causes += _load_balancer(spec, meta.annotations(obj))
     causes += _external_traffic(spec)
     policies = ("Cluster", "Local")
     causes += one_of(spec.get("internalTrafficPolicy"), "spec.internalTrafficPolicy", policies, required=False)
@@ -73,6 +77,14 @@ def create(obj: Object) -> list[Cause]:
     if distribution is not None and distribution not in DISTRIBUTIONS:
         causes.append(faults.not_supported("spec.trafficDistribution", distribution, DISTRIBUTIONS))
     return causes
+
+
+def _topology_annotations(noted: Mapping[str, str]) -> list[Cause]:
+    """The older name of the same wish must not say otherwise."""
+    if TOPOLOGY_MODE in noted and noted.get(TOPOLOGY_HINTS, noted[TOPOLOGY_MODE]) != noted[TOPOLOGY_MODE]:
+        detail = f"must match annotations[{TOPOLOGY_HINTS}] when both are specified"
+        return [faults.invalid(f"metadata.annotations[{TOPOLOGY_MODE}]", noted[TOPOLOGY_MODE], detail)]
+    return []
 
 
 def _external_name(spec: Json) -> list[Cause]:
@@ -214,7 +226,7 @@ def _repeated_ports(ports: list[Json], kind: str | None) -> list[Cause]:
     return causes
 
 
-def _load_balancer(spec: Json) -> list[Cause]:
+def _load_balancer(spec: Json, noted: Mapping[str, str]) -> list[Cause]:
     is_balancer = spec.get("type") == "LoadBalancer"
     causes: list[Cause] = []
     path = "spec.LoadBalancerSourceRanges"
@@ -223,6 +235,12 @@ def _load_balancer(spec: Json) -> list[Cause]:
         causes.append(faults.forbidden(path, FOR_LOAD_BALANCERS))
     for index, value in enumerate(ranges):
         causes += faults.each(f"{path}[{index}]", value.strip(), formats.cidr(value.strip()))
+    if not ranges and SOURCE_RANGES in noted:  # the field's name before it was one
+        path = f"metadata.annotations[{SOURCE_RANGES}]"
+        if not is_balancer:
+            causes.append(faults.forbidden(path, FOR_LOAD_BALANCERS))
+        for value in noted[SOURCE_RANGES].split(",") if noted[SOURCE_RANGES].strip() else ():
+            causes += faults.each(path, value.strip(), formats.cidr(value.strip()))
     if spec.get("allocateLoadBalancerNodePorts") is not None and not is_balancer:
         causes.append(faults.forbidden("spec.allocateLoadBalancerNodePorts", FOR_LOAD_BALANCERS))
     name = spec.get("loadBalancerClass")

@@ -122,6 +122,43 @@ def test_service_addresses_survive_an_update(wish: dict[str, Any], expected: dic
     assert {name: value for name, value in new["spec"].items() if name.startswith("clusterIP")} == expected
 
 
+RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+MODE, HINTS = "service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"
+NO_BALANCER = "Forbidden: may only be used when `type` is 'LoadBalancer'"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "spec", "field", "message"),
+    [
+        pytest.param({RANGES: "10.0.0.0/8, fd00::/8"}, {"type": "LoadBalancer"}, "", "", id="ranges"),
+        pytest.param({RANGES: " "}, {"type": "LoadBalancer"}, "", "", id="no-ranges"),
+        pytest.param({RANGES: "10.0.0.0/8"}, {"type": "NodePort"}, f"[{RANGES}]", NO_BALANCER, id="no-balancer"),
+        pytest.param({RANGES: "10.0.0.0/8,x"}, {"type": "LoadBalancer"}, f"[{RANGES}]", 'Invalid value: "x"', id="bad"),
+        pytest.param(
+            {RANGES: "x"}, {"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"]}, "", "",
+            id="the-field-beats-the-annotation",
+        ),
+        pytest.param({MODE: "Auto", HINTS: "Auto"}, {}, "", "", id="both-say-the-same"),
+        pytest.param({HINTS: "Auto"}, {}, "", "", id="the-older-alone"),
+        pytest.param(
+            {MODE: "Auto", HINTS: "Disabled"}, {}, f"[{MODE}]",
+            f'Invalid value: "Auto": must match annotations[{HINTS}] when both are specified', id="they-differ",
+        ),
+    ],
+)  # fmt: skip
+def test_what_annotations_of_a_service_say_is_checked(
+    annotations: dict[str, str], spec: dict[str, Any], field: str, message: str
+) -> None:
+    service: dict[str, Any] = {
+        "metadata": {"name": "a", "namespace": "b", "annotations": annotations},
+        "spec": {"ports": [{"port": 80}], **spec},
+    }
+    rules(SERVICES).default(service)
+    found = [(cause.field, cause.message) for cause in rules(SERVICES).validate_create(service)]
+    assert [name for name, _ in found] == ([f"metadata.annotations{field}"] if field else [])
+    assert all(text.startswith(message) for _, text in found)
+
+
 @pytest.mark.parametrize("resource", ROWS, ids=lambda row: f"{row.api_version} {row.kind}")
 def test_every_kind_can_handle_an_empty_object(resource: Resource) -> None:
     rule, obj = rules(resource), {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": "a"}}
