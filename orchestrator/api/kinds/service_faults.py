@@ -278,6 +278,9 @@ def update(new: Object, old: Object) -> list[Cause]:
     ):
         shown = spec.get("loadBalancerClass")
         causes.append(faults.invalid("spec.loadBalancerClass", shown, "may not change once set"))
+    port, held = (one.get("healthCheckNodePort") or 0 for one in (spec, before))
+    if needs_health_check(before) and needs_health_check(spec) and port != held:
+        causes.append(faults.forbidden("spec.healthCheckNodePort", "field is immutable"))
     return causes + create(new)
 
 

@@ -122,6 +122,31 @@ def test_service_addresses_survive_an_update(wish: dict[str, Any], expected: dic
     assert {name: value for name, value in new["spec"].items() if name.startswith("clusterIP")} == expected
 
 
+LOCAL = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000}
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        pytest.param(LOCAL, [], id="the-same"),
+        pytest.param({**LOCAL, "healthCheckNodePort": None}, [], id="left-out-means-the-same"),
+        pytest.param({**LOCAL, "healthCheckNodePort": 32001}, ["Forbidden: field is immutable"], id="another"),
+        pytest.param({"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}, [], id="no-longer-needed"),
+        pytest.param({"type": "ClusterIP"}, [], id="another-type"),
+    ],
+)
+def test_the_health_check_port_of_a_service_stays(wish: dict[str, Any], expected: list[str]) -> None:
+    def service(spec: dict[str, Any]) -> dict[str, Any]:
+        base = {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80}]}
+        made: dict[str, Any] = {"metadata": {"name": "a", "namespace": "b"}, "spec": base | spec}
+        rules(SERVICES).default(made)
+        return made
+
+    old, new = service(LOCAL), service({name: value for name, value in wish.items() if value is not None})
+    rules(SERVICES).prepare_update(new, old)
+    assert [cause.message for cause in rules(SERVICES).validate_update(new, old)] == expected
+
+
 RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 MODE, HINTS = "service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"
 NO_BALANCER = "Forbidden: may only be used when `type` is 'LoadBalancer'"
