@@ -233,6 +233,25 @@ def test_what_a_disk_cannot_be_is_refused(volumes: Volumes) -> None:
     eventually(lambda: "access mode ReadWriteMany is not supported" in volumes.events("many"), "the refusal is told")
 
 
+def test_a_pod_that_has_ended_keeps_no_disk(volumes: Volumes) -> None:
+    volumes.apply(claim("data"), pod("p", "data", "echo done > /data/log", restartPolicy="Never"))
+    volumes.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/p", "--timeout=90s")
+    eventually(lambda: not volumes.users("data"), "the node lets go")
+    volumes.apply(pod("next", "data"))
+    volumes.ready("next")
+    assert volumes.inside("next", "cat /data/log") == "done\n"
+
+
+def test_a_kubelet_that_starts_again_knows_its_disks(lab: Lab, volumes: Volumes) -> None:
+    volumes.apply(claim("data"), pod("p", "data"))
+    node = volumes.ready("p")
+    lab.sampan("fault", "kill-component", "kubelet", "--node", node, "--name", lab.name)
+    eventually(lambda: volumes.inside("p", "touch /data/file && ls /data/file"), "the node serves again")
+    assert volumes.users("data") == [node]
+    volumes.kubectl("delete", "pod", "p")
+    eventually(lambda: not volumes.users("data"), "the node lets go")
+
+
 def test_a_node_that_dies_gives_its_disks_back(lab: Lab, volumes: Volumes) -> None:
     """The node comes back with nothing; its pod is started there again, on the same disk."""
     volumes.apply(claim("data"), pod("p", "data", SAY_WHERE))
