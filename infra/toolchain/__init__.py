@@ -3,7 +3,3 @@
 whole.ensure() brings what is missing and says so. Nothing is imported here: language_host, program and dynamic_plugin
 run in processes of Pulumi's own, for whose start every update waits.
 """
-
-from infra.toolchain.whole import Toolchain, ensure
-
-__all__ = ["Toolchain", "ensure"]
