@@ -21,11 +21,12 @@ from infra.images.machine import disk, initrd, tree
 from infra.images.packages import DISK_COMMANDS, HOST_COMMANDS, MACHINE_PACKAGES
 from infra.images.tree import ARCHITECTURES, BuildError, Progress
 
-# net.ifnames=0: one name, eth0, on every machine type. lsm: a BPF program less to compile at each start. The rest saves
-# what emulation makes expensive: page tables of five levels, mitigations, probes for devices that are not there.
+# net.ifnames=0: one name, eth0, on every machine type. lsm: a BPF program less to compile at each start. panic: start
+# again. The rest saves what emulation makes expensive: page tables of five levels, mitigations, probes for devices that
+# are not there.
 CMDLINE = (
     "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet loglevel=4 systemd.show_status=0 random.trust_cpu=on "
-    "lsm=landlock,yama no5lvl mitigations=off i8042.noaux i8042.nokbd cryptomgr.notests"
+    "lsm=landlock,yama no5lvl mitigations=off i8042.noaux i8042.nokbd cryptomgr.notests panic=5"
 )
 
 DISK, KERNEL, INITRD = "disk.qcow2", "vmlinuz", "initrd.img"
