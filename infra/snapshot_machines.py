@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ RECORD = "machines.json"
 AGENT = "org.qemu.guest_agent.0"
 AGENT_TIMEOUT_S = 5.0
 RETRY_S = 0.1
+CLOCK_ERROR_MAX_S = 2.0
 T = TypeVar("T")
 
 
@@ -142,14 +144,24 @@ def set_clock(domain: Any, by_ssh: Callable[[float], None], now: Callable[[], fl
     if f"'{AGENT}'" in domain.XMLDesc():
         deadline = time.monotonic() + AGENT_TIMEOUT_S
         while time.monotonic() < deadline:
-            try:
-                seconds = now()
-                domain.setTime({"seconds": int(seconds), "nseconds": int(seconds % 1 * 1e9)})
+            if _set_by_agent(domain, now):
                 return "by its agent"
-            except libvirt.libvirtError:  # it is connected a moment after the guest runs on
-                time.sleep(RETRY_S)
+            time.sleep(RETRY_S)  # it is connected a moment after the guest runs on
     by_ssh(now())
     return "over SSH"
+
+
+def _set_by_agent(domain: Any, now: Callable[[], float]) -> bool:
+    """Whether the guest's clock is right afterwards. An agent that has set it may still complain, where the guest has
+    no hwclock to set the hardware's with; that is QEMU's, and right by itself."""
+    with suppress(libvirt.libvirtError):
+        seconds = now()
+        domain.setTime({"seconds": int(seconds), "nseconds": int(seconds % 1 * 1e9)})
+    try:
+        seen = domain.getTime()
+    except libvirt.libvirtError:
+        return False
+    return abs(seen["seconds"] + seen["nseconds"] / 1e9 - now()) < CLOCK_ERROR_MAX_S
 
 
 def copy(source: Path, target: Path) -> None:
