@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra import snapshot, snapshot_definition, snapshot_flush, snapshot_freezer, snapshot_local, snapshot_serving
+from infra import (
+    snapshot,
+    snapshot_command,
+    snapshot_definition,
+    snapshot_flush,
+    snapshot_freezer,
+    snapshot_local,
+    snapshot_serving,
+)
+from infra.libvirt import registry
 from infra.snapshot import SnapshotError
 from infra.topology import Topology
 from orchestrator.api import meta
@@ -207,3 +218,23 @@ def test_a_checkpoint_of_memory_has_no_disk() -> None:
     assert memory.attrib == {"snapshot": "external", "file": "/saved/node.memory"}
     named = {disk.get("name"): disk.get("snapshot") for disk in root.findall("disks/disk")}
     assert named == dict.fromkeys(("vda", "hdd", "vdb", "vdc", "vdd", "hdc"), "no")
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [
+        pytest.param(None, "there is no lab 'lab'", id="no-lab"),
+        pytest.param("machines", "not Sampan's to save", id="a-users-machines"),
+    ],
+)
+def test_labs_without_snapshots_say_why(monkeypatch: pytest.MonkeyPatch, backend: str | None, words: str) -> None:
+    monkeypatch.setattr(registry, "backend", lambda lab: backend)
+    with pytest.raises(SnapshotError, match=words):
+        snapshot_command.backend_of("lab")
+
+
+def test_a_local_lab_needs_no_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "backend", lambda lab: "local")
+    assert snapshot_command.backend_of("lab") is snapshot_local
+    code = "import sys, infra.snapshot_command, infra.snapshot_local; sys.exit('libvirt' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,9 +1,10 @@
-"""A machine of a lab saved and restored while it runs: what is in its memory goes on, its disk is as it was then, and
-its clock is right. No cluster runs in it; those of whole labs are in tests/e2e.
+"""What one real machine is needed for: snapshots (what is in its memory goes on, its disk is as it was then, its clock
+is right), and host services where systemd runs. No cluster runs in it; whole labs are in tests/e2e/vm.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -29,11 +30,51 @@ from infra.provider import iso
 from infra.snapshot import SnapshotError
 from infra.topology import LIBVIRT, Topology
 
+ROOT = Path(__file__).resolve().parents[3]
 BOOT_S = 300.0
 # Counts in memory alone, and tells on request.
 COUNTER = (
     "import time\nn = 0\nwhile True:\n    n += 1\n    open('/run/count', 'w').write(str(n))\n    time.sleep(0.1)\n"
 )
+
+SERVICES = """
+import json, os, signal, subprocess, time
+from pathlib import Path
+from infra.hypervisor import services
+
+def ensure(word):
+    script = 'sleep 1234 & echo "word is $WORD"; exec sleep 4321'
+    services.ensure_service(
+        "probe", ["/bin/sh", "-c", script], environment={"WORD": word}, netns=None, log=Path("/var/log/probe.log")
+    )
+    return services.status("probe")
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+log = Path("/var/log/probe.log")
+first = ensure("a b%$HOME")
+unit = services.SYSTEMD / services.unit_name("probe")
+until(lambda: log.exists() and log.read_text())
+seen = {"log": log.read_text()}
+verify = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+seen["verify"] = "".join(line for line in verify.stderr.splitlines() if "probe" in line)
+os.kill(first.pid, signal.SIGKILL)
+until(lambda: services.status("probe").pid not in (0, first.pid))
+second = services.status("probe")
+seen["back"] = second.pid not in (0, first.pid)
+seen["deaths"] = second.deaths
+seen["same"] = ensure("a b%$HOME").pid == second.pid
+seen["changed"] = ensure("other").pid != second.pid
+services.stop_service("probe")
+seen["stopped"] = services.status("probe")
+seen["child"] = subprocess.run(["pgrep", "-f", "sleep 1234"], capture_output=True).returncode == 0
+subprocess.run(["pkill", "-f", "sleep 1234"])
+seen["left"] = [str(path) for path in services.SYSTEMD.glob("sampan-host-*")]
+print(json.dumps(seen))
+"""
 
 
 @dataclass
@@ -133,6 +174,25 @@ def virsh(libvirtd: Libvirtd, *arguments: str, stdin: str | None = None) -> str:
     )  # fmt: skip
     assert done.returncode == 0, f"virsh {arguments}: {done.stderr}"
     return done.stdout
+
+
+def test_host_services_are_units_where_systemd_runs(guest: Guest) -> None:
+    """The code of infra/hypervisor/services.py, in the guest."""
+    parts = ["infra/__init__.py", "infra/hypervisor", "infra/local/__init__.py", "infra/local/syscalls.py"]
+    tar = subprocess.run(["tar", "-c", "--exclude=__pycache__", *parts], cwd=ROOT, capture_output=True, check=True)
+    guest.machine.run(["sh", "-c", "mkdir -p /tmp/services && tar -x -C /tmp/services"], stdin=tar.stdout)
+    seen = json.loads(guest.machine.run(["sh", "-c", "cd /tmp/services && python3 -"], stdin=SERVICES.encode()))
+    assert seen.pop("verify") == ""
+    assert seen == {
+        "log": "word is a b%$HOME\n",
+        "back": True,
+        "deaths": 1,
+        "same": True,
+        "changed": True,
+        "child": True,
+        "stopped": None,
+        "left": [],
+    }
 
 
 def test_it_goes_on_from_the_saved_moment(guest: Guest, libvirtd: Libvirtd) -> None:
