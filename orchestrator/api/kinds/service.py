@@ -90,6 +90,7 @@ def on_create(obj: Object) -> None:
 def on_update(new: Object, old: Object) -> None:
     spec, before = _spec(new), _spec(old)
     _keep_addresses(spec, before)
+    carry_node_ports(spec, before)
     normalize_addresses(new, old)
     _drop_what_the_type_has_no_use_for(spec, before)
     if spec.get("type") != "LoadBalancer":
@@ -108,22 +109,36 @@ def _keep_addresses(spec: dict[str, Any], before: Json) -> None:
         for name in ("ipFamilies", "ipFamilyPolicy"):
             if before.get(name) and not spec.get(name):
                 spec[name] = before[name]
-    if _has_node_ports(spec) and _has_node_ports(before):
-        held = {(p.get("protocol"), p.get("port")): p["nodePort"] for p in before.get("ports") or () if "nodePort" in p}
-        taken = {(p.get("protocol"), p["nodePort"]) for p in spec.get("ports") or () if p.get("nodePort")}
-        for port in spec.get("ports") or ():
-            number = held.get((port.get("protocol"), port.get("port")))
-            if number and not port.get("nodePort") and (port.get("protocol"), number) not in taken:
-                port["nodePort"] = number
     held_port = before.get("healthCheckNodePort")
     if held_port and needs_health_check(spec) and needs_health_check(before) and not spec.get("healthCheckNodePort"):
         spec["healthCheckNodePort"] = held_port
 
 
-def _has_node_ports(spec: Json) -> bool:
-    return spec.get("type") == "NodePort" or (
-        spec.get("type") == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts", True)
-    )
+def carry_node_ports(spec: dict[str, Any], before: Json) -> None:
+    """Node ports that an update leaves out stay with the port of that name, whatever else of it has changed; a type
+    that has none gives them back, unless the update asks for others. `allocateLoadBalancerNodePorts: false` takes none
+    away: it only keeps new ones from being chosen."""
+    ports, held = spec.get("ports") or (), _node_ports(before)
+    if not _may_have_node_ports(before):
+        return
+    if _may_have_node_ports(spec):
+        used = held & _node_ports(spec)
+        by_name = {port.get("name") or "": port.get("nodePort") for port in before.get("ports") or ()}
+        for port in ports:
+            number = by_name.get(port.get("name") or "")
+            if number and not port.get("nodePort") and number not in used:
+                port["nodePort"] = number
+    elif _node_ports(spec) <= held:
+        for port in ports:
+            port.pop("nodePort", None)
+
+
+def _may_have_node_ports(spec: Json) -> bool:
+    return spec.get("type") in ("NodePort", "LoadBalancer")
+
+
+def _node_ports(spec: Json) -> set[int]:
+    return {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
 
 
 def _drop_what_the_type_has_no_use_for(spec: dict[str, Any], before: Json) -> None:
@@ -137,11 +152,6 @@ def _drop_what_the_type_has_no_use_for(spec: dict[str, Any], before: Json) -> No
         if spec.get("clusterIP", "") in ("", before.get("clusterIP", "")):
             drop_same("clusterIP", "clusterIPs")
         drop_same("ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")
-    if had in ("NodePort", "LoadBalancer") and has not in ("NodePort", "LoadBalancer"):
-        old_ports = {port.get("nodePort") for port in before.get("ports") or ()}
-        if {port.get("nodePort") for port in spec.get("ports") or () if port.get("nodePort")} <= old_ports:
-            for port in spec.get("ports") or ():
-                port.pop("nodePort", None)
     if needs_health_check(before) and not needs_health_check(spec):
         drop_same("healthCheckNodePort")
     if had == "LoadBalancer" and has != "LoadBalancer":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.api.kinds import faults
+from orchestrator.api.kinds.service import carry_node_ports
 from orchestrator.api.status import Cause
 
 NONE = "None"
@@ -52,7 +53,7 @@ def carry_over(old: Spec, new: Spec) -> None:
         for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if new.get(field) == old.get(field):
                 new.pop(field, None)
-    _carry_node_ports(old, new)
+    carry_node_ports(new, old)
     if needs_health_check_port(old):
         if needs_health_check_port(new) and not new.get("healthCheckNodePort"):
             _copy(old, new, "healthCheckNodePort")
@@ -73,20 +74,6 @@ def _match_cluster_ip(old: Spec, new: Spec) -> None:
             new["clusterIPs"] = [now]
         else:
             new.pop("clusterIPs", None)
-
-
-def _carry_node_ports(old: Spec, new: Spec) -> None:
-    before = {(port.get("protocol", "TCP"), port.get("port")): port.get("nodePort") for port in old.get("ports") or ()}
-    taken = {(port.get("protocol", "TCP"), port["nodePort"]) for port in new.get("ports") or () if port.get("nodePort")}
-    for port in new.get("ports") or ():
-        protocol = port.get("protocol", "TCP")
-        known = before.get((protocol, port.get("port")))
-        if needs_node_ports(old) and needs_node_ports(new) and not port.get("nodePort"):
-            if known and (protocol, known) not in taken:
-                port["nodePort"] = known
-                taken.add((protocol, known))
-        elif needs_node_ports(old) and not needs_node_ports(new) and port.get("nodePort") == known:
-            port.pop("nodePort", None)
 
 
 def _follow_policy(old: Spec, new: Spec) -> None:

@@ -122,6 +122,48 @@ def test_service_addresses_survive_an_update(wish: dict[str, Any], expected: dic
     assert {name: value for name, value in new["spec"].items() if name.startswith("clusterIP")} == expected
 
 
+HELD = [{"name": "a", "port": 80, "nodePort": 30001}, {"name": "b", "port": 81, "nodePort": 30002}]
+
+
+@pytest.mark.parametrize(
+    ("wish", "ports", "expected"),
+    [
+        pytest.param({}, [{"name": "a", "port": 80}, {"name": "b", "port": 81}], [30001, 30002], id="left-out"),
+        pytest.param({}, [{"name": "a", "port": 8080}], [30001], id="another-port-of-the-name"),
+        pytest.param({}, [{"name": "c", "port": 80}], [None], id="another-name"),
+        pytest.param(
+            {}, [{"name": "a", "port": 80, "nodePort": 30002}, {"name": "b", "port": 81}], [30002, None], id="taken"
+        ),
+        pytest.param(
+            {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": False},
+            [{"name": "a", "port": 80}, {"name": "c", "port": 82}],
+            [30001, None],
+            id="no-more-are-chosen-but-none-taken-away",
+        ),
+        pytest.param({"type": "ClusterIP"}, HELD, [None, None], id="a-type-without"),
+        pytest.param(
+            {"type": "ClusterIP"}, [{"name": "a", "port": 8080, "nodePort": 30001}], [None], id="also-of-a-changed-port"
+        ),
+        pytest.param(
+            {"type": "ClusterIP"}, [{"name": "a", "port": 80, "nodePort": 30009}], [30009], id="asked-for-and-refused"
+        ),
+        pytest.param({"type": "ExternalName", "externalName": "x"}, HELD, [None, None], id="a-name"),
+    ],
+)
+def test_node_ports_of_a_service_stay_with_their_names(
+    wish: dict[str, Any], ports: list[dict[str, Any]], expected: list[int | None]
+) -> None:
+    def service(ports: list[dict[str, Any]], **spec: Any) -> dict[str, Any]:
+        base = {"type": "NodePort", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]}
+        made = {"metadata": {"name": "a"}, "spec": base | spec | {"ports": [dict(port) for port in ports]}}
+        rules(SERVICES).default(made)
+        return made
+
+    new = service(ports, **wish)
+    rules(SERVICES).prepare_update(new, service(HELD))
+    assert [port.get("nodePort") for port in new["spec"]["ports"]] == expected
+
+
 LOCAL = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000}
 
 
