@@ -94,6 +94,19 @@ def test_it_answers_on_both_families_changes_and_goes(kubectl: Callable[..., str
         assert ask(address, 8000) is None
 
 
+def test_a_second_family_comes_and_goes(kubectl: Callable[..., str], echo: None) -> None:
+    kubectl("apply", "-f", "-", stdin=service("echo", 80, 8080, type="LoadBalancer", ipFamilyPolicy="SingleStack"))
+    (first,) = addresses(kubectl, count=1)
+    kubectl("patch", "service", "echo", "--type=merge", "-p", '{"spec": {"ipFamilyPolicy": "RequireDualStack"}}')
+    both = addresses(kubectl)
+    assert both[0] == first
+    assert all(eventually(lambda vip=address: ask(vip), address) for address in both)
+    kubectl("patch", "service", "echo", "--type=merge", "-p", '{"spec": {"ipFamilyPolicy": "SingleStack"}}')
+    assert addresses(kubectl, count=1) == [first]
+    assert eventually(lambda: ask(first), first)
+    assert ask(both[1]) is None
+
+
 @pytest.mark.parametrize("other", ["ClusterIP", "NodePort", "ExternalName"])
 def test_another_type_and_back(kubectl: Callable[..., str], echo: None, other: str) -> None:
     kubectl("apply", "-f", "-", stdin=service("echo", 80, 8080, type="LoadBalancer"))

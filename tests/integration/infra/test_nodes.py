@@ -13,7 +13,7 @@ from infra.images.archive import Directory, Image, Text, write
 from infra.install import steps
 from infra.local import container_images, lab
 from infra.local.control import Control
-from infra.local.layout import Layout, bridge, host_link
+from infra.local.layout import HOST_NODE, Layout, bridge, host_link
 from infra.topology import Topology
 from tests.integration.infra.traces import eventually, leftovers, nothing_is_left
 
@@ -163,6 +163,27 @@ def test_a_lab_gains_and_loses_a_worker_and_the_others_stay(booted: tuple[Topolo
     assert set(control.ask("status")["nodes"]) == set(before)
     assert not Layout(first.name).node("worker-2").exists()
     eventually(lambda: not Path("/sys/class/net", host_link(more, more.node("worker-2"))).exists(), "its cable stays")
+
+
+def test_a_component_of_the_host_lives_in_its_network_and_with_the_lab(booted: tuple[Topology, Control]) -> None:
+    topology, control = booted
+    sleeper = {"node": HOST_NODE, "name": "sleeper", "user": "root", "arguments": ["/usr/bin/sleep", "1000"]}
+
+    def pid() -> int:
+        return next((one["pid"] for one in control.ask("status")["components"] if one["name"] == "sleeper"), 0)
+
+    control.ask("components", components=[sleeper])
+    eventually(pid, "it is not started")
+    first = pid()
+    for namespace in ("net", "pid"):
+        where = [Path(f"/proc/{process}/ns/{namespace}").readlink() for process in (first, "self")]
+        assert where[0] == where[1], namespace
+    group = f"/sampan-{topology.name}/{HOST_NODE}"
+    eventually(lambda: group in Path(f"/proc/{first}/cgroup").read_text(), "down would not end it")
+    control.ask("component", node=HOST_NODE, name="sleeper", action="kill")
+    eventually(lambda: pid() not in (0, first), "it is not started again")
+    control.ask("components", components=[])
+    eventually(lambda: not pid(), "it is still listed")
 
 
 def test_an_archive_is_loaded_onto_every_node(booted: tuple[Topology, Control], tmp_path: Path) -> None:
