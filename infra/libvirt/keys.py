@@ -54,7 +54,8 @@ def data(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
 
 def _subject(values: Mapping[str, Any]) -> Subject:
     lists = {name: tuple(values[name] or ()) for name in ("organizations", "names", "addresses")}
-    return Subject(file=values["file"], common_name=values["common_name"], **lists)
+    authority = values.get("authority") or pki.CA
+    return Subject(file=values["file"], common_name=values["common_name"], authority=authority, **lists)
 
 
 class KeysProvider(ResourceProvider):

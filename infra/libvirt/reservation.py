@@ -13,17 +13,23 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 from infra.libvirt import registry
-from infra.libvirt.registry import Lab
+from infra.libvirt.registry import Claimed, Lab
 from infra.topology import Topology
+
+
+REASONS = ("index", "topology", "folder", "uri", "image")
 
 
 class ReservationProvider(ResourceProvider):
     serialize_as_secret_always = False
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        moved = [key for key in ("lab", "index") if olds.get(key) != news[key]]
-        changes = bool(moved) or any(olds.get(key) != news[key] for key in ("topology", "folder", "uri", "image"))
-        return DiffResult(changes=changes, replaces=moved, delete_before_replace=True)
+        if olds.get("lab") != news["lab"]:
+            raise Claimed(
+                f"name: {news['lab']!r}: the lab of this stack is called {olds.get('lab')!r}, as all that it has is: "
+                "set the name back, or take the lab away first (pulumi destroy)"
+            )
+        return DiffResult(changes=any(olds.get(key) != news[key] for key in REASONS))
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         registry.claim(_lab(props))

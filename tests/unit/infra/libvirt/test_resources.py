@@ -94,17 +94,25 @@ def reserved(topology: Topology, stack: str = "dev") -> dict[str, str]:
 
 
 class TestReservation:
-    def test_another_topology_is_noted_and_another_place_is_another_lab(self, labs: Path) -> None:
+    def test_another_topology_and_another_place_are_noted(self, labs: Path) -> None:
         provider, olds = ReservationProvider(), reserved(LAB)
         provider.create(olds)
         more = reserved(Topology(name="a", backend=LIBVIRT, workers=4))
-        seen = provider.diff("a", olds, more)
-        assert (seen.changes, seen.replaces) == (True, [])
+        assert provider.diff("a", olds, more).changes is True
         provider.update("a", olds, more)
         known = registry.read("a")
         assert known is not None
         assert (known.topology.workers, known.uri) == (4, "qemu:///system")
-        assert provider.diff("a", olds, reserved(Topology(name="a", backend=LIBVIRT, index=2))).replaces == ["index"]
+        (labs / "a/pool").mkdir()
+        moved = reserved(Topology(name="a", backend=LIBVIRT, index=2))
+        assert provider.diff("a", olds, moved).changes is True
+        provider.update("a", olds, moved)
+        assert (labs / "a/pool").is_dir()  # what is in the lab's folder stays
+
+    def test_a_lab_keeps_its_name(self) -> None:
+        other = reserved(Topology(name="b", backend=LIBVIRT))
+        with pytest.raises(Claimed, match=r"^name: 'b': the lab of this stack is called 'a'"):
+            ReservationProvider().diff("a", reserved(LAB), other)
 
     def test_what_was_removed_behind_its_back_is_seen(self, labs: Path) -> None:
         provider, props = ReservationProvider(), reserved(LAB)
