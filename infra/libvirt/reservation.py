@@ -16,7 +16,6 @@ from infra.libvirt import registry
 from infra.libvirt.registry import Claimed, Lab
 from infra.topology import Topology
 
-
 REASONS = ("index", "topology", "folder", "uri", "image")
 
 
