@@ -170,12 +170,16 @@ class Libvirtd:
         """As it was the last time, so that addresses stay; with the networks of now."""
         file = self.folder / LINK
         known = cable.load(file)
-        if known and known.networks == self.networks:
+        is_ours = known is not None and cable.is_up(known)
+        if known and is_ours and known.networks == self.networks:
             return known
-        if known:
+        if known and is_ours:
             cable.down(known)
         with _numbering():
             taken = frozenset(entry.name for entry in Path("/sys/class/net").iterdir())
+            if known and known.outer not in taken and known.networks == self.networks:
+                cable.up(known)  # as before the machine booted, so that addresses stay
+                return known
             link = cable.Link(cable.free_number(taken), self.netns, self.networks)
             cable.store(file, link)
             cable.up(link)

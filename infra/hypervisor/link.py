@@ -30,7 +30,7 @@ SHELL_SIGNALS = 128  # a wrapper script's exit code is this and the signal that 
 
 @dataclass(frozen=True)
 class Link:
-    """`number`, 0 to 255, is the cable's own: its addresses, its name and its table are made from it."""
+    """`number`, 0 to 255, is the cable's own: its addresses and its name are made from it."""
 
     number: int
     netns: str
@@ -43,7 +43,7 @@ class Link:
 
     @property
     def table(self) -> str:
-        return f"sampan-vm-{self.number}"
+        return self.netns
 
     @property
     def subnets(self) -> tuple[str, str]:
@@ -106,9 +106,11 @@ def way_out(link: Link) -> str:
 
 def up(link: Link) -> None:
     """The namespace, and the cable where it is not there yet. Errors: HypervisorError with ip's own words."""
-    if not Path("/sys/class/net", link.outer).exists():
+    if not is_up(link):
+        _unplug(link)  # half made
         _check_routes(link)
-        if not (NETNS / link.netns).exists():
+        if not has_netns(link.netns):
+            (NETNS / link.netns).unlink(missing_ok=True)  # of before the machine booted, where /run is on a disk
             _run(["ip", "netns", "add", link.netns])
         try:
             _run(["ip", "-batch", "-"], outer_commands(link))
@@ -116,10 +118,24 @@ def up(link: Link) -> None:
         except HypervisorError:
             down(link)
             raise
-        _run(["nsenter", f"--net={NETNS / link.netns}", "sh", "-c", _FORWARD_INSIDE])
+    _run(["nsenter", f"--net={NETNS / link.netns}", "sh", "-c", _FORWARD_INSIDE])
     if has_default_route(Path("/proc/net/route").read_text()):
         forwarding.hold(link.table)
         _run([nft(), "-f", "-"], way_out(link))
+
+
+def is_up(link: Link) -> bool:
+    """Whether the cable is this one, and whole: its last part is there. A name alone may be another's by now."""
+    if not has_netns(link.netns):
+        return False
+    shown = _run(["ip", "-netns", link.netns, "-6", "route", "show", "default"])
+    return f"via {link.ends[0][1]} dev {INNER}" in shown
+
+
+def _unplug(link: Link) -> None:
+    """By the namespace's end, which is nobody else's."""
+    if has_netns(link.netns) and f" {INNER}@" in _run(["ip", "-netns", link.netns, "-oneline", "link", "show"]):
+        _run(["ip", "-netns", link.netns, "link", "delete", INNER])
 
 
 def _check_routes(link: Link) -> None:
@@ -141,8 +157,7 @@ echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 
 def down(link: Link) -> None:
     """Cable, table and namespace; what is not there is no error. Bridges in the namespace go with it."""
-    if Path("/sys/class/net", link.outer).exists():
-        _run(["ip", "link", "delete", link.outer])
+    _unplug(link)
     if shutil.which(nft()):  # without it there was no table
         _run([nft(), "-f", "-"], f"table inet {link.table}\ndelete table inet {link.table}\n")
     forwarding.release(link.table)
@@ -159,9 +174,16 @@ def nft() -> str:
     return str(newest) if newest else "nft"
 
 
+def has_netns(name: str) -> bool:
+    """A namespace is mounted on its file; a file alone is left of one of before the machine booted."""
+    place = NETNS / name
+    return place.exists() and place.stat().st_dev != NETNS.parent.stat().st_dev
+
+
 def remove_netns(name: str) -> None:
-    if (NETNS / name).exists():
+    if has_netns(name):
         _run(["ip", "netns", "delete", name])
+    (NETNS / name).unlink(missing_ok=True)
 
 
 def free_number(taken_links: frozenset[str]) -> int:

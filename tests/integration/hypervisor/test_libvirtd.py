@@ -20,7 +20,7 @@ from typing import Any
 import dnslib
 import pytest
 
-from infra.hypervisor import processes, services
+from infra.hypervisor import link, processes, services
 from infra.hypervisor.errors import HypervisorError
 from infra.hypervisor.libvirtd import Libvirtd
 from infra.local import syscalls
@@ -290,6 +290,39 @@ def test_a_half_made_one_is_removed(new_libvirtd: Callable[..., Libvirtd]) -> No
     subprocess.run(["ip", "netns", "add", one.netns], check=True)
     one.remove()
     assert not Path("/run/netns", one.netns).exists()
+
+
+def test_after_a_reboot_another_one_may_have_its_number(new_libvirtd: Callable[..., Libvirtd]) -> None:
+    """Files stay, namespaces and cables go; where /run is on a disk, the namespace's file stays too."""
+    first, second = new_libvirtd(), new_libvirtd()
+    first.start()
+    before = json.loads((first.folder / "link.json").read_text())
+    first.stop()
+    processes.end(processes.in_netns(Path("/run/netns", first.netns)), timeout_s=10)
+    run("ip", "netns", "delete", first.netns)
+    eventually(lambda: not Path(f"/sys/class/net/smpvm{before['number']}").exists(), "the cable is still there")
+    Path("/run/netns", first.netns).touch()
+    second.start()  # takes the number if it is the lowest free one
+    taken = json.loads((second.folder / "link.json").read_text())["number"]
+    first.start()
+    after = json.loads((first.folder / "link.json").read_text())["number"]
+    assert after != taken
+    v4, _ = make_network(second, "mine")
+    assert is_reached(v4)
+    first.remove()
+    assert is_reached(v4), "what is the other's was removed"
+
+
+def test_a_cable_that_is_half_made_is_made_anew(new_libvirtd: Callable[..., Libvirtd]) -> None:
+    one = new_libvirtd()
+    one.start()
+    run("ip", "-netns", one.netns, "-6", "route", "delete", "default")  # where it was killed
+    one.start()
+    v4, _ = make_network(one, "whole")
+    cable = link.load(one.folder / "link.json")
+    assert cable is not None and link.is_up(cable)
+    for address in (v4, *cable.ends[1]):
+        assert is_reached(address)
 
 
 def test_a_second_command_waits_for_the_first(new_libvirtd: Callable[..., Libvirtd]) -> None:
