@@ -53,8 +53,8 @@ def key_names(node: Node) -> list[str]:
     pairs = [f"kubelet-{node.name}", f"kubelet-client-{node.name}", "proxy"]
     names = ["ca.crt"]
     if node.role == CONTROL_PLANE:
-        pairs += ["apiserver", "apiserver-kubelet-client", "scheduler", "controller-manager"]
-        names += ["ca.key", "sa.key", "sa.pub"]
+        pairs += ["apiserver", "apiserver-kubelet-client", "front-proxy-client", "scheduler", "controller-manager"]
+        names += ["ca.key", "sa.key", "sa.pub", "front-proxy-ca.crt"]
     return [*names, *(f"{pair}{suffix}" for pair in pairs for suffix in (".crt", ".key"))]
 
 
@@ -81,12 +81,13 @@ def _worker_files(topology: Topology, node: Node, keys: Mapping[str, bytes], cgr
 
 def _server_files(topology: Topology, node: Node, keys: Mapping[str, bytes]) -> list[File]:
     found = [_config(component, topology, node) for component in SERVER_COMPONENTS]
-    for name in ("apiserver", "apiserver-kubelet-client", "ca"):
+    for name in ("apiserver", "apiserver-kubelet-client", "front-proxy-client", "ca"):
         if name != "ca":
             found.append(_file(f"pki/{name}.crt", keys[f"{name}.crt"]))
         found.append(_file(f"pki/{name}.key", keys[f"{name}.key"], owner=SERVER_USER_ID))
     found.append(_file("pki/sa.key", keys["sa.key"], owner=SERVER_USER_ID))
-    found.append(_file("pki/sa.pub", keys["sa.pub"]))
+    for name in ("sa.pub", "front-proxy-ca.crt"):
+        found.append(_file(f"pki/{name}", keys[name]))
     for name in ("scheduler", "controller-manager"):
         found.append(_kubeconfig(name, topology, keys, name, owner=SERVER_USER_ID))
     return found

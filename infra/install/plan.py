@@ -35,6 +35,15 @@ for file in /etc/subuid /etc/subgid; do
 done
 loginctl enable-linger sampan
 """
+# systemctl says that a unit failed; why is in its journal.
+RESTART = """\
+restart() {
+    systemctl restart "$@" && return
+    for unit; do
+        systemctl is-active --quiet "$unit" || journalctl --unit "$unit" --lines 12 --output cat --no-pager >&2
+    done
+    exit 1
+}"""
 KERNEL = "systemctl restart systemd-modules-load.service systemd-sysctl.service"
 
 
@@ -122,7 +131,7 @@ def units(wanted: Sequence[Unit], facts: Facts) -> list[Step]:
     if disabled:
         lines.append(f"systemctl enable --quiet {' '.join(disabled)}")
     if stale:
-        lines += [f"systemctl restart {' '.join(stale)}"]
+        lines += [RESTART, f"restart {' '.join(stale)}"]
     if len(lines) == 1:
         return []
     told = [name.removeprefix("sampan-").removesuffix(".service") for name in stale if name.endswith(".service")]

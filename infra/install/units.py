@@ -31,7 +31,7 @@ DESCRIPTIONS = {
 # What each process reads at its start: beginnings of paths, below /etc/sampan where they are relative.
 READS: dict[str, tuple[str, ...]] = {
     "podman": (f"{HOME}/.config/containers/",),
-    "api-server": ("api-server.yaml", "pki/apiserver", "pki/ca.", "pki/sa."),
+    "api-server": ("api-server.yaml", "pki/apiserver", "pki/front-proxy-", "pki/ca.", "pki/sa."),
     "scheduler": ("scheduler.",),
     "controller-manager": ("controller-manager.", "pki/ca.", "pki/sa."),
     "porter": ("porter.yaml", "proxy.kubeconfig"),
@@ -117,8 +117,8 @@ def _order(node: Node, process: str) -> dict[str, tuple[str, ...]]:
             requires = (session, IMAGES)
             after = (session, f"user@{node.user_id}.service", IMAGES)
         case "kubelet":
-            after = (PODMAN, unit_name("node"), unit_name("porter"))
-        case "node" | "porter" | "proxy" | "dns":
+            after = (PODMAN, unit_name("node"), unit_name("porter"), unit_name("server"), unit_name("api-server"))
+        case "node" | "porter" | "proxy" | "dns" | "scheduler" | "controller-manager":
             after = (unit_name("server"), unit_name("api-server"))
     return {"requires": requires, "after": ("network.target", *after)}
 
