@@ -20,7 +20,7 @@ from infra.provider.network_xml import Part, Xml
 from infra.provider.properties import Values
 from infra.provider.refresh import drifted, observable, without_none
 from infra.provider.resource import Context, Failure, InitializationFailed, ProviderError
-from infra.provider.storage import find_pool, patiently, turn
+from infra.provider.storage import find_pool, look_again, patiently, turn
 
 MARKS = uuid.UUID("c2c1a3a8-9a37-5b5e-9f0c-3f1f6f1b9a52")  # the name space of our pools' UUIDs
 
@@ -133,8 +133,8 @@ class Pool:
         # Free space changes by the minute: the figures are those of the last change, or every refresh would find one.
         figures = {name: outputs[name] for name in self.computed if name in outputs} or _figures(found)
         kept = {**now, **figures}
-        if not found.isActive():
-            reason = f"pool {found.name()} is not active; the next update starts it"
+        if not found.isActive() or not look_again(found):
+            reason = f"pool {found.name()} is not active, or its folder is gone; the next update starts it"
             raise InitializationFailed(reason, found.UUIDString(), kept, now)
         return found.UUIDString(), now, kept
 
@@ -228,15 +228,14 @@ def _unusable(context: Context, pool: Any, wanted: PoolInputs, error: Any, *, is
 
 def _remove(context: Context, pool: Any, *, made_folder: str) -> None:
     name = pool.name()
-    if made_folder and not pool.isActive():
-        pool.create(0)  # only then libvirt knows what is in it
-    left = []
+    path = parse(pool.XMLDesc(0))["target"]["path"]
+    left, is_there = [], True
+    if made_folder or pool.isActive():  # only of an active pool libvirt knows what is in it
+        is_there = look_again(pool)
+        left = sorted(pool.listVolumes()) if is_there else []
     if pool.isActive():
-        patiently(lambda: pool.refresh())
-        left = sorted(pool.listVolumes())
         patiently(pool.destroy)
-    if made_folder:
-        path = parse(pool.XMLDesc(0))["target"]["path"]
+    if made_folder and is_there:
         try:
             pool.delete(0)
         except libvirt.libvirtError as error:

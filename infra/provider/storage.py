@@ -78,12 +78,22 @@ def find_volume(connection: Any, key: str, pool: str = "") -> Any:
     if (found := _volume_by_key(connection, key)) is not None:
         return found
     holder = find_pool(connection, pool) if pool else None
-    if holder is None:
+    if holder is None or not look_again(holder):
         return None
-    if not holder.isActive():
-        holder.create()
-    patiently(lambda: holder.refresh())
     return _volume_by_key(connection, key)
+
+
+def look_again(pool: Any) -> bool:
+    """Started if it was not, and its volumes as they are now. False if its folder is gone, and all of them with it."""
+    try:
+        if not pool.isActive():
+            pool.create()
+        patiently(lambda: pool.refresh())
+    except libvirt.libvirtError as error:
+        if "No such file or directory" not in str(error):
+            raise
+        return False
+    return True
 
 
 def volume_named(pool: Any, name: str) -> Any:
