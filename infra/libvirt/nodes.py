@@ -22,13 +22,18 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
 from infra.install import vm
-from infra.install.ssh import Ssh
+from infra.install.ssh import Ssh, SshError
 from infra.libvirt import cluster, registry
 from infra.provider.engine import Engine
 from infra.topology import CONTROL_PLANE, Node, Topology, TopologyError
 
 BOOT_TIMEOUT_S = 300.0  # from power-on to SSH, on a busy machine without KVM
+CONSOLE_LINES = 8
 REASONS = ("files", "machine", "size")  # a change of these is a reason to install again
+
+
+class MachineUnreachable(RuntimeError):
+    """A machine of the lab has no network, or does not boot; the message has the end of its console."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def install(todo: Installation, say: Callable[[str], None]) -> None:
     node, began = todo.node, time.time()
     machine = Ssh(node.name, node.address_v4, key=todo.ssh_key, host_keys=(todo.host_key,))
     try:
-        machine.wait(BOOT_TIMEOUT_S, say)
+        reach(machine, registry.folder(todo.topology.name) / registry.CONSOLE / f"{node.name}.log", say)
         done = vm.install(machine, vm.wanted(todo.topology, node, todo.keys, todo.wheel), say)
     finally:
         machine.close()
@@ -75,6 +80,16 @@ def install(todo: Installation, say: Callable[[str], None]) -> None:
     if node.role != CONTROL_PLANE:  # those are installed before the cloud controller
         cluster.wait_initialized(todo.kubeconfig, node.name, say)
     registry.note_installed(todo.topology.name, node.name, is_so=True)
+
+
+def reach(machine: Ssh, console: Path, say: Callable[[str], None], limit_s: float = BOOT_TIMEOUT_S) -> None:
+    """Wait for SSH. A machine that cannot be reached has at least said something on its serial port."""
+    try:
+        machine.wait(limit_s, say)
+    except SshError as error:
+        lines = console.read_text(errors="replace").splitlines() if console.exists() else []
+        said = "\n".join([line for line in lines if line.strip()][-CONSOLE_LINES:]) or "(nothing)"
+        raise MachineUnreachable(f"{error}\nIts serial console said last ({console}):\n{said}") from error
 
 
 def leave(props: Mapping[str, Any], say: Callable[[str], None]) -> None:

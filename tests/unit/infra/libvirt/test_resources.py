@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 from pulumi.runtime import rpc
 
 from infra import pki
+from infra.install.ssh import Ssh
 from infra.libvirt import access, clashes, cluster, keys, nodes, registry, reservation
 from infra.libvirt.access import AccessProvider
 from infra.libvirt.drain import DrainProvider
 from infra.libvirt.keys import KeysProvider
-from infra.libvirt.nodes import NodeProvider
+from infra.libvirt.nodes import MachineUnreachable, NodeProvider
 from infra.libvirt.registry import Claimed, Lab
 from infra.libvirt.reservation import ReservationProvider
 from infra.topology import LIBVIRT, Topology
@@ -158,6 +160,19 @@ class TestNodeInstall:
         nodes.leave({"node": "worker-1", "topology": reserved(LAB)["topology"]}, print)
         assert seen == drained * 2
         assert registry.installed("a") == (set() if drained else {"worker-1"})
+
+
+def test_a_machine_without_network_is_told_of_with_its_console(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen: connections are refused
+        console = tmp_path / "worker-1.log"
+        console.write_text("[    0.0] booting\n\n[   31.7] Failed to start networking\n")
+        machine = Ssh("worker-1", "127.0.0.1", port=nobody.getsockname()[1], key=keys.ssh_pair()["ssh"])
+        with pytest.raises(MachineUnreachable) as caught:
+            nodes.reach(machine, console, print, limit_s=0.1)
+    assert "worker-1" in str(caught.value)
+    assert "refuses the connection" in str(caught.value)
+    assert str(caught.value).endswith("[    0.0] booting\n[   31.7] Failed to start networking")
 
 
 def pod(name: str, **more: Any) -> dict[str, Any]:
