@@ -256,7 +256,9 @@ class Topology:
         raise _refuse("node", name, f"is not in lab {self.name}; its nodes are {', '.join(n.name for n in self.nodes)}")
 
     def to_data(self) -> dict[str, Any]:
-        return asdict(self)
+        """As JSON would give it back, so that what is kept in a file can be compared with what is wished."""
+        data = asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
 
     @staticmethod
     def from_data(data: dict[str, Any]) -> Topology:

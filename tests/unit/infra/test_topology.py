@@ -91,3 +91,4 @@ def test_a_topology_of_vms_survives_its_file() -> None:
         worker_size=Size(memory_mib=1024, vcpus=1, disk_gib=5),
     )
     assert Topology.from_data(json.loads(json.dumps(lab.to_data()))) == lab
+    assert json.loads(json.dumps(lab.to_data())) == lab.to_data(), "a lab that is as it was must not restart its nodes"
