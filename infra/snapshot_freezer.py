@@ -40,6 +40,9 @@ def frozen(layout: Layout) -> Iterator[None]:
             yield
         finally:
             freezer.stdin.close()
+        if freezer.wait() != 0:
+            said = freezer.stderr.read().strip().splitlines()
+            raise RuntimeError(f"lab {layout.name} still stands still: {said[-1] if said else 'no reason'}")
 
 
 def groups(lab: Path) -> list[Path]:

@@ -42,7 +42,9 @@ def held(domains: Mapping[str, Sequence[str]]) -> Iterator[None]:
             yield
         finally:
             holder.stdin.close()
-            holder.wait()
+        if holder.wait() != 0:
+            said = holder.stderr.read().strip().splitlines()
+            raise RuntimeError(f"machines are still paused: {said[-1] if said else 'no reason was given'}")
 
 
 def pause(domains: Sequence[Any]) -> list[Any]:
