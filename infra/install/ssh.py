@@ -103,7 +103,7 @@ class Ssh:
         channel = self._open()
         try:
             channel.settimeout(COMMAND_TIMEOUT_S)
-            channel.exec_command(_line(command, as_root=self.user == "root"))
+            channel.exec_command(remote_line(command, as_root=self.user == "root"))
             complaints: list[bytes] = []
             helpers = [
                 threading.Thread(target=_send, args=(channel, stdin or b""), daemon=True),
@@ -218,7 +218,8 @@ def _short(key: paramiko.PKey) -> str:
     return f"{key.get_name()} {key.fingerprint}"
 
 
-def _line(command: Sequence[str], *, as_root: bool) -> str:
+def remote_line(command: Sequence[str], *, as_root: bool) -> str:
+    """What the login shell there is given; `as_root`: the login is root's already."""
     return shlex.join(command if as_root else ["sudo", "--non-interactive", "--", *command])
 
 

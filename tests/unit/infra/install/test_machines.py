@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.images import cache
-from infra.install import machines, packages, plan, units, vm
+from infra.install import machines, packages, plan, ssh, units, vm
 from infra.topology import Machine, Topology
 from tests.unit.infra.install.test_plan import BARE, KEYS
 
@@ -26,6 +26,11 @@ from tests.unit.infra.install.test_plan import BARE, KEYS
 )
 def test_an_address_for_ssh(text: str, parsed: tuple[str, str, int]) -> None:
     assert machines.parse_address(text) == parsed
+
+
+def test_another_user_becomes_root_and_is_never_asked() -> None:
+    assert ssh.remote_line(["cat", "a b"], as_root=True) == "cat 'a b'"
+    assert ssh.remote_line(["cat", "a b"], as_root=False) == "sudo --non-interactive -- cat 'a b'"
 
 
 def link(*found: tuple[str, str, str]) -> dict[str, Any]:
