@@ -190,8 +190,6 @@ def test_an_archive_is_loaded_onto_every_node(booted: tuple[Topology, Control], 
     _, control = booted
     image = Image(names=("example.test/made:2",), files={"/": Directory(), "/x": Text("x")}, command=("/x",))
     write(image, "amd64", tmp_path / "made.tar")
-    assert container_images.load(control, tmp_path / "made.tar", container_images.nodes_of(control)) == [
-        "example.test/made:2"
-    ]
+    assert container_images.load(control, tmp_path / "made.tar", control.running_nodes()) == ["example.test/made:2"]
     (entry,) = [entry for entry in container_images.listed(control) if entry["name"] == "example.test/made:2"]
     assert entry["nodes"] == ["control-plane-1", "worker-1"]
