@@ -1,10 +1,11 @@
 """The lab's certificate authority, and what it signs: serving and client certificates, the token key, kubeconfigs.
 
-Files of a folder, names as kubeadm's: ca.crt/.key sign everything, apiserver.crt/.key serve, apiserver-kubelet-client
-for the API server's calls to kubelets, sa.key/.pub sign and check service-account tokens. A client's identity is its
-certificate's CN (user) and O (groups). Existing files are kept as they are, unless a certificate no longer covers
-what it must (another name or address) or ends soon. Keys are P-256: ten of them and their certificates take about 10
-ms.
+Files of a folder, names as kubeadm's: ca.crt/.key sign everything but front-proxy-client, apiserver.crt/.key serve,
+apiserver-kubelet-client for the API server's calls to kubelets, front-proxy-client for those to aggregated servers,
+which believe what it says of who asks (so it has a CA of its own), sa.key/.pub sign and check service-account tokens.
+A client's identity is its certificate's CN (user) and O (groups). Existing files are kept as they are, unless a
+certificate no longer covers what it must (another name or address) or ends soon. Keys are P-256: ten of them and their
+certificates take about 10 ms.
 Sources: kubernetes.io, PKI certificates and requirements; Authenticating (X509 client certificates).
 """
 
@@ -30,6 +31,7 @@ VALID_DAYS = 3650
 RENEW_DAYS = 30
 CLOCK_SKEW = timedelta(hours=1)
 
+CA, FRONT_PROXY_CA = "ca", "front-proxy-ca"
 ADMIN_GROUP = "kubeadm:cluster-admins"
 
 
@@ -42,6 +44,7 @@ class Subject:
     organizations: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
+    authority: str = CA
 
     @property
     def is_serving(self) -> bool:
@@ -61,6 +64,7 @@ def lab_subjects(topology: Topology) -> list[Subject]:
             common_name="kube-apiserver-kubelet-client",
             organizations=("system:masters",),
         ),
+        Subject(file="front-proxy-client", common_name="front-proxy-client", authority=FRONT_PROXY_CA),
         Subject(file="admin", common_name="kubernetes-admin", organizations=("system:masters", ADMIN_GROUP)),
         Subject(file="scheduler", common_name="system:kube-scheduler"),
         Subject(file="controller-manager", common_name="system:kube-controller-manager"),
@@ -121,10 +125,11 @@ def generate(topology: Topology, existing: Mapping[str, bytes], now: datetime) -
 
 
 def authority(existing: Mapping[str, bytes], now: datetime) -> dict[str, bytes]:
-    """What a lab has but once and never changes: ca.crt, ca.key, sa.key, sa.pub."""
+    """What a lab has but once and never changes: both authorities, sa.key and sa.pub."""
     found: dict[str, bytes] = {}
     new: dict[tuple[str, str], Callable[[], dict[str, bytes]]] = {
-        ("ca.crt", "ca.key"): lambda: _new_ca(now),
+        ("ca.crt", "ca.key"): lambda: _new_ca(CA, "kubernetes", now),
+        ("front-proxy-ca.crt", "front-proxy-ca.key"): lambda: _new_ca(FRONT_PROXY_CA, "front-proxy-ca", now),
         ("sa.key", "sa.pub"): _new_token_key,
     }
     for names, make in new.items():
@@ -136,11 +141,10 @@ def issue(
     wanted: Sequence[Subject], ca_files: Mapping[str, bytes], existing: Mapping[str, bytes], now: datetime
 ) -> dict[str, bytes]:
     """NAME.crt and NAME.key of each subject, those of `existing` where they are still good."""
-    ca = x509.load_pem_x509_certificate(ca_files["ca.crt"])
-    ca_key = serialization.load_pem_private_key(ca_files["ca.key"], None)
-    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    authorities = {name: _loaded_ca(ca_files, name) for name in {subject.authority for subject in wanted}}
     found: dict[str, bytes] = {}
     for subject in wanted:
+        ca, ca_key = authorities[subject.authority]
         certificate, key_file = f"{subject.file}.crt", f"{subject.file}.key"
         pair = {name: existing[name] for name in (certificate, key_file) if name in existing}
         if len(pair) == 2 and _is_good(pair[certificate], pair[key_file], subject, ca, now):
@@ -152,15 +156,21 @@ def issue(
     return found
 
 
+def _loaded_ca(files: Mapping[str, bytes], name: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = serialization.load_pem_private_key(files[f"{name}.key"], None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return x509.load_pem_x509_certificate(files[f"{name}.crt"]), key
+
+
 def _new_token_key() -> dict[str, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return {"sa.key": _private(key), "sa.pub": public}
 
 
-def _new_ca(now: datetime) -> dict[str, bytes]:
+def _new_ca(file: str, common_name: str, now: datetime) -> dict[str, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     usage = x509.KeyUsage(
         digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
@@ -172,7 +182,7 @@ def _new_ca(now: datetime) -> dict[str, bytes]:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return {"ca.key": _private(key), "ca.crt": certificate.public_bytes(serialization.Encoding.PEM)}
+    return {f"{file}.key": _private(key), f"{file}.crt": certificate.public_bytes(serialization.Encoding.PEM)}
 
 
 def _builder(

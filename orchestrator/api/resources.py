@@ -247,6 +247,9 @@ CUSTOMRESOURCEDEFINITIONS = _row(
     "apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", "crd crds", STATUS,
     cluster=True, categories=("api-extensions",),
 )  # fmt: skip
+APISERVICES = _row(
+    "apiregistration.k8s.io/v1", "apiservices", "APIService", "", STATUS, cluster=True, categories=("api-extensions",)
+)
 LEASES = _row("coordination.k8s.io/v1", "leases", "Lease")
 PRIORITYCLASSES = _row("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", "pc", cluster=True)
 RUNTIMECLASSES = _row("node.k8s.io/v1", "runtimeclasses", "RuntimeClass", cluster=True)
@@ -264,7 +267,7 @@ ROWS: tuple[Resource, ...] = (
     CUSTOMRESOURCEDEFINITIONS, VALIDATINGWEBHOOKCONFIGURATIONS, MUTATINGWEBHOOKCONFIGURATIONS,
     VALIDATINGADMISSIONPOLICIES, VALIDATINGADMISSIONPOLICYBINDINGS, MUTATINGADMISSIONPOLICIES,
     MUTATINGADMISSIONPOLICYBINDINGS, FLOWSCHEMAS, PRIORITYLEVELCONFIGURATIONS, DEVICECLASSES, RESOURCECLAIMS,
-    RESOURCECLAIMTEMPLATES, RESOURCESLICES,
+    RESOURCECLAIMTEMPLATES, RESOURCESLICES, APISERVICES,
 )  # fmt: skip
 
 

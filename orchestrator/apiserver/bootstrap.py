@@ -10,12 +10,20 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import ENDPOINTS, ENDPOINTSLICES, NAMESPACES, SERVICECIDRS, SERVICES, Resource
+from orchestrator.api.resources import (
+    CONFIGMAPS,
+    ENDPOINTS,
+    ENDPOINTSLICES,
+    NAMESPACES,
+    SERVICECIDRS,
+    SERVICES,
+    Resource,
+)
 from orchestrator.api.status import AlreadyExists, Conflict
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.client.client import Client
@@ -100,13 +108,29 @@ def service_cidr(advertised: Advertised) -> Object:
     }
 
 
-async def bootstrap(client: Client, lookup: Lookup, advertised: Advertised) -> None:
+def requestheader(authority: str) -> dict[str, str]:
+    """How an aggregated server tells this one from others, and which headers then say who asks. `authority`: PEM."""
+    return {
+        "requestheader-allowed-names": '["front-proxy-client"]',
+        "requestheader-client-ca-file": authority,
+        "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
+        "requestheader-group-headers": '["X-Remote-Group"]',
+        "requestheader-uid-headers": '["X-Remote-Uid"]',
+        "requestheader-username-headers": '["X-Remote-User"]',
+    }
+
+
+async def bootstrap(client: Client, lookup: Lookup, advertised: Advertised, trust: Mapping[str, str]) -> None:
+    """`trust`: data of the ConfigMap by which aggregated servers know whom to believe."""
     async with asyncio.TaskGroup() as tasks:
         for name in SYSTEM_NAMESPACES:
             tasks.create_task(_ensure(client, lookup, NAMESPACES, {"metadata": {"name": name}}))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_ensure(client, lookup, SERVICECIDRS, service_cidr(advertised)))
         tasks.create_task(_ensure(client, lookup, SERVICES, service(advertised)))
+        place = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
+        authentication = {"metadata": place, "data": dict(trust)}
+        tasks.create_task(_ensure(client, lookup, CONFIGMAPS, authentication, "data"))
         if ipaddress.ip_address(advertised.address).is_loopback:
             log.warning("no endpoints for a loopback address", extra={"address": advertised.address})
             return

@@ -17,6 +17,8 @@ from orchestrator.api.resources import Resource, ResourceTable, Subresource
 from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import encoding
+from orchestrator.apiserver.aggregation.aggregator import Aggregator
+from orchestrator.apiserver.aggregation.remote import Remote
 from orchestrator.apiserver.negotiation import DISCOVERY, OBJECT, accepted
 from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED, YAML_HEADERS
 
@@ -24,8 +26,11 @@ FORMS = (OBJECT, DISCOVERY)
 
 
 class Discovery:
-    def __init__(self, table: ResourceTable) -> None:
+    """`aggregator` knows of the groups that other servers serve; their own documents come from them."""
+
+    def __init__(self, table: ResourceTable, aggregator: Aggregator | None = None) -> None:
         self._table = table
+        self._aggregator = aggregator
 
     async def core(self, request: Request) -> Response:
         """`/api`, `/api/v1`."""
@@ -37,7 +42,8 @@ class Discovery:
     async def groups(self, request: Request) -> Response:
         """`/apis`, `/apis/GROUP`, `/apis/GROUP/VERSION`."""
         parts = request.path.strip("/").split("/")
-        names = [group for group in self._table.group_versions() if group]
+        elsewhere = [remote.group for remote in self._remotes()]
+        names = list(dict.fromkeys(group for group in (*self._table.group_versions(), *elsewhere) if group))
         if len(parts) == 1:
             groups = [self._group(name) for name in names]
             return self._root(request, names, {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
@@ -47,8 +53,12 @@ class Discovery:
             return answer(request, {"kind": "APIGroup", "apiVersion": "v1", **self._group(parts[1])})
         return self._resources(request, parts[1], parts[2]) if len(parts) == 3 else _missing()
 
+    def _remotes(self) -> list[Remote]:
+        return self._aggregator.remotes() if self._aggregator is not None else []
+
     def _versions(self, group: str) -> list[str]:
-        return self._table.group_versions().get(group, [])
+        elsewhere = [remote.version for remote in self._remotes() if remote.group == group]
+        return list(dict.fromkeys((*self._table.group_versions().get(group, []), *elsewhere)))
 
     def _group(self, name: str) -> dict[str, Any]:
         versions = [{"groupVersion": f"{name}/{version}", "version": version} for version in self._versions(name)]
@@ -83,14 +93,16 @@ class Discovery:
         return answer(request, {**kind, "groupVersion": group_version, "resources": resources})
 
     def _aggregated(self, group: str) -> dict[str, Any]:
-        versions = [
-            {
-                "version": version,
-                "freshness": "Current",
-                "resources": [_aggregated_resource(row) for row in self._rows(group, version)],
-            }
-            for version in self._versions(group)
-        ]
+        elsewhere = {remote.version: remote for remote in self._remotes() if remote.group == group}
+        versions = []
+        for version in self._versions(group):
+            remote, is_current = elsewhere.get(version), True
+            if remote is not None and self._aggregator is not None:
+                resources, is_current = _of_list(self._aggregator.resources(remote), remote), remote.is_available
+            else:
+                resources = [_aggregated_resource(row) for row in self._rows(group, version)]
+            freshness = "Current" if is_current else "Stale"
+            versions.append({"version": version, "freshness": freshness, "resources": resources})
         return {"metadata": {"name": group} if group else {}, "versions": versions}
 
 
@@ -149,6 +161,33 @@ def _aggregated_resource(row: Resource) -> dict[str, Any]:
             for sub in row.subresources
         ]
     return found
+
+
+def _of_list(entries: Iterable[dict[str, Any]], remote: Remote) -> list[dict[str, Any]]:
+    """The entries of another server's APIResourceList, in the form of aggregated discovery."""
+    found: dict[str, dict[str, Any]] = {}
+    entries = list(entries)
+    for entry in entries:
+        if "/" not in entry["name"]:
+            found[entry["name"]] = {
+                "resource": entry["name"],
+                "responseKind": _kind_of(entry, remote),
+                "scope": "Namespaced" if entry.get("namespaced") else "Cluster",
+                "singularResource": entry.get("singularName") or "",
+                "verbs": entry.get("verbs") or [],
+                **{name: entry[name] for name in ("shortNames", "categories") if entry.get(name)},
+            }
+    for entry in entries:
+        parent, slash, name = entry["name"].partition("/")
+        if slash and parent in found:
+            sub = {"subresource": name, "responseKind": _kind_of(entry, remote), "verbs": entry.get("verbs") or []}
+            found[parent].setdefault("subresources", []).append(sub)
+    return list(found.values())
+
+
+def _kind_of(entry: dict[str, Any], remote: Remote) -> dict[str, str]:
+    group, version = entry.get("group") or remote.group, entry.get("version") or remote.version
+    return {"group": group, "version": version, "kind": entry.get("kind") or ""}
 
 
 def answer(request: Request, document: dict[str, Any], content_type: str = encoding.JSON) -> Response:

@@ -25,6 +25,9 @@ from orchestrator.api.resources import ResourceTable
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import bootstrap, compaction
 from orchestrator.apiserver.access import Access, AccessConfig, Surroundings
+from orchestrator.apiserver.aggregation.aggregator import Aggregator
+from orchestrator.apiserver.aggregation.registration import Registration
+from orchestrator.apiserver.aggregation.remote import Connections
 from orchestrator.apiserver.audit import Audit, Policy
 from orchestrator.apiserver.authn.oidc import OidcTokens
 from orchestrator.apiserver.bootstrap import Advertised
@@ -80,6 +83,9 @@ class Config:
     kubelet_client_certificate_file: str = ""
     kubelet_client_key_file: str = ""
     kubelet_ca_file: str = ""
+    proxy_client_certificate_file: str = ""  # by which aggregated servers know this one
+    proxy_client_key_file: str = ""
+    requestheader_client_ca_file: str = ""  # the CA of that certificate, told to them
 
 
 @dataclass(slots=True)
@@ -88,6 +94,7 @@ class _State:
     background: list[asyncio.Task[None]] = field(default_factory=list)
     backends: Backends | None = None
     custom: CustomResources | None = None
+    registration: Registration | None = None
     webhooks: Caller | None = None
     oidc: OidcTokens | None = None
 
@@ -121,6 +128,10 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
             state.is_ready = False
             if state.custom is not None:
                 await state.custom.close()
+            if state.registration is not None:
+                await state.registration.close()
+            if server.aggregator is not None:
+                await server.aggregator.close()
             await server.close()
             await network.close()
             for task in state.background:
@@ -192,6 +203,8 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
         state.backends = Backends(lookup, kubelet_tls(config))
         core.tables.handlers = {**core.tables.handlers, **streams.handlers(state.backends, lookup, chance)}
     server.add_resources(table)
+    connections = Connections(lookup, config.proxy_client_certificate_file, config.proxy_client_key_file)
+    server.aggregator = Aggregator(core, lookup, server.client, connections)
     add_routes(server, access, state)
     server.start()
     state.background.append(asyncio.get_running_loop().create_task(compaction.keep_compact(store)))
@@ -199,9 +212,20 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     advertised = Advertised(address=config.advertise_address, port=config.port, service_ranges=ranges)
     state.custom = CustomResources(core, lookup, server.client)
     await state.custom.start()
-    await bootstrap.bootstrap(server.client, lookup, advertised)
+    await bootstrap.bootstrap(server.client, lookup, advertised, _trust(config))
     await access.bootstrap(server.client)
+    server.aggregator.start()
+    state.registration = Registration(lookup, server.client)
+    state.registration.start()
     return server
+
+
+def _trust(config: Config) -> dict[str, str]:
+    """What aggregated servers have to believe: the cluster's clients, and this server when it says who asks."""
+    found = {"client-ca-file": Path(config.client_ca_file).read_text()}
+    if config.requestheader_client_ca_file:
+        found |= bootstrap.requestheader(Path(config.requestheader_client_ca_file).read_text())
+    return found
 
 
 def kubelet_tls(config: Config) -> ssl.SSLContext:
@@ -216,8 +240,8 @@ def new_uid() -> str:
 
 def add_routes(server: ApiServer, access: Access, state: _State) -> None:
     """The paths that are no resources."""
-    discovery = Discovery(server.core.resources)
-    openapi = OpenApi(server.core.resources)
+    discovery = Discovery(server.core.resources, server.aggregator)
+    openapi = OpenApi(server.core.resources, server.aggregator)
     health = Health(
         live={"ping": lambda: None, "etcd": lambda: server.core.store.failure},
         ready={"poststarthook/bootstrap": lambda: None if state.is_ready else "starting or stopping"},

@@ -19,6 +19,7 @@ from orchestrator.api import schema
 from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED
 
 DOCUMENTS_KEPT = 4
@@ -52,8 +53,11 @@ _PARAMETERS: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 class OpenApi:
-    def __init__(self, table: ResourceTable) -> None:
+    """Documents of groups that other servers serve are asked of them (`aggregator`), in v3."""
+
+    def __init__(self, table: ResourceTable, aggregator: Aggregator | None = None) -> None:
         self._table = table
+        self._aggregator = aggregator
         self._documents: OrderedDict[str, bytes] = OrderedDict()
 
     async def v3(self, request: Request) -> Response:
@@ -61,7 +65,12 @@ class OpenApi:
         wanted = request.path.removeprefix("/openapi/v3").strip("/")
         if not wanted:
             paths = {root.strip("/"): {"serverRelativeURL": self._url(root)} for root in self._roots()}
+            for remote in self._aggregator.remotes() if self._aggregator is not None else ():
+                if remote.is_available:
+                    paths[remote.root.strip("/")] = {"serverRelativeURL": f"/openapi/v3{remote.root}"}
             return Response(200, dict(JSON_HEADERS), orjson.dumps({"paths": paths}))
+        if self._aggregator is not None and (found := await self._aggregator.document(request.path)) is not None:
+            return found
         root = f"/{wanted}"
         if root not in self._roots():
             raise NotFound(NOT_SERVED)

@@ -20,6 +20,7 @@ from orchestrator.api.status import ApiError, InternalError, NotFound, ServiceUn
 from orchestrator.api.wire import Identity, Request, Response
 from orchestrator.apiserver import request as requests
 from orchestrator.apiserver import verbs, watching
+from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.audit import Audit, Record
 from orchestrator.apiserver.authn.impersonation import acting_as
 from orchestrator.apiserver.authz.message import refusal
@@ -55,6 +56,7 @@ class ApiServer:
         self.metrics = Metrics()
         self.routes: dict[str, Route] = {}
         self.audit: Audit | None = None
+        self.aggregator: Aggregator | None = None
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._bookmarks: asyncio.Task[None] | None = None
@@ -129,6 +131,8 @@ class ApiServer:
             record.annotations["authorization.k8s.io/reason"] = decision.reason
         if not decision.allowed:
             raise refusal(attributes, decision.reason)
+        if self.aggregator is not None and (remote := self.aggregator.remote(request.path)) is not None:
+            return await self.aggregator.serve(request, user, remote)
         if not info.is_resource:
             return await self._plain(request)
         endpoint = self.core.endpoints.get((info.group, info.version, info.resource))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from orchestrator.api.kinds import (
+    apiservices,
     autoscaling,
     batch,
     classes,
@@ -30,6 +31,7 @@ from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.resources import Resource
 
 FAMILIES = (
+    apiservices.RULES,
     autoscaling.RULES,
     batch.RULES,
     classes.RULES,

@@ -27,11 +27,12 @@ ADDRESS_TYPES = ("InternalIP", "ExternalIP", "Hostname")  # in order of preferen
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect. `tls` None is plain HTTP."""
+    """Where to connect. `tls` None is plain HTTP; `server_name` is whose certificate it must be, if not the host's."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None
+    server_name: str | None = None
 
     @property
     def authority(self) -> str:
@@ -49,6 +50,17 @@ def client_tls(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+def new_session() -> aiohttp.ClientSession:
+    """For passing requests on as they are; to be made on the loop that uses it."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        read_bufsize=CHUNK_BYTES,
+    )
+
+
 class Backends:
     """Finds nodes' kubelets, and keeps connections to them."""
 
@@ -64,13 +76,7 @@ class Backends:
     def session(self) -> aiohttp.ClientSession:
         """Made on first use, on the loop that uses it."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                read_bufsize=CHUNK_BYTES,
-            )
+            self._session = new_session()
         return self._session
 
     async def close(self) -> None:

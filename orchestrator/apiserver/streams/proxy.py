@@ -11,22 +11,24 @@ where nothing answers. Source: Kubernetes docs, "Access Services Running on Clus
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from orchestrator.api import status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import ENDPOINTSLICES, PODS, SERVICES
-from orchestrator.api.wire import Response
+from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver.handlers import Call, Upgrade
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.streams import relay
 from orchestrator.apiserver.streams.backend import Backends, Target
 
+CONNECTION_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
 SERVICE_LABEL = "kubernetes.io/service-name"
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "date")
 
@@ -104,24 +106,36 @@ class Proxies:
         path = rest or "/"
         if relay.is_upgrade(request):
             return await relay.upgrade(request, target, path, request.query)
-        url = URL(target.origin + relay.path_and_query(path, request.query), encoded=True)
         try:
-            answer = await self._backends.session.request(
-                request.method,
-                url,
-                data=request.body or None,
-                headers=relay.forwarded_headers(request),
-                allow_redirects=False,
-                ssl=target.tls or True,
-            )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            answer, headers = await forwarded(self._backends.session, request, target, path)
+        except CONNECTION_ERRORS as error:
             raise status.ServiceUnavailable(
                 f"error trying to reach service: {error or type(error).__name__}"
             ) from error
-        headers = {name.lower(): value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
         if location := headers.get("location"):
             headers["location"] = relocated(location, f"{before}{mark}", target)
-        return Response(answer.status, headers, _chunks(answer))
+        return Response(answer.status, headers, chunks(answer))
+
+
+async def forwarded(
+    session: aiohttp.ClientSession,
+    request: Request,
+    target: Target,
+    path: str,
+    more: Iterable[tuple[str, str]] = (),
+) -> tuple[aiohttp.ClientResponse, dict[str, str]]:
+    """The request sent on, with `more` headers: the answer, and its headers that are the caller's too. Errors:
+    CONNECTION_ERRORS."""
+    answer = await session.request(
+        request.method,
+        URL(target.origin + relay.path_and_query(path, request.query), encoded=True),
+        data=request.body or None,
+        headers=CIMultiDict([*relay.forwarded_headers(request).items(), *more]),
+        allow_redirects=False,
+        ssl=target.tls or True,
+        server_hostname=target.server_name,
+    )
+    return answer, {name.lower(): value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
 
 
 def relocated(location: str, prefix: str, target: Target) -> str:
@@ -169,7 +183,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     try:
         async for chunk in answer.content.iter_any():
             yield chunk

@@ -9,7 +9,7 @@ Source: RFC 9110, section 7.8; kube-apiserver's UpgradeAwareHandler.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
@@ -46,8 +46,10 @@ def path_and_query(path: str, query: list[tuple[str, str]]) -> str:
     return quote(path, safe="/:@!$&'()*+,;=~-._") + (f"?{urlencode(query)}" if query else "")
 
 
-async def upgrade(request: Request, target: Target, path: str, query: list[tuple[str, str]]) -> Upgrade:
-    """The connection to the other end, upgraded; the caller's follows when its time has come."""
+async def upgrade(
+    request: Request, target: Target, path: str, query: list[tuple[str, str]], more: Iterable[tuple[str, str]] = ()
+) -> Upgrade:
+    """The connection to the other end, upgraded; the caller's follows when its time has come. `more`: headers."""
     reader, writer = await _connect(target)
     try:
         head = {
@@ -56,7 +58,8 @@ async def upgrade(request: Request, target: Target, path: str, query: list[tuple
             "connection": "Upgrade",
             "content-length": "0",
         }
-        lines = [f"{request.method} {path_and_query(path, query)} HTTP/1.1", *(f"{k}: {v}" for k, v in head.items())]
+        pairs = [*head.items(), *more]
+        lines = [f"{request.method} {path_and_query(path, query)} HTTP/1.1", *(f"{k}: {v}" for k, v in pairs)]
         writer.write("\r\n".join([*lines, "", ""]).encode())
         answer = await reader.readuntil(b"\r\n\r\n")
         code, headers = parse_head(answer)
@@ -74,7 +77,9 @@ async def upgrade(request: Request, target: Target, path: str, query: list[tuple
 async def _connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            return await asyncio.open_connection(target.host, target.port, ssl=target.tls, limit=HEAD_BYTES_MAX)
+            return await asyncio.open_connection(
+                target.host, target.port, ssl=target.tls, server_hostname=target.server_name, limit=HEAD_BYTES_MAX
+            )
     except (OSError, TimeoutError) as error:
         why = str(error) or "timeout"
         message = f"error dialing backend: dial tcp {target.authority}: {why}"

@@ -21,7 +21,7 @@ import orjson
 from yarl import URL
 
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import SERVICES
+from orchestrator.apiserver import services
 from orchestrator.apiserver.lookup import Lookup
 
 ANSWER_BYTES_MAX = 3 << 20
@@ -97,19 +97,11 @@ class Caller:
         host = f"{name}.{namespace}.svc"
         path = service.get("path") or ""
         shown = URL(f"https://{host}:{port}{path}")
-        where = self._lookup.get(SERVICES, namespace, name)
-        if where is None:
-            raise CallFailed(f'failed to call webhook: Post "{shown}": service "{name}" not found')
-        spec = where.get("spec") or {}
-        address = spec.get("externalName") if spec.get("type") == "ExternalName" else spec.get("clusterIP")
-        if not address or address == "None":
-            raise CallFailed(f'failed to call webhook: Post "{shown}": service "{name}" has no cluster address')
-        if not any(one.get("port") == port for one in spec.get("ports") or ()):
-            raise CallFailed(
-                f'failed to call webhook: Post "{shown}": no service port {port} found for service "{name}"'
-            )
-        authority = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        return shown, URL(f"https://{authority}{path}"), host
+        try:
+            address = services.address_of(self._lookup, namespace, name, port)
+        except services.NoAddress as error:
+            raise CallFailed(f'failed to call webhook: Post "{shown}": {error}') from error
+        return shown, URL(f"https://{services.authority(address, port)}{path}"), host
 
 
 def _words(code: int, body: bytes) -> str:

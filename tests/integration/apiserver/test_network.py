@@ -63,10 +63,10 @@ async def test_large_answers_are_compressed_where_the_client_can(server: WholeSe
             CONFIGMAPS, {"metadata": {"name": f"c{number}", "namespace": "default"}, "data": data}
         )
     async with session(server, "admin") as http:
-        async with http.get("/api/v1/configmaps", headers={"accept-encoding": "gzip"}) as answer:
+        async with http.get("/api/v1/namespaces/default/configmaps", headers={"accept-encoding": "gzip"}) as answer:
             assert answer.headers["content-encoding"] == "gzip"
             assert len((await answer.json())["items"]) == 3
-        async with http.get("/api/v1/configmaps", headers={"accept-encoding": "identity"}) as answer:
+        async with http.get("/api/v1/namespaces/default/configmaps", headers={"accept-encoding": "identity"}) as answer:
             assert "content-encoding" not in answer.headers
 
 
