@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +49,16 @@ class Engine(mocks.Mocks):
             for one in self.made
             if one.typ.endswith(kind)
         }
+
+
+@pytest.fixture(autouse=True)
+def loop() -> Iterator[None]:
+    """Pulumi's mocks want one that is there already; tests with loops of their own leave none behind."""
+    made = asyncio.new_event_loop()
+    asyncio.set_event_loop(made)
+    yield
+    asyncio.set_event_loop(None)
+    made.close()
 
 
 @pytest.fixture
