@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,10 +141,16 @@ def stack_of(tools: Toolchain, place: Project, show: Steps) -> Iterator[tuple[An
 
 
 def teller(show: Steps) -> Callable[[Any], None]:
+    logged = ""
+
     def tell(line: Any) -> None:
+        nonlocal logged
         if line.kind in ("status", "progress"):
             show.status(line.text)
-            if line.kind == "progress" and not console.is_terminal:  # a log has no line that passes
+            # In a log no line passes: there it stays, but once, whatever it counts.
+            same = re.sub(r"\d+", "0", line.text)
+            if line.kind == "progress" and not console.is_terminal and same != logged:
+                logged = same
                 show.note(line.text)
         elif line.kind == "error":
             console.print(f"   [red]✗[/] {escape(line.text)}")

@@ -89,7 +89,7 @@ def described(kind: str, urn: str, operation: str) -> tuple[str, str] | None:
         return None
     name = urn.rpartition("::")[2]
     if what == "drain":
-        return (f"node {name}", "has given its pods away") if operation == "update" else None
+        return (f"node {name}", "is ready to restart") if operation == "update" else None
     if what == "node":
         return f"node {name}", INSTALLED.get(operation, done)
     return (what if what in ALONE else f"{what} {name}"), done
