@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra import host
+from infra.hypervisor import host as hypervisor
 from infra.images import cache
 from infra.images.packages import TEST_COMMANDS
 from infra.progress import console
@@ -68,6 +69,7 @@ def prepare_host() -> Path:
     if missing := host.lacking(TEST_COMMANDS | INSTALL_TEST_COMMANDS):
         console.print(f"installing {', '.join(missing)} (apt-get)")
         host.apt_install(missing)
+    hypervisor.install_missing(console.print)  # before tests are collected: some import libvirt's binding
     # The first test that needs Pulumi's CLI would otherwise make it, which takes longer than a test may.
     pulumi_cli.find(console.print, os.environ)
     return cache.node_image(console.print).parent / "bin"

@@ -31,7 +31,7 @@ from infra.snapshot import SnapshotError
 from infra.topology import LIBVIRT, Topology
 
 ROOT = Path(__file__).resolve().parents[3]
-BOOT_S = 300.0
+BOOT_S = 500.0
 # Counts in memory alone, and tells on request.
 COUNTER = (
     "import time\nn = 0\nwhile True:\n    n += 1\n    open('/run/count', 'w').write(str(n))\n    time.sleep(0.1)\n"
