@@ -365,7 +365,7 @@ def test_a_node_that_dies_is_taken_out_and_comes_back(net: Net) -> None:
     net.run("n1", "ip", "link", "set", "eth0", "down")
     try:
         for address in NODES["n1"]:
-            eventually(lambda gone=address: gone not in net.rules(), f"{address} is out", limit_s=6)
+            eventually(lambda gone=address: gone not in net.rules(), f"{address} is out", limit_s=12)
         assert nodes_of(net.ask("client", V4, count=16)) == {"n2"}
         assert nodes_of(net.ask("client", V6, count=16)) == {"n2"}
     finally:
