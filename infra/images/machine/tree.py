@@ -49,7 +49,7 @@ rm "$tree/usr/sbin/policy-rc.d"
 
 # Made new by the machine itself, or of no use in it (names of hardware, sources of locales: 40 MB).
 _REMOVED = (
-    "etc/ssh/ssh_host_*", "etc/.pwd.lock", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-",
+    "dev/*", "etc/ssh/ssh_host_*", "etc/.pwd.lock", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-",
     "etc/subuid-", "etc/subgid-", "var/cache/ldconfig/*", "var/cache/apt", "var/cache/debconf/*",
     "var/lib/apt/lists/*", "var/lib/apt/periodic", "var/lib/dpkg/*-old", "var/lib/systemd/random-seed",
     "var/lib/systemd/catalog", "var/lib/dbus/machine-id", "var/lib/cloud", "var/lib/ucf", "var/log/*.log",
@@ -72,7 +72,7 @@ def build(node_tree: Path, tree: Path, kernel: Path, architecture: str) -> Built
     configure(tree)
     (modules,) = (tree / "usr/lib/modules").iterdir()
     unpack(tree, modules)
-    clean(tree)
+    clean(tree, epoch_s)
     return Built(kernel, modules, epoch_s)
 
 
@@ -105,10 +105,15 @@ def _chroot(tree: Path, *command: str) -> str:
 
 
 def install(tree: Path, architecture: str) -> None:
-    configuration = "".join(
-        f"{line}\n" for line in (*apt_settings(), f'Dir "{tree}";', f'DPkg::Chroot-Directory "{tree}";',
-                                 'APT::Sandbox::User "root";', f'APT::Architecture "{architecture}";')
-    )  # fmt: skip
+    settings = (
+        *apt_settings(),
+        f'Dir "{tree}";',
+        f'DPkg::Chroot-Directory "{tree}";',
+        'DPkg::Options:: "--force-unsafe-io";',  # what a crash leaves half written is thrown away anyhow
+        'APT::Sandbox::User "root";',
+        f'APT::Architecture "{architecture}";',
+    )
+    configuration = "".join(f"{line}\n" for line in settings)
     file = tree.with_suffix(".apt.conf")
     file.write_text(configuration)
     environment = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true", "LC_ALL": "C.UTF-8"}
@@ -134,7 +139,7 @@ def release_date(tree: Path) -> int:
     raise LookupError(f"apt left no release file in {tree / 'var/lib/apt/lists'}")
 
 
-def clean(tree: Path) -> None:
+def clean(tree: Path, epoch_s: int) -> None:
     for pattern in _REMOVED:
         for path in tree.glob(pattern):
             if path.is_dir() and not path.is_symlink():
@@ -145,6 +150,14 @@ def clean(tree: Path) -> None:
     for name in ("etc/machine-id", "etc/resolv.conf", "etc/hostname"):
         (tree / name).unlink(missing_ok=True)
         (tree / name).touch()
+    shadow = tree / "etc/shadow"
+    shadow.write_text(dated(shadow.read_text(), epoch_s))
+
+
+def dated(shadow: str, epoch_s: int) -> str:
+    """shadow(5) with passwords last changed on the epoch's day, and not on that of the build."""
+    rows = [line.split(":") for line in shadow.splitlines()]
+    return "".join(":".join([*row[:2], str(epoch_s // 86_400), *row[3:]]) + "\n" for row in rows)
 
 
 def _place(tree: Path, path: str) -> Path:
