@@ -133,8 +133,13 @@ class Pool:
         # Free space changes by the minute: the figures are those of the last change, or every refresh would find one.
         figures = {name: outputs[name] for name in self.computed if name in outputs} or _figures(found)
         kept = {**now, **figures}
-        if not found.isActive() or not look_again(found):
-            reason = f"pool {found.name()} is not active, or its folder is gone; the next update starts it"
+        if not found.isActive():
+            reason = f"pool {found.name()} is not active; the next update starts it"
+        elif not look_again(found):
+            reason = f"the folder of pool {found.name()} is gone; the next update makes it"
+        else:
+            reason = ""
+        if reason:
             raise InitializationFailed(reason, found.UUIDString(), kept, now)
         return found.UUIDString(), now, kept
 

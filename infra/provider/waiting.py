@@ -14,7 +14,7 @@ from infra.provider.resource import Context
 
 TIMEOUT_S = 300.0
 POLL_S = 0.5
-SAY_EVERY_S = 1.0
+SAY_EVERY_S = 5.0
 LOOPBACK = ("127.", "::1", "fe80:")
 
 
