@@ -71,13 +71,18 @@ def new_stack(
 
     yield new
     for stack in made:
-        stack.command("destroy", "--yes", "--skip-preview")
-        stack.command("stack", "rm", "--yes")
+        stack.command("destroy", "--yes", "--skip-preview", "--remove")
 
 
 @pytest.fixture(scope="module")
 def stack(new_stack: Callable[[str], Stack]) -> Stack:
     return new_stack("one")
+
+
+@pytest.fixture(scope="module")
+def wrong(new_stack: Callable[[str], Stack]) -> Stack:
+    """For previews that fail: it stays empty."""
+    return new_stack("wrong")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

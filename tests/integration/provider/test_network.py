@@ -310,11 +310,8 @@ def test_two_stacks_at_once_keep_out_of_each_others_way(new_stack: Callable[[str
         pytest.param({"bridge": "a-name-beyond-15-chars"}, "at most 15 characters", id="a-long-bridge"),
     ],
 )
-def test_a_wrong_value_is_named_in_the_preview(
-    new_stack: Callable[[str], Stack], properties: dict[str, Any], said: str, request: pytest.FixtureRequest
-) -> None:
-    run = new_stack(request.node.callspec.id).preview([network("wrong", **properties)], fails=True)
-    assert said in run.output
+def test_a_wrong_value_is_named_in_the_preview(wrong: Stack, properties: dict[str, Any], said: str) -> None:
+    assert said in wrong.preview([network("wrong", **properties)], fails=True).output
 
 
 def test_destroy_leaves_no_network_of_the_stack(changes: dict[str, str], connection: Any, stack: Stack) -> None:

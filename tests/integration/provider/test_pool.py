@@ -169,11 +169,8 @@ def test_a_foreign_pool_is_refused_untouched_and_can_be_imported(
         ),
     ],
 )
-def test_a_wrong_value_is_named_in_the_preview(
-    new_stack: Callable[[str], Stack], properties: dict[str, Any], said: str, request: pytest.FixtureRequest
-) -> None:
-    run = new_stack(request.node.callspec.id).preview([pool("wrong", **properties)], fails=True)
-    assert said in run.output
+def test_a_wrong_value_is_named_in_the_preview(wrong: Stack, properties: dict[str, Any], said: str) -> None:
+    assert said in wrong.preview([pool("wrong", **properties)], fails=True).output
 
 
 def test_a_place_that_cannot_be_used_is_told_and_leaves_nothing(

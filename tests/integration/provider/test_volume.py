@@ -281,11 +281,8 @@ def test_a_cli_that_is_killed_in_an_upload_is_followed_by_one_that_finishes(
         pytest.param({"base_volume_id": "/a", "format": "raw"}, "raw has no layers", id="a-raw-layer"),
     ],
 )
-def test_a_wrong_value_is_named_in_the_preview(
-    new_stack: Callable[[str], Stack], properties: dict[str, Any], said: str, request: pytest.FixtureRequest
-) -> None:
-    run = new_stack(request.node.callspec.id).preview([volume("wrong", pool="x", **properties)], fails=True)
-    assert said in run.output
+def test_a_wrong_value_is_named_in_the_preview(wrong: Stack, properties: dict[str, Any], said: str) -> None:
+    assert said in wrong.preview([volume("wrong", pool="x", **properties)], fails=True).output
 
 
 def test_what_cannot_be_made_is_told_with_the_way_out(
