@@ -108,9 +108,19 @@ def down(name: str, show: Steps) -> bool:
         users = registry.folder(name) / USERS
         for file in users.read_text().splitlines() if users.exists() else ():
             kubeconfig.remove(Path(file), name)
+        uris = hypervisors(registry.read(name)) or {tools.hypervisor.uri}
         module.destroy(stack, teller(show))
+    sweep = importlib.import_module("infra.libvirt.sweep").sweep
+    for uri in sorted(uris):
+        for what in sweep(uri, name, place.name, place.stack):
+            show.note(f"{what} of a killed command removed")
     project.remove(place)
     return True
+
+
+def hypervisors(lab: registry.Lab | None) -> set[str]:
+    """The libvirt URIs that a lab is on."""
+    return {uri for node in lab.topology.nodes if (uri := node.hypervisor or lab.uri)} if lab is not None else set()
 
 
 def ready(show: Steps) -> Toolchain:

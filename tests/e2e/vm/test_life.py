@@ -32,6 +32,32 @@ spec:
     resources: {limits: {memory: 64Mi, cpu: 500m}}
 """
 
+DATABASE = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 64Mi}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: database}
+spec:
+  strategy: {type: Recreate}
+  selector: {matchLabels: {app: database}}
+  template:
+    metadata: {labels: {app: database}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: c
+        image: busybox:1
+        command: [sh, -c, "echo started >> /data/log; exec sleep 100000"]
+        volumeMounts: [{name: data, mountPath: /data}]
+      volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+"""
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VmLab]:
@@ -79,6 +105,28 @@ def test_limits_of_a_pod_are_the_kernels(lab: VmLab) -> None:
     lab.kubectl("wait", "--for=condition=Ready", "pod/limited", "--timeout=240s", timeout_s=250)
     script = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max"
     assert lab.kubectl("exec", "limited", "--", "sh", "-c", script).split() == [str(64 << 20), "50000", "100000"]
+
+
+def test_a_claim_is_a_disk_of_the_machine(lab: VmLab) -> None:
+    """Attached while the machine runs, and grown under the pod that uses it."""
+    lab.kubectl("apply", "-f", "-", stdin=DATABASE)
+    lab.kubectl("rollout", "status", "deployment/database", "--timeout=240s", timeout_s=250)
+    handle = disk_of(lab)
+    assert handle in lab.virsh("domblklist", f"{lab.name}-worker-1")
+    lab.kubectl("patch", "pvc", "data", "-p", '{"spec":{"resources":{"requests":{"storage":"256Mi"}}}}')
+    size = "df -k /data | tail -n 1 | awk '{print $(NF-4)}'"
+    eventually(
+        lambda: int(lab.kubectl("exec", "deployment/database", "--", "sh", "-c", size)) > 200_000,
+        "the file system has grown",
+        timeout_s=240,
+    )
+    assert lab.json("get", "pvc", "data")["status"]["capacity"] == {"storage": "256Mi"}
+    assert lab.kubectl("exec", "deployment/database", "--", "cat", "/data/log") == "started\n"
+
+
+def disk_of(lab: VmLab) -> str:
+    volume = lab.json("get", "pvc", "data")["spec"]["volumeName"]
+    return str(lab.json("get", "pv", volume)["spec"]["csi"]["volumeHandle"])
 
 
 def test_a_snapshot_puts_machines_and_pods_back(lab: VmLab) -> None:
@@ -155,6 +203,20 @@ def test_a_machine_destroyed_behind_pulumis_back_is_brought_back(lab: VmLab) -> 
     assert "node worker-1 is Ready" in said
     assert {node["metadata"]["name"] for node in lab.json("get", "nodes")["items"]} == {"control-plane-1", "worker-1"}
     eventually(lambda: lab.pods_are_ready("app=web", 2), "its pods have come back", timeout_s=300)
+
+
+def test_what_a_claim_holds_outlives_its_machine(lab: VmLab) -> None:
+    """The worker has been another machine twice by now: a bigger one, and a new one."""
+    eventually(lambda: lab.pods_are_ready("app=database", 1), "its pod has come back", timeout_s=300)
+    log = lab.kubectl("exec", "deployment/database", "--", "cat", "/data/log").split()
+    assert len(log) >= 2
+    assert set(log) == {"started"}
+    handle = disk_of(lab)
+    assert handle in lab.virsh("vol-list", lab.name)
+    lab.kubectl("delete", "deployment", "database")
+    lab.kubectl("delete", "pvc", "data", "--timeout=120s", timeout_s=130)
+    eventually(lambda: handle not in lab.virsh("vol-list", lab.name), "the disk goes with its claim", timeout_s=120)
+    assert handle not in lab.virsh("domblklist", f"{lab.name}-worker-1")
 
 
 def test_status_tells_of_both(lab: VmLab) -> None:

@@ -64,7 +64,11 @@ def test_a_foreign_domain_of_that_name_is_left_alone(lab: VmLab, foreign_domain:
 
 
 def test_a_foreign_network_of_that_name_is_left_alone(lab: VmLab) -> None:
-    define(lab, "net-define", FOREIGN_NETWORK.format(name=lab.name, bridge="gtestbr0", address="10.250.0.1"))
+    define(
+        lab,
+        "net-define",
+        FOREIGN_NETWORK.format(name=lab.name, bridge=f"gt{uuid.uuid4().hex[:8]}", address="10.250.0.1"),
+    )
     before = lab.virsh("net-dumpxml", lab.name)
     try:
         said = refused(lab)
@@ -80,7 +84,11 @@ def test_a_foreign_network_of_that_name_is_left_alone(lab: VmLab) -> None:
 def test_a_network_of_libvirt_that_overlaps_is_gone_around_and_a_place_insisted_on_refused(lab: VmLab) -> None:
     place = registry.place(lab.name)
     other = f"other-{lab.name}"
-    define(lab, "net-define", FOREIGN_NETWORK.format(name=other, bridge="gtestbr1", address=f"172.30.{place}.1"))
+    define(
+        lab,
+        "net-define",
+        FOREIGN_NETWORK.format(name=other, bridge=f"gt{uuid.uuid4().hex[:8]}", address=f"172.30.{place}.1"),
+    )
     try:
         lab.prepare()
         said = words(lab.pulumi_at_project("preview"))

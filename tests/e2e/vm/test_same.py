@@ -11,7 +11,14 @@ import pytest
 from tests.e2e.lab import ROOT
 
 # What breaks a local lab's processes on purpose, or makes labs of its own, is left out.
-SUITES = ("test_kubectl.py", "test_workloads.py", "test_network.py", "test_streams.py", "test_clients.py")
+SUITES = (
+    "test_kubectl.py",
+    "test_workloads.py",
+    "test_network.py",
+    "test_streams.py",
+    "test_clients.py",
+    "test_volumes.py",
+)
 LIMIT_S = 5400
 
 
