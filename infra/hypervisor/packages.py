@@ -25,7 +25,6 @@ PACKAGES = {
     "nft": "nftables",  # ours for the way out
     "ip": "iproute2",
     "conntrack": "conntrack",  # the cloud controller forgets flows to a node that is gone
-    "genisoimage": "genisoimage",  # cloud-init's disk
 }
 
 

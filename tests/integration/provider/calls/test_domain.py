@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from infra import host as machine
 from infra.provider import xslt
 from infra.provider.binding import libvirt
 from tests.integration.provider.calls.small_engine import Failed, Partly, Provider, Refused, Resource
@@ -584,6 +585,8 @@ def test_its_kernel_is_started_directly(resource: New, connection: Any, pool: Re
 def test_firmware(resource: New, connection: Any) -> None:
     """Its store is made, kept by an update, and gone with the domain."""
     code = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+    if not Path(code).exists():
+        machine.apt_install(["ovmf"])  # the hypervisor itself does not need it
     domain = resource("Domain", "dom")
     inputs = {"name": "dom", **SMALL, "machine": "q35", "firmware": code}
     domain.up(inputs)
