@@ -640,11 +640,11 @@ def test_a_tpm(resource: New, connection: Any) -> None:
 def test_cloud_init_is_found_on_any_machine_type(resource: New, connection: Any, pool: Resource) -> None:
     disk = resource("CloudInitDisk", "seed")
     disk.up({"name": "seed.iso", "pool": "pool", "userData": "#cloud-config\n{}\n"})
-    for machine in ("pc", "q35"):
-        domain = resource("Domain", machine)
-        inputs = {"name": machine, **SMALL, "machine": machine, "cloudinit": disk.id}
+    for kind in ("pc", "q35"):
+        domain = resource("Domain", kind)
+        inputs = {"name": kind, **SMALL, "machine": kind, "cloudinit": disk.id}
         domain.up(inputs)
-        seen = running(connection, machine).find("devices/disk")
+        seen = running(connection, kind).find("devices/disk")
         assert seen is not None
         assert seen.find("source").get("file") == disk.id  # type: ignore[union-attr]
         assert seen.find("target").get("bus") == "virtio"  # type: ignore[union-attr]
