@@ -8,6 +8,7 @@ disks are its files. Errors: SnapshotError.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 from infra import snapshot
 from infra.hypervisor import processes, services
 from infra.install.ssh import Ssh
-from infra.libvirt import cloud, cluster, registry
+from infra.libvirt import cloud, registry
 from infra.libvirt.arguments import domain_name
 from infra.libvirt.disks import PREFIX
 from infra.libvirt.registry import Lab
@@ -45,7 +46,8 @@ from infra.snapshot_machines import (
 from infra.snapshot_machines import (
     save as save_machine,
 )
-from infra.topology import CONTROL_PLANE, Node
+from infra.snapshot_serving import wait_answering
+from infra.topology import Node
 
 VOLUMES = "volumes"  # of the snapshot: the pool's disks that the cluster made, attached or not
 POOL = "pool"  # of the lab's folder
@@ -113,14 +115,11 @@ def restore(name: str, from_name: str, show: Steps) -> Snapshot:
         with show.step("clocks set"):
             ways = all_at_once([partial(set_clock, place.domain, partial(_set_by_ssh, lab, place)) for place in places])
         show.note(", ".join(f"{place.node.name}: {way}" for place, way in zip(places, ways, strict=True)))
-    began = time.time()
     _restart_cloud_controller(name)
     kubeconfig = registry.folder(name) / registry.KUBECONFIG
-    controls = [node.name for node in lab.topology.nodes if node.role == CONTROL_PLANE]
     if kubeconfig.exists():
-        with show.step("all nodes Ready"):
-            for place in places:
-                cluster.wait_ready(kubeconfig, place.node.name, controls, began, show.note)
+        with show.step("all nodes answer"):
+            asyncio.run(wait_answering(kubeconfig, [place.node.name for place in places]))
     return saved
 
 

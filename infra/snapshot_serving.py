@@ -1,24 +1,27 @@
-"""After a restore: when do the pods that served serve again?
+"""After a restore: when does what served serve again?
 
-What the restored API server says of pods is what it said when the snapshot was taken. So a pod counts when its kubelet
-has reported since that its containers run: containers of a node that was powered off were started anew.
+What the restored API server says is what it said when the snapshot was taken. Where nodes were powered off, a pod
+counts when its kubelet has reported since that its containers run, which were started anew. Machines go on from their
+memory, and their pods with them: there a node counts when its kubelet answers through the API server.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.readiness import POLL_S, NotReady
 from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import PODS
+from orchestrator.api.resources import NODES, PODS
 from orchestrator.api.status import ApiError
-from orchestrator.client.client import Client
+from orchestrator.api.wire import Request
+from orchestrator.client.client import Client, read
 
-SERVING_TIMEOUT_S = 60.0
+SERVING_TIMEOUT_S = 90.0
+ASK_TIMEOUT_S = 10.0
 
 
 def served(pods: Sequence[Object]) -> set[str]:
@@ -42,6 +45,45 @@ def why_not_serving(pods: Sequence[Object], awaited: set[str], since: float) -> 
         elif not conditions.is_true(pod, "Ready"):
             reasons.append(f"{meta.key(pod)}: is not Ready")
     return "; ".join(reasons)
+
+
+def why_not_answering(nodes: Sequence[Object], answers: Mapping[str, str]) -> str:
+    """Empty when every node is Ready and its kubelet's health is `ok`."""
+    ready = {meta.name(node): conditions.is_true(node, "Ready") for node in nodes}
+    reasons = []
+    for name, said in answers.items():
+        if said != "ok":
+            reasons.append(f"node {name}: its kubelet answers {said}")
+        elif not ready.get(name, False):
+            reasons.append(f"node {name} is not Ready")
+    return "; ".join(reasons)
+
+
+async def wait_answering(kubeconfig: Path, names: Sequence[str]) -> None:
+    client = Client.from_kubeconfig(kubeconfig, user_agent="sampan")
+    missing = "the API server has not answered"
+    deadline = time.monotonic() + SERVING_TIMEOUT_S
+    try:
+        while time.monotonic() < deadline:
+            try:
+                async with asyncio.timeout(ASK_TIMEOUT_S):
+                    nodes = (await client.list(NODES)).items
+                    answers = {name: await _health(client, name) for name in names}
+                missing = why_not_answering(nodes, answers)
+                if not missing:
+                    return
+            except (ApiError, OSError, TimeoutError) as error:
+                missing = f"asking the API server: {error!r}"
+            await asyncio.sleep(POLL_S)
+    finally:
+        await client.close()
+    raise NotReady(f"nodes do not answer {SERVING_TIMEOUT_S:.0f} s after the restore: {missing}")
+
+
+async def _health(client: Client, node: str) -> str:
+    response = await client.request(Request("GET", f"/api/v1/nodes/{node}/proxy/healthz"))
+    body = response.body if isinstance(response.body, bytes) else await read(response.body)
+    return body.decode(errors="replace").strip() or f"status {response.status}"
 
 
 async def wait_serving(kubeconfig: Path, since: float) -> None:

@@ -193,6 +193,24 @@ def test_when_pods_serve_again(seen: dict[str, Any], why: str) -> None:
     assert why in told if why else told == ""
 
 
+@pytest.mark.parametrize(
+    ("ready", "said", "why"),
+    [
+        pytest.param(True, "ok", "", id="answers"),
+        pytest.param(True, "status 502", "its kubelet answers status 502", id="not-yet"),
+        pytest.param(False, "ok", "is not Ready", id="not-ready"),
+    ],
+)
+def test_when_machines_answer(ready: bool, said: str, why: str) -> None:
+    node = {
+        "metadata": {"name": "a"},
+        "status": {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]},
+    }
+    told = snapshot_serving.why_not_answering([node], {"a": said})
+    assert why in told if why else told == ""
+    assert "b" in snapshot_serving.why_not_answering([node], {"b": "ok"})
+
+
 def test_a_pod_that_was_deleted_since_is_not_waited_for() -> None:
     assert snapshot_serving.why_not_serving([], {"default/a"}, since=1.0) == ""
 
