@@ -25,6 +25,7 @@ from orchestrator.api.status import BadRequest
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 MAGIC = b"k8s\x00"
 _APIMACHINERY = "io.k8s.apimachinery.pkg."
+_EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
 _META = _APIMACHINERY + "apis.meta.v1."
 _DEPTH_MAX = 100
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -120,6 +121,8 @@ def _message(data: bytes, name: str, depth: int) -> Any:
     special = _SPECIAL.get(name)
     if special is not None:
         return special(data)
+    if name in _UNIONS:
+        return _union(data, name, depth)
     types = _messages()[name]
     found: dict[str, Any] = {}
     for number, raw in _fields(data):
@@ -163,7 +166,8 @@ def _value(raw: int | bytes, kind: str, depth: int) -> Any:
     if kind == "b":
         return bool(raw)
     if kind == "d":
-        return struct.unpack("<d", _bytes(raw))[0]
+        real = float(struct.unpack("<d", _bytes(raw))[0])
+        return int(real) if real.is_integer() else real  # as Go writes it
     if kind == "y":
         return base64.b64encode(_bytes(raw)).decode()
     return _message(_bytes(raw), kind, depth + 1)
@@ -203,7 +207,39 @@ def _json(data: bytes) -> Any:
         raise _Malformed(f"embedded JSON: {error}") from error
 
 
+def _union(data: bytes, name: str, depth: int) -> Any:
+    """A schema, or the other thing that may stand in its place."""
+    schemas: list[Any] = []
+    texts: list[str] = []
+    allows, is_list = False, False
+    one, many = _UNIONS[name]
+    for number, raw in _fields(data):
+        if number == one:
+            schemas = [_message(_bytes(raw), _EXTENSIONS + "JSONSchemaProps", depth + 1)]
+        elif number != many:
+            continue
+        elif name.endswith("OrBool"):
+            allows = bool(raw)
+        elif name.endswith("OrArray"):
+            is_list = True
+            schemas.append(_message(_bytes(raw), _EXTENSIONS + "JSONSchemaProps", depth + 1))
+        else:
+            texts.append(_bytes(raw).decode())
+    if name.endswith("OrBool"):
+        return schemas[0] if schemas else allows
+    if is_list or not schemas:
+        return schemas or texts
+    return schemas[0]
+
+
+# Message → the number of its schema, and that of what else it may be.
+_UNIONS = {
+    _EXTENSIONS + "JSONSchemaPropsOrArray": (1, 2),
+    _EXTENSIONS + "JSONSchemaPropsOrBool": (2, 1),
+    _EXTENSIONS + "JSONSchemaPropsOrStringArray": (1, 2),
+}
 _SPECIAL = {
+    _EXTENSIONS + "JSON": _json,
     _META + "Time": _time,
     _META + "MicroTime": _micro_time,
     _META + "FieldsV1": _json,

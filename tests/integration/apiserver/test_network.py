@@ -120,3 +120,16 @@ async def test_a_restart_keeps_everything_and_a_watch_goes_on(tmp_path: Any) -> 
         async for event in events:
             assert (event.type, event.object["metadata"]["name"]) == ("ADDED", "b")
             break
+
+
+async def test_a_review_has_no_table(server: WholeServer) -> None:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}},
+    }  # fmt: skip
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    async with session(server, "admin") as http:
+        headers = {"accept": "application/json;as=Table;v=v1beta1;g=meta.k8s.io"}
+        async with http.post(path, json=review, headers=headers) as answer:
+            assert answer.status == 406
+            assert (await answer.json())["reason"] == "NotAcceptable"

@@ -100,3 +100,47 @@ async def test_a_typed_clients_create() -> None:
         options = body("v1", "DeleteOptions", field(1, 0) + field(4, "Background"))
         kind = protobuf.MEDIA_TYPE
         assert (await call(served, "DELETE", f"{CONFIGMAPS}/a", options, content_type=kind))[0] == 200
+
+
+def test_a_definition_with_schemas_that_may_be_something_else() -> None:
+    text = field(5, "string")
+    items = field(1, text)
+    props = (
+        field(1, "") + field(5, "object")
+        + field(9, 0).replace(varint(9 << 3) + b"\0", varint(9 << 3 | 1) + b"\0\0\0\0\0\0\x24\x40")
+        + field(8, field(1, '{"a":1}')) + field(20, field(1, '"x"')) + field(20, field(1, "2"))
+        + field(29, field(1, "list") + field(2, field(5, "array") + field(24, items)))
+        + field(29, field(1, "tuple") + field(2, field(24, field(2, text) + field(2, field(5, "integer")))))
+        + field(30, field(1, 1)) + field(32, field(1, "a") + field(2, field(2, "b")))
+        + field(33, field(1, 0) + field(2, text)) + field(38, 1)
+    )  # fmt: skip
+    version = field(1, "v1") + field(2, 1) + field(3, 1) + field(4, field(1, props))
+    spec = field(1, "example.com") + field(3, field(1, "boats")) + field(4, "Namespaced") + field(7, version)
+    found = protobuf.decode(
+        body("apiextensions.k8s.io/v1", "CustomResourceDefinition", field(1, METADATA) + field(2, spec))
+    )
+    assert found["spec"]["names"] == {"plural": "boats"}
+    schema = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert schema == {
+        "id": "",
+        "type": "object",
+        "maximum": 10,
+        "default": {"a": 1},
+        "enum": ["x", 2],
+        "properties": {
+            "list": {"type": "array", "items": {"type": "string"}},
+            "tuple": {"items": [{"type": "string"}, {"type": "integer"}]},
+        },
+        "additionalProperties": True,
+        "dependencies": {"a": ["b"]},
+        "additionalItems": {"type": "string"},
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+
+
+def test_an_api_service() -> None:
+    spec = field(1, field(1, "default") + field(2, "wardle") + field(3, 443)) + field(2, "g") + field(3, "v1")
+    found = protobuf.decode(body("apiregistration.k8s.io/v1", "APIService", field(1, METADATA) + field(2, spec)))
+    assert found["spec"] == {
+        "service": {"namespace": "default", "name": "wardle", "port": 443}, "group": "g", "version": "v1",
+    }  # fmt: skip
