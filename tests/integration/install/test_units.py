@@ -23,7 +23,7 @@ LABS = {
     "three-control-planes": Topology(backend="libvirt", control_planes=3, workers=0),
     "machine": Topology(backend="machines", workers=0, machines=(MACHINE,)),
 }
-PROGRAMS = ("mkdir", "podman", "sampan", "sh")
+PROGRAMS = ("bash", "mkdir", "podman", "sampan", "sh")
 # systemd before 254 (Debian 12's, which may be the one that reads here; a node has 257) lacks one setting.
 OLDER = re.compile(r"Unknown key (name )?'DelegateSubgroup' in section ")
 
@@ -100,3 +100,27 @@ def test_units_are_confined(process: str, most: float, root: Path) -> None:
     said = subprocess.run([*command, units.unit_name(process)], capture_output=True, text=True, check=False).stdout
     found = EXPOSURE.search(said)
     assert found is not None and float(found[2]) <= most, said
+
+
+@pytest.mark.parametrize("process", ["server", "api-server"])
+@pytest.mark.parametrize(
+    ("main", "code"),
+    [
+        pytest.param("python3 -m http.server 6443 --bind 127.0.0.1", 0, id="it-serves"),
+        pytest.param("sleep 0.3", 1, id="it-ended-before"),
+    ],
+)
+def test_a_server_has_started_when_it_serves(process: str, main: str, code: int) -> None:
+    """The unit's own command, beside a main process, in a network of its own."""
+    lab = LABS["apart" if process == "api-server" else "one-and-one"]
+    keys = pki.generate(lab, {}, datetime.now(UTC))
+    made = {unit.name: unit.content.decode() for unit in vm.wanted(lab, lab.control_plane, keys, None).units}
+    (line,) = [line for line in made[units.unit_name(process)].splitlines() if line.startswith("ExecStartPost=")]
+    waits = line.removeprefix("ExecStartPost=").replace("$$", "$")
+    script = (
+        f'ip link set lo up; {main} >/dev/null 2>&1 & export MAINPID=$!; {waits}; code=$?; kill "$MAINPID"; exit $code'
+    )
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code, done.stderr
