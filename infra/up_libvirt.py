@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from infra import host, kubeconfig, readiness, vm_lab
 from infra.images.wheel import wheel
-from infra.libvirt import image, project, registry
+from infra.libvirt import checkpoint, image, project, registry
 from infra.libvirt.project import Project
 from infra.progress import Steps, console
 from infra.toolchain import stack_lock
@@ -143,6 +143,8 @@ def stack_of(tools: Toolchain, place: Project, show: Steps) -> Iterator[tuple[An
     """The module and the stack. A lock that a killed command left is removed, one that is held is respected."""
     module = pulumi_stack()
     stale = stack_lock.release_stale(tools.environment["PULUMI_BACKEND_URL"], place.name, place.stack)
+    if checkpoint.recover(tools.environment["PULUMI_BACKEND_URL"], place.name, place.stack):
+        show.note("an earlier command was killed while it wrote the stack's state: going on from the state before")
     stack = module.open_stack(place, tools.pulumi)
     for lock in stale:
         show.note(f"an earlier command was killed (process {lock.pid}): going on where it was")
