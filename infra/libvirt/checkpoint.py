@@ -1,5 +1,5 @@
-"""The state file of a stack whose CLI was killed while it wrote it: a file:// backend writes in place, so it may be empty
-or cut short ("failed to load checkpoint: EOF"). The one before lies beside it; what was made since then is adopted.
+"""The state file of a stack whose CLI was killed while it wrote it: a file:// backend writes in place, so it may be
+empty or cut short ("failed to load checkpoint: EOF"). The one before lies beside it; what was made since is adopted.
 """
 
 from __future__ import annotations
