@@ -1,5 +1,6 @@
 """The state file of a stack whose CLI was killed while it wrote it: a file:// backend writes in place, so it may be
 empty or cut short ("failed to load checkpoint: EOF"). The one before lies beside it; what was made since is adopted.
+The same goes for the attributes (NAME.attrs) that it writes beside each file, and can do without.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ def recover(backend_url: str, project: str, stack: str) -> bool:
     if not backend_url.startswith("file://"):
         return False
     file = Path(backend_url.removeprefix("file://"), ".pulumi/stacks", project, f"{stack}.json")
+    broken = [one for one in file.parent.glob(f"{file.name}*.attrs") if not _is_whole(one)]
+    for attributes in broken:
+        attributes.unlink()
     if not file.exists() or _is_whole(file):
-        return False
+        return bool(broken)
     before = file.with_name(f"{file.name}.bak")
     if _is_whole(before):
         new = file.with_name(f".{file.name}.new")

@@ -31,3 +31,14 @@ def test_a_state_that_was_half_written_is_put_back(
 
 def test_another_kind_of_backend_is_left_alone() -> None:
     assert checkpoint.recover("s3://bucket", "sampan", "a") is False
+
+
+def test_attributes_that_were_half_written_go(tmp_path: Path) -> None:
+    folder = tmp_path / ".pulumi/stacks/sampan"
+    folder.mkdir(parents=True)
+    (folder / "a.json").write_text("{}")
+    (folder / "a.json.attrs").write_text("")
+    (folder / "a.json.bak.attrs").write_text("{}")
+    assert checkpoint.recover(f"file://{tmp_path}", "sampan", "a") is True
+    assert sorted(file.name for file in folder.iterdir()) == ["a.json", "a.json.bak.attrs"]
+    assert checkpoint.recover(f"file://{tmp_path}", "sampan", "a") is False
