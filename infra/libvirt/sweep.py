@@ -6,7 +6,9 @@ machine's state is touched.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import msgspec
 
@@ -45,12 +47,14 @@ def _is_recorded(content: bytes, urns: str) -> bool:
 
 
 def _remove(pool: Any, uri: str) -> None:
-    """The pool is the lab's own folder: all that is in it is the lab's."""
-    if pool.isActive():
+    """The pool is the lab's own folder, and all that is in it the lab's. It may have gone with the lab's folder."""
+    target = ElementTree.fromstring(pool.XMLDesc()).findtext("target/path") or ""
+    if pool.isActive() and Path(target).is_dir():
         pool.refresh()
         for volume in pool.listAllVolumes():
             journal.end(journal.key(uri, pool.name(), volume.name()))
             volume.delete()
+    if pool.isActive():
         pool.destroy()
     journal.end(journal.key(uri, pool.name()))
     pool.undefine()
