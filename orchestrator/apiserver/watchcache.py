@@ -266,6 +266,7 @@ class WatchCache:
         self.store = store
         self.revision = 0
         self._caches: dict[str, ResourceCache] = {}  # by group_resource
+        self._opening: dict[str, ResourceCache] = {}  # those that are being loaded
         self._moved: asyncio.Future[None] | None = None
         self._listeners: dict[str, list[Callable[[Change], None]]] = {}
         self._unflushed: dict[Observer, None] = {}
@@ -300,24 +301,29 @@ class WatchCache:
     async def open(
         self, resource: Resource, extra_fields: tuple[str, ...] = (), complete: Complete | None = None
     ) -> ResourceCache:
-        """A cache for a resource that comes while the server runs, in place of one that it may have had. `complete`
-        makes of stored values what is to be served now."""
-        await self.drop(resource)
+        """A cache for a resource that comes while the server runs, in place of one that it may have had: that one
+        serves until this is loaded, then its watches end. `complete` makes of stored values what is to be served now.
+        """
         cache = ResourceCache(resource, Picker(resource.group_resource, extra_fields))
         cache.unapplied = []
-        self._caches[resource.group_resource] = cache
-        page = await self.store.range(cache.prefix)
-        values = [item.value for item in page.items]
-        for item, value in zip(page.items, await complete(values) if complete else values, strict=True):
-            cache.load(cache.entry(item.key, value, item.revision, item.create_revision))
+        self._opening[resource.group_resource] = cache
+        try:
+            page = await self.store.range(cache.prefix)
+            values = [item.value for item in page.items]
+            for item, value in zip(page.items, await complete(values) if complete else values, strict=True):
+                cache.load(cache.entry(item.key, value, item.revision, item.create_revision))
+        finally:
+            del self._opening[resource.group_resource]
         cache.loaded_at = cache.window_start = page.revision
+        self.drop(resource)
+        self._caches[resource.group_resource] = cache
         missed, cache.unapplied = cache.unapplied, None
         for event in missed:
             if event.revision > cache.loaded_at:
                 cache.apply(event)
         return cache
 
-    async def drop(self, resource: Resource) -> None:
+    def drop(self, resource: Resource) -> None:
         """Forgets a resource that is no longer served; its watches end."""
         cache = self._caches.pop(resource.group_resource, None)
         for observer in cache.observers() if cache is not None else ():
@@ -348,11 +354,11 @@ class WatchCache:
         changes: list[Change] = []
         for event in events:
             group_resource = event.key.partition("/")[0]
+            opening = self._opening.get(group_resource)
+            if opening is not None and opening.unapplied is not None:
+                opening.unapplied.append(event)
             cache = self._caches.get(group_resource)
             if cache is None or event.revision <= cache.loaded_at:
-                continue
-            if cache.unapplied is not None:
-                cache.unapplied.append(event)
                 continue
             change = cache.apply(event)
             changes.append(change)

@@ -95,7 +95,7 @@ class CustomResources:
     async def _sync(self, name: str) -> None:
         definition = self._lookup.get(CUSTOMRESOURCEDEFINITIONS, "", name)
         if definition is None:
-            await self._withdraw(name)
+            self._withdraw(name)
             return
         if meta.is_deleting(definition):
             if names.is_served(definition):
@@ -119,10 +119,12 @@ class CustomResources:
         rows = custom.resources_of(definition)
         if meta.is_deleting(definition):
             rows = [replace(row, verbs=tuple(verb for verb in row.verbs if verb != "create")) for row in rows]
-        await self._withdraw(name)
         stored = next(row for row in rows if not row.storage_group_version)
         assert stored.custom is not None
         await self._core.cache.open(stored, stored.custom.selectable, lambda values: self._completed(stored, values))
+        for row in self._served.get(name, ("", []))[1]:  # until here those were served: nobody sees a gap
+            self._core.resources.remove(row)
+            self._core.remove(row)
         for row in rows:
             if row.verbs:
                 self._core.resources.add(row)
@@ -146,13 +148,13 @@ class CustomResources:
             made.append(encoding.encode(stored, obj))
         return made
 
-    async def _withdraw(self, name: str) -> None:
+    def _withdraw(self, name: str) -> None:
         _, rows = self._served.pop(name, ("", []))
         for row in rows:
             self._core.resources.remove(row)
             self._core.remove(row)
         if rows:
-            await self._core.cache.drop(rows[0])
+            self._core.cache.drop(rows[0])
 
     # -- the end of a definition ---------------------------------------------------------------------------------------
 

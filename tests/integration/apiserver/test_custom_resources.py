@@ -381,3 +381,29 @@ async def test_defaults_reach_what_was_stored_before(server: WholeServer) -> Non
         while "mode" not in (seen := read(await call(server, "GET", f"{ROOT}/one"))).get("spec", {}):
             await asyncio.sleep(0.01)
     assert seen["spec"] == {"schedule": "* * * * */5", "mode": "slow"}
+
+
+async def test_a_changed_definition_never_stops_being_served(server: WholeServer) -> None:
+    await define(server)
+    await call(server, "POST", ROOT, crontab())
+    statuses: list[int] = []
+    is_over = asyncio.Event()
+
+    async def look() -> None:
+        while not is_over.is_set():
+            statuses.append((await call(server, "GET", f"{ROOT}/one")).status)
+            statuses.append((await call(server, "GET", "/apis/stable.example.com/v1")).status)
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    for number in range(5):
+        current = await server.admin.get(CUSTOMRESOURCEDEFINITIONS, "crontabs.stable.example.com")
+        properties = current["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        properties["mode"]["default"] = wanted = ("slow", "fast")[number % 2]
+        await server.admin.update(CUSTOMRESOURCEDEFINITIONS, current)
+        async with asyncio.timeout(5):
+            while read(await call(server, "GET", f"{ROOT}/one"))["spec"].get("mode") != wanted:
+                await asyncio.sleep(0.001)
+    is_over.set()
+    await looking
+    assert set(statuses) == {200}
