@@ -263,8 +263,10 @@ class EtcdStore:
     async def watch(self, prefix: str, *, after: int, sink: Sink) -> Cancel:
         if after < self._compacted:
             raise Compacted(after, self._compacted)
-        if after > self._delivered:
-            raise FutureRevision(after, self._delivered)
+        if after > self._delivered:  # a read is ahead of the feed while others write
+            if after > await self.latest_revision():
+                raise FutureRevision(after, self._delivered)
+            await self._arrival(after)
         watch = self._broadcast.add(prefix, sink, replaying=True)
         try:
             while old := await self.history(prefix, after=after, limit=RANGE_PAGE):
