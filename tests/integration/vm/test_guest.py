@@ -31,6 +31,7 @@ from infra.snapshot import SnapshotError
 from infra.topology import LIBVIRT, Topology
 
 ROOT = Path(__file__).resolve().parents[3]
+ANSWERS_S = 120.0  # after a restore
 BOOT_S = 500.0
 # Counts in memory alone, and tells on request.
 COUNTER = (
@@ -212,6 +213,7 @@ def test_it_goes_on_from_the_saved_moment(guest: Guest, libvirtd: Libvirtd) -> N
     began = time.monotonic()
     snapshot_libvirt.restore(guest.lab.name, "first", Steps())
     took_s = time.monotonic() - began
+    guest.machine.wait(ANSWERS_S, print)
     asked = time.time()
     seen = guest.run("cat /proc/sys/kernel/random/boot_id; date +%s.%N; cat /run/count; echo; ls /root")
     print(f"restored in {took_s:.1f} s: {seen.split()}")
@@ -237,6 +239,7 @@ def test_without_an_agent_the_clock_is_set_over_ssh(guest: Guest) -> None:
     while time.time() < saved_at + 5:
         time.sleep(0.2)
     snapshot_libvirt.restore(guest.lab.name, "second", Steps())
+    guest.machine.wait(ANSWERS_S, print)
     asked = time.time()
     assert asked - 2 < float(guest.run("date +%s.%N")) < time.time() + 2
 
