@@ -22,6 +22,7 @@ FORMS = {
     "PartialObjectMetadataList": METADATA,
     "APIGroupDiscoveryList": DISCOVERY,
 }
+NOTHING_FITS = "only the following media types are accepted: application/json, application/yaml"
 _WILDCARDS = ("*/*", "application/*")
 _VERSIONS = {TABLE: ("v1", "v1beta1"), METADATA: ("v1", "v1beta1"), DISCOVERY: ("v2", "v2beta1")}
 
@@ -56,7 +57,7 @@ def accepted(header: str, forms: tuple[str, ...] = (OBJECT, TABLE, METADATA)) ->
         version = parameters.get("v", "v1")
         if form in forms and (form == OBJECT or version in _VERSIONS.get(form, ())):
             return PLAIN if form == OBJECT and encoding == JSON else Accepted(form, encoding, version)
-    raise NotAcceptable("only the following media types are accepted: application/json, application/yaml")
+    raise NotAcceptable(NOTHING_FITS)
 
 
 def _ordered(header: str) -> list[tuple[str, dict[str, str]]]:

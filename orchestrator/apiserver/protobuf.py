@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,6 @@ def _message(data: bytes, name: str, depth: int) -> Any:
     special = _SPECIAL.get(name)
     if special is not None:
         return special(data)
-    if name in _UNIONS:
-        return _union(data, name, depth)
     types = _messages()[name]
     found: dict[str, Any] = {}
     for number, raw in _fields(data):
@@ -144,7 +143,7 @@ def _message(data: bytes, name: str, depth: int) -> Any:
                 found[field] = value
     if name.endswith(".ExtraValue"):
         return found.get("items", [])
-    return found
+    return _ONE_OF[name](found) if name in _ONE_OF else found
 
 
 def _bytes(raw: int | bytes) -> bytes:
@@ -207,36 +206,12 @@ def _json(data: bytes) -> Any:
         raise _Malformed(f"embedded JSON: {error}") from error
 
 
-def _union(data: bytes, name: str, depth: int) -> Any:
-    """A schema, or the other thing that may stand in its place."""
-    schemas: list[Any] = []
-    texts: list[str] = []
-    allows, is_list = False, False
-    one, many = _UNIONS[name]
-    for number, raw in _fields(data):
-        if number == one:
-            schemas = [_message(_bytes(raw), _EXTENSIONS + "JSONSchemaProps", depth + 1)]
-        elif number != many:
-            continue
-        elif name.endswith("OrBool"):
-            allows = bool(raw)
-        elif name.endswith("OrArray"):
-            is_list = True
-            schemas.append(_message(_bytes(raw), _EXTENSIONS + "JSONSchemaProps", depth + 1))
-        else:
-            texts.append(_bytes(raw).decode())
-    if name.endswith("OrBool"):
-        return schemas[0] if schemas else allows
-    if is_list or not schemas:
-        return schemas or texts
-    return schemas[0]
+# -- messages that stand for one of their fields -----------------------------------------------------------------------
 
-
-# Message → the number of its schema, and that of what else it may be.
-_UNIONS = {
-    _EXTENSIONS + "JSONSchemaPropsOrArray": (1, 2),
-    _EXTENSIONS + "JSONSchemaPropsOrBool": (2, 1),
-    _EXTENSIONS + "JSONSchemaPropsOrStringArray": (1, 2),
+_ONE_OF: dict[str, Callable[[dict[str, Any]], Any]] = {
+    _EXTENSIONS + "JSONSchemaPropsOrArray": lambda found: found.get("jSONSchemas") or found.get("schema", []),
+    _EXTENSIONS + "JSONSchemaPropsOrBool": lambda found: found.get("schema", found.get("allows", False)),
+    _EXTENSIONS + "JSONSchemaPropsOrStringArray": lambda found: found.get("schema", found.get("property", [])),
 }
 _SPECIAL = {
     _EXTENSIONS + "JSON": _json,

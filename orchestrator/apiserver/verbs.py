@@ -32,7 +32,7 @@ from orchestrator.apiserver import body, deletion, encoding, options, reading, s
 from orchestrator.apiserver.authz.message import refusal
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.handlers import Upgrade
-from orchestrator.apiserver.negotiation import TABLE, Accepted, accepted
+from orchestrator.apiserver.negotiation import NOTHING_FITS, OBJECT, TABLE, Accepted, accepted
 from orchestrator.apiserver.options import WriteOptions
 from orchestrator.apiserver.representation import renderer
 from orchestrator.apiserver.request import Attributes, Authorizer, RequestInfo
@@ -415,8 +415,8 @@ def handled(asked: Asked, result: Object | Response | Upgrade) -> Response:
     code = int(result.get("code") or 0) if result.get("kind") == "Status" else 0
     code = code or (201 if asked.info.verb == "create" else 200)
     if asked.accepted.form == TABLE:
-        raise NotAcceptable("only the following media types are accepted: application/json, application/yaml")
-    form = replace(asked.accepted, form="object")
+        raise NotAcceptable(NOTHING_FITS)
+    form = replace(asked.accepted, form=OBJECT)
     return _answer(code, encoding.encode_as_is(result), form, asked.attributes.warnings)
 
 

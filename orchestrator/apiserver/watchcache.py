@@ -123,7 +123,6 @@ class ResourceCache:
         self._window_bytes = 0
         self.window_start = 0  # the window holds every change after this revision
         self._observers: dict[Bucket, dict[Observer, None]] = {}
-        self.unapplied: list[Event] | None = None  # what happens while the cache is being loaded
         self._indexed = INDEXED_FIELD in picker.paths
         self._by_node: dict[str, set[str]] = {}
 
@@ -266,7 +265,7 @@ class WatchCache:
         self.store = store
         self.revision = 0
         self._caches: dict[str, ResourceCache] = {}  # by group_resource
-        self._opening: dict[str, ResourceCache] = {}  # those that are being loaded
+        self._missed: dict[str, list[Event]] = {}  # what happens to those that are being loaded
         self._moved: asyncio.Future[None] | None = None
         self._listeners: dict[str, list[Callable[[Change], None]]] = {}
         self._unflushed: dict[Observer, None] = {}
@@ -305,19 +304,17 @@ class WatchCache:
         serves until this is loaded, then its watches end. `complete` makes of stored values what is to be served now.
         """
         cache = ResourceCache(resource, Picker(resource.group_resource, extra_fields))
-        cache.unapplied = []
-        self._opening[resource.group_resource] = cache
+        missed = self._missed[resource.group_resource] = []
         try:
             page = await self.store.range(cache.prefix)
             values = [item.value for item in page.items]
             for item, value in zip(page.items, await complete(values) if complete else values, strict=True):
                 cache.load(cache.entry(item.key, value, item.revision, item.create_revision))
         finally:
-            del self._opening[resource.group_resource]
+            del self._missed[resource.group_resource]
         cache.loaded_at = cache.window_start = page.revision
         self.drop(resource)
         self._caches[resource.group_resource] = cache
-        missed, cache.unapplied = cache.unapplied, None
         for event in missed:
             if event.revision > cache.loaded_at:
                 cache.apply(event)
@@ -354,9 +351,8 @@ class WatchCache:
         changes: list[Change] = []
         for event in events:
             group_resource = event.key.partition("/")[0]
-            opening = self._opening.get(group_resource)
-            if opening is not None and opening.unapplied is not None:
-                opening.unapplied.append(event)
+            if (missed := self._missed.get(group_resource)) is not None:
+                missed.append(event)
             cache = self._caches.get(group_resource)
             if cache is None or event.revision <= cache.loaded_at:
                 continue

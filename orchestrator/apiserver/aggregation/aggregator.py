@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -31,7 +30,7 @@ from orchestrator.apiserver.endpoint import Core
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.streams import relay
 from orchestrator.apiserver.streams.backend import new_session
-from orchestrator.apiserver.streams.proxy import CONNECTION_ERRORS, SERVICE_LABEL, chunks, forwarded
+from orchestrator.apiserver.streams.proxy import CONNECTION_ERRORS, chunks, forwarded
 from orchestrator.apiserver.verbs import UpgradeResponse
 from orchestrator.client.client import Client
 
@@ -95,7 +94,7 @@ class Aggregator:
         except services.NoAddress as error:
             log.warning("service not found", extra={"api_service": remote.name, "error": str(error)})
             return _failed("service unavailable")
-        except ssl.SSLError as error:
+        except services.NoAuthorities as error:
             return Response(500, dict(_TEXT), f"{error}\n".encode())
         kept = {name: value for name, value in request.headers.items() if not name.startswith(CLAIMS)}
         request = replace(request, headers=kept)
@@ -148,7 +147,7 @@ class Aggregator:
 
     def _slice_changed(self, old: Object | None, new: Object | None) -> None:
         obj = new or old or {}
-        self._look_again(meta.namespace(obj), (obj["metadata"].get("labels") or {}).get(SERVICE_LABEL) or "")
+        self._look_again(meta.namespace(obj), services.service_of(obj))
 
     def _look_again(self, namespace: str, service: str) -> None:
         for remote in self._remotes.values():
@@ -210,11 +209,7 @@ class Aggregator:
         ports = [port for port in spec.get("ports") or () if port.get("port") == remote.port]
         if not ports:
             return "ServicePortError", f"{which} is not listening on port {remote.port}"
-        slices = [
-            one
-            for one in self._lookup.list(ENDPOINTSLICES, remote.namespace)
-            if (one["metadata"].get("labels") or {}).get(SERVICE_LABEL) == remote.service
-        ]
+        slices = services.slices_of(self._lookup, remote.namespace, remote.service)
         if not slices:
             return "EndpointsNotFound", f"cannot find endpointslices for {which}"
         port_name = ports[0].get("name") or ""
@@ -227,7 +222,7 @@ class Aggregator:
         """(reason, message) where it does not say what it serves."""
         try:
             target = self._connections.target(remote, verified=False)
-        except (services.NoAddress, ssl.SSLError) as error:
+        except services.NoAddress as error:
             return "FailedDiscoveryCheck", str(error)
         url = target.origin + remote.root
         request = Request("GET", remote.root, headers={"accept": "application/json"})

@@ -6,8 +6,6 @@ Source: apiregistration.k8s.io/v1; Kubernetes docs, "Configure the Aggregation L
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,7 +78,7 @@ class Connections:
         self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
 
     def target(self, remote: Remote, *, verified: bool = True) -> Target:
-        """Errors: services.NoAddress; ssl.SSLError for a caBundle that is none."""
+        """Errors: services.NoAddress, services.NoAuthorities."""
         host = services.address_of(self._lookup, remote.namespace, remote.service, remote.port)
         insecure = remote.is_insecure or not verified
         tls = self._context("" if insecure else remote.ca_bundle, insecure)
@@ -93,11 +91,7 @@ class Connections:
         return found
 
     def _made(self, bundle: str, insecure: bool) -> ssl.SSLContext:
-        try:
-            authorities = base64.b64decode(bundle).decode("ascii") if bundle else None
-        except (binascii.Error, UnicodeDecodeError) as error:
-            raise ssl.SSLError(f"unable to load root certificates: {error}") from error
-        context = ssl.create_default_context(cadata=authorities)
+        context = services.trusting(bundle)
         if insecure:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if self._certificate:

@@ -122,9 +122,7 @@ class CustomResources:
         stored = next(row for row in rows if not row.storage_group_version)
         assert stored.custom is not None
         await self._core.cache.open(stored, stored.custom.selectable, lambda values: self._completed(stored, values))
-        for row in self._served.get(name, ("", []))[1]:  # until here those were served: nobody sees a gap
-            self._core.resources.remove(row)
-            self._core.remove(row)
+        self._forget(self._served.get(name, ("", []))[1])  # until here those were served: nobody sees a gap
         for row in rows:
             if row.verbs:
                 self._core.resources.add(row)
@@ -150,11 +148,14 @@ class CustomResources:
 
     def _withdraw(self, name: str) -> None:
         _, rows = self._served.pop(name, ("", []))
+        self._forget(rows)
+        if rows:
+            self._core.cache.drop(rows[0])
+
+    def _forget(self, rows: list[Resource]) -> None:
         for row in rows:
             self._core.resources.remove(row)
             self._core.remove(row)
-        if rows:
-            self._core.cache.drop(rows[0])
 
     # -- the end of a definition ---------------------------------------------------------------------------------------
 

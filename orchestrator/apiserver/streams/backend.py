@@ -17,6 +17,7 @@ import aiohttp
 from orchestrator.api import status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES
+from orchestrator.apiserver import services
 from orchestrator.apiserver.lookup import Lookup
 
 KUBELET_PORT = 10250
@@ -36,7 +37,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return services.authority(self.host, self.port)
 
     @property
     def origin(self) -> str:

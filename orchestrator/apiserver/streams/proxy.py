@@ -21,15 +21,15 @@ from yarl import URL
 
 from orchestrator.api import status
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import ENDPOINTSLICES, PODS, SERVICES
+from orchestrator.api.resources import PODS, SERVICES
 from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver import services
 from orchestrator.apiserver.handlers import Call, Upgrade
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.streams import relay
 from orchestrator.apiserver.streams.backend import Backends, Target
 
 CONNECTION_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
-SERVICE_LABEL = "kubernetes.io/service-name"
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "date")
 
 
@@ -76,11 +76,7 @@ class Proxies:
         if service is None:
             raise status.not_found("", "services", reference.name)
         port_name = service_port(service, reference)
-        slices = [
-            found
-            for found in self._lookup.list(ENDPOINTSLICES, call.info.namespace)
-            if (found["metadata"].get("labels") or {}).get(SERVICE_LABEL) == reference.name
-        ]
+        slices = services.slices_of(self._lookup, call.info.namespace, reference.name)
         endpoints = ready_endpoints(slices, port_name)
         if not endpoints:
             raise status.ServiceUnavailable(f'no endpoints available for service "{call.info.name}"')

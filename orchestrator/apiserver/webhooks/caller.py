@@ -9,8 +9,6 @@ Source: admissionregistration/v1 WebhookClientConfig; k8s.io/apiserver pkg/util/
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
@@ -34,12 +32,10 @@ class CallFailed(Exception):
 
 @lru_cache(maxsize=64)
 def _tls(ca_bundle: str) -> ssl.SSLContext:
-    if not ca_bundle:
-        return ssl.create_default_context()
     try:
-        return ssl.create_default_context(cadata=base64.b64decode(ca_bundle).decode("ascii"))
-    except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
-        raise CallFailed(f"unable to load root certificates: {error}") from error
+        return services.trusting(ca_bundle)
+    except services.NoAuthorities as error:
+        raise CallFailed(str(error)) from error
 
 
 class Caller:

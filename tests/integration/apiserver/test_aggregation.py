@@ -306,6 +306,13 @@ async def test_its_certificate_is_verified(server: WholeServer, extension: Exten
     assert extension.seen == []
 
 
+async def test_a_bundle_without_certificates_is_said(server: WholeServer, extension: Extension) -> None:
+    await registered(server, extension, insecureSkipTLSVerify=False, caBundle=base64.b64encode(b"a").decode())
+    answer = await server.admin.request(Request("GET", f"{ROOT}/flunders"))
+    assert answer.status == 500
+    assert isinstance(answer.body, bytes) and answer.body.startswith(b"unable to load root certificates: ")
+
+
 async def test_it_ends_with_its_registration(server: WholeServer, extension: Extension) -> None:
     await registered(server, extension)
     await server.admin.delete(APISERVICES, "v1alpha1.wardle.example.com")
