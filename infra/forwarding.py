@@ -6,11 +6,9 @@ IPv6 is left as it is: turning its forwarding on would stop the host from learni
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from infra.locks import locked
 
 SETTING = Path("/proc/sys/net/ipv4/ip_forward")
 FOLDER = Path("/run/sampan/forwarding")
@@ -21,7 +19,7 @@ def hold(holder: str, *, root: Path = Path("/"), setting: Path = SETTING) -> Non
     """`root` is where this process sees the host's root."""
     folder = root / FOLDER.relative_to("/")
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
         before = folder / BEFORE
         if not _holders(folder) or not before.exists():
             before.write_text(setting.read_text())
@@ -35,7 +33,7 @@ def release(holder: str, *, root: Path = Path("/"), setting: Path = SETTING) -> 
     folder = root / FOLDER.relative_to("/")
     if not (folder / holder).exists():
         return
-    with _locked(folder):
+    with locked(folder):
         (folder / holder).unlink(missing_ok=True)
         before = folder / BEFORE
         if not _holders(folder) and before.exists():
@@ -46,13 +44,3 @@ def release(holder: str, *, root: Path = Path("/"), setting: Path = SETTING) -> 
 
 def _holders(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir() if entry.name != BEFORE]
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -13,15 +13,13 @@ run on, and it finds them again. Paths of disks and pools mean the same inside a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from infra.hypervisor import late_mounts, processes, services
 from infra.hypervisor import link as cable
 from infra.hypervisor.errors import HypervisorError
 from infra.hypervisor.room import PLACES
+from infra.locks import locked
 
 DEFAULT_FOLDER = Path("/var/lib/sampan-libvirt")
 NODE_NETWORKS = ("172.30.0.0/16", "fd00:172:30::/48")  # the node networks of all VM labs (infra/topology.py)
@@ -197,29 +196,14 @@ class Libvirtd:
                 )
             time.sleep(0.02)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[None]:
         """Two commands that start or remove one folder's libvirtd go one after the other."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder):
-            yield
+        return locked(self.folder)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _numbering() -> Iterator[None]:
+def _numbering() -> AbstractContextManager[None]:
     """Machine-wide: two that begin together must not choose one number."""
-    with _locked(Path("/run")):
-        yield
+    return locked(Path("/run"))
 
 
 def answers(path: Path) -> bool:

@@ -8,17 +8,16 @@ Errors: Claimed, with who has it and what to do.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from infra.local.layout import LABS
+from infra.locks import locked
 from infra.topology import LAB_INDEX_MAX, LIBVIRT, LOCAL, Topology
 
 KUBECONFIG, SSH_KEY, KNOWN_HOSTS = "admin.kubeconfig", "ssh", "known_hosts"  # files of a lab's folder
@@ -138,16 +137,9 @@ def note_installed(name: str, node: str, *, is_so: bool) -> None:
         mark.unlink(missing_ok=True)
 
 
-@contextmanager
-def exclusive() -> Iterator[None]:
+def exclusive() -> AbstractContextManager[None]:
     """One at a time on this machine; the lock is the one that the local backend takes."""
-    LABS.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(LABS, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return locked(LABS)
 
 
 def _data(name: str) -> dict[str, Any] | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from infra.local import cleanup
 from infra.local.control import Control, NotRunning
 from infra.local.launch import launch
 from infra.local.layout import LABS, Layout, bridge
+from infra.locks import locked
 from infra.topology import LAB_INDEX_MAX, LOCAL, Topology
 
 BOOT_TIMEOUT_S = 30.0
@@ -46,16 +45,9 @@ def free_index() -> int:
     raise RuntimeError(f"all {LAB_INDEX_MAX + 1} places for labs are taken: take one down (./sampan down --name NAME)")
 
 
-@contextmanager
-def exclusive() -> Iterator[None]:
+def exclusive() -> AbstractContextManager[None]:
     """One at a time on this machine: two labs that begin together must not choose one index."""
-    LABS.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(LABS, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return locked(LABS)
 
 
 def nodes_up(wish: Topology, say: Progress) -> tuple[Topology, Control]:

@@ -22,7 +22,7 @@ from infra.provider.refused import Combustion, Ignition
 from infra.provider.resource import Resource
 from infra.provider.server import Provider
 from infra.provider.volume import Volume
-from infra.toolchain.plugin_process import end_with_parent
+from infra.toolchain.plugin_process import end_with_parent, serve
 
 WORKERS = 32  # calls at once; most of them wait for libvirt or a guest
 MESSAGE_BYTES_MAX = 400 * 1024 * 1024  # as Pulumi's own plugins allow
@@ -42,10 +42,7 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(stream=sys.stderr, level=os.environ.get("SAMPAN_PROVIDER_LOG", "CRITICAL"))
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=WORKERS), options=GRPC_OPTIONS)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    print(port, flush=True)
-    server.wait_for_termination()
+    serve(server)
 
 
 if __name__ == "__main__":

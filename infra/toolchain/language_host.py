@@ -27,7 +27,7 @@ from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
 from infra.toolchain import program
-from infra.toolchain.plugin_process import end_with_parent
+from infra.toolchain.plugin_process import end_with_parent, serve
 
 CALLS_AT_ONCE = 8
 LIST_PACKAGES = (
@@ -180,10 +180,7 @@ def main(arguments: list[str]) -> None:
     end_with_parent(host.stop)
     server = grpc.server(futures.ThreadPoolExecutor(CALLS_AT_ONCE), options=_GRPC_CHANNEL_OPTIONS)
     language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    print(port, flush=True)
-    server.wait_for_termination()
+    serve(server)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,20 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import grpc
 
 POLITE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def serve(server: grpc.Server) -> None:
+    """Listens on a port of the loopback that the kernel chooses, and says it first of all: the engine reads it."""
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(port, flush=True)
+    server.wait_for_termination()
 
 
 def _nothing() -> None:
