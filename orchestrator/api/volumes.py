@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.api import meta
+from orchestrator.api.meta import Object
 
 DISK_DRIVER = "disk.sampan.dev"
 HANDLE_PATTERN = r"^vol-[0-9a-f]{16}$"
@@ -25,6 +26,18 @@ SINGLE_NODE_MODES = frozenset(("ReadWriteOnce", "ReadWriteOncePod"))
 def handle(claim_uid: str) -> str:
     """The disk of a claim: the same however often it is asked for."""
     return f"vol-{claim_uid.replace('-', '')[:16].ljust(16, '0')}"
+
+
+def claim_reference(claim: Object) -> dict[str, Any]:
+    """What a PersistentVolume says of the claim that it is for, `spec.claimRef`."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "namespace": meta.namespace(claim),
+        "name": meta.name(claim),
+        "uid": meta.uid(claim),
+        "resourceVersion": meta.resource_version(claim),
+    }
 
 
 def csi(volume: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -51,7 +51,7 @@ def service_of(endpoint_slice: Object) -> str:
 
 
 def trusting(ca_bundle: str) -> ssl.SSLContext:
-    """Believes the authorities of a `caBundle` (base64 of PEM), or the system's where it is "". Errors: NoAuthorities."""
+    """Believes the authorities of a `caBundle` (base64 of PEM), the system's where it is "". Errors: NoAuthorities."""
     if not ca_bundle:
         return ssl.create_default_context()
     try:

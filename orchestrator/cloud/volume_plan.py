@@ -105,14 +105,7 @@ def persistent_volume(claim: Object, storage_class: Object, disk: Volume) -> Obj
     described: dict[str, Any] = {
         "accessModes": list(wanted.get("accessModes") or ()),
         "capacity": {"storage": quantity.format_binary(disk.size_bytes)},
-        "claimRef": {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "namespace": meta.namespace(claim),
-            "name": meta.name(claim),
-            "uid": meta.uid(claim),
-            "resourceVersion": meta.resource_version(claim),
-        },
+        "claimRef": volumes.claim_reference(claim),
         "csi": source,
         "persistentVolumeReclaimPolicy": storage_class.get("reclaimPolicy") or "Delete",
         "storageClassName": meta.name(storage_class),

@@ -18,6 +18,7 @@ from typing import Any
 
 from orchestrator.api import meta, quantity, selectors
 from orchestrator.api.meta import Object
+from orchestrator.api.volumes import claim_reference
 from orchestrator.controllers.fields import spec, status_of
 from orchestrator.controllers.node_selection import term_fits
 
@@ -143,14 +144,7 @@ def is_reachable(volume: Object, node: Object) -> bool:
 
 def claimed(volume: Object, claim: Object) -> Object:
     """The volume's half; how the reference came about is noted, for what the controller bound it may release."""
-    reference = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "namespace": meta.namespace(claim),
-        "name": meta.name(claim),
-        "uid": meta.uid(claim),
-        "resourceVersion": meta.resource_version(claim),
-    }
+    reference = claim_reference(claim)
     described = dict(meta.metadata(volume))
     if not spec(volume).get("claimRef"):
         described["annotations"] = {**meta.annotations(volume), BOUND_BY_CONTROLLER: "yes"}
