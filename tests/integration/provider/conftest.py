@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from infra.hypervisor import host
 from infra.hypervisor.libvirtd import Libvirtd
 from infra.provider import binding
 from infra.toolchain import tools
+from tests.integration.own_libvirtd import own_libvirtd
 from tests.integration.provider.stacks import Stack
 
 MAKE_TIMEOUT_S = 1800
@@ -34,14 +33,8 @@ def toolchain(tmp_path_factory: pytest.TempPathFactory) -> tools.Tools:
 @pytest.fixture(scope="module")
 def libvirtd(toolchain: tools.Tools) -> Iterator[Libvirtd]:
     """Its networks are not reached from the host, so that any number of them may run at once."""
-    folder = Path(tempfile.mkdtemp(prefix="sampan-pc-", dir="/var/lib"))
-    made = Libvirtd(folder)
-    try:
-        made.start()
+    with own_libvirtd() as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from infra.hypervisor import host
 from infra.hypervisor.libvirtd import Libvirtd
+from tests.integration.own_libvirtd import own_libvirtd
 from tests.integration.toolchain.conftest import Project
 from tests.integration.toolchain.test_plain_pulumi import UP
 
@@ -25,16 +22,8 @@ network = pulumi_libvirt.Network("net", name="by-hand", mode="none", addresses=[
 
 @pytest.fixture
 def libvirtd() -> Iterator[Libvirtd]:
-    assert os.geteuid() == 0, "a libvirtd of our own needs root; run the tests as root"
-    host.install_missing(print)
-    folder = Path(tempfile.mkdtemp(prefix="sampan-th-", dir="/var/lib"))
-    made = Libvirtd(folder)
-    try:
-        made.start()
+    with own_libvirtd() as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_what_pulumi_makes_virsh_shows(project: Project, libvirtd: Libvirtd) -> None:

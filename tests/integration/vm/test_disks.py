@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import shutil
-import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from infra.hypervisor import host
 from infra.hypervisor.kvm import domain_type
 from infra.hypervisor.libvirtd import Libvirtd
 from infra.images.machine.initrd import entry
@@ -25,6 +22,7 @@ from orchestrator.cloud.hypervisors import Hypervisors
 from orchestrator.cloud.libvirt import LibvirtConfig
 from orchestrator.cloud.libvirt_volumes import LibvirtVolumes
 from orchestrator.cloud.provider import CloudError
+from tests.integration.own_libvirtd import own_libvirtd
 
 MIB = 2**20
 WAIT_S = 60.0
@@ -50,15 +48,8 @@ done
 
 @pytest.fixture(scope="module")
 def libvirtd() -> Iterator[Libvirtd]:
-    host.install_missing(print)
-    folder = Path(tempfile.mkdtemp(prefix="sampan-hv-", dir="/var/lib"))
-    made = Libvirtd(folder)
-    try:
-        made.start()
+    with own_libvirtd() as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

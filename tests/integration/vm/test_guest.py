@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from infra import snapshot, snapshot_libvirt
-from infra.hypervisor import host
 from infra.hypervisor.kvm import domain_type
 from infra.hypervisor.libvirtd import Libvirtd
 from infra.images.vm import VmImage, vm_image
@@ -29,6 +26,7 @@ from infra.progress import Steps
 from infra.provider import iso
 from infra.snapshot import SnapshotError
 from infra.topology import LIBVIRT, Topology
+from tests.integration.own_libvirtd import own_libvirtd
 
 ROOT = Path(__file__).resolve().parents[3]
 ANSWERS_S = 120.0  # after a restore
@@ -93,16 +91,9 @@ class Guest:
 
 @pytest.fixture(scope="module")
 def libvirtd() -> Iterator[Libvirtd]:
-    host.install_missing(print)
     topology = topology_of()
-    networks = (str(topology.node_network_v4), str(topology.node_network_v6))
-    made = Libvirtd(Path(tempfile.mkdtemp(prefix="sampan-hv-", dir="/var/lib")), networks)
-    try:
-        made.start()
+    with own_libvirtd((str(topology.node_network_v4), str(topology.node_network_v6))) as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(made.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

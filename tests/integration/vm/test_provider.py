@@ -5,10 +5,7 @@ The guests of tests/integration/provider have no system; what takes two sides is
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from infra.hypervisor import host
 from infra.hypervisor.kvm import domain_type
 from infra.hypervisor.libvirtd import Libvirtd
 from infra.images.vm import vm_image
 from infra.provider.binding import connect, libvirt
+from tests.integration.own_libvirtd import own_libvirtd
 from tests.integration.provider.calls.small_engine import Provider, Resource
 
 MEMORY_MIB = 640
@@ -32,16 +29,8 @@ USER_DATA = "#cloud-config\nhostname: named-by-cloud-init\n"
 
 @pytest.fixture(scope="module")
 def libvirtd() -> Iterator[Libvirtd]:
-    assert os.geteuid() == 0, "a libvirtd of our own needs root; run the tests as root"
-    host.install_missing(print)
-    folder = Path(tempfile.mkdtemp(prefix="sampan-pg-", dir="/var/lib"))
-    made = Libvirtd(folder)
-    try:
-        made.start()
+    with own_libvirtd() as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def eventually(look: Callable[[], Any]) -> Any:

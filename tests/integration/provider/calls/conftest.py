@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.hypervisor import host
 from infra.hypervisor.libvirtd import Libvirtd
 from infra.provider.binding import connect
+from tests.integration.own_libvirtd import own_libvirtd
 from tests.integration.provider.calls.small_engine import Provider, Resource
 
 
 @pytest.fixture(scope="session")
 def libvirtd() -> Iterator[Libvirtd]:
-    assert os.geteuid() == 0, "a libvirtd of our own needs root; run the tests as root"
-    host.install_missing(print)
-    folder = Path(tempfile.mkdtemp(prefix="sampan-pv-", dir="/var/lib"))
-    made = Libvirtd(folder)
-    try:
-        made.start()
+    with own_libvirtd() as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
