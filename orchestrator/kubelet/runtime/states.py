@@ -11,14 +11,25 @@ time of ending: how those ended is unknown, and unknown is not success.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from orchestrator.kubelet.porter import PodKey, Porter, PorterFailure
 from orchestrator.kubelet.runtime import names
-from orchestrator.kubelet.runtime.interface import ContainerState, NoSuchContainer, PodState, Sandbox, State
+from orchestrator.kubelet.runtime.interface import (
+    ContainerState,
+    NoSuchContainer,
+    PodState,
+    RuntimeFailure,
+    RuntimeUnavailable,
+    Sandbox,
+    State,
+)
 from orchestrator.kubelet.runtime.libpod import Json, Libpod
+
+log = logging.getLogger(__name__)
 
 STATES = {
     "created": State.CREATED,
@@ -116,15 +127,27 @@ class States:
         for member in pod.get("Containers") or ():
             row = self._rows.get(member["Id"])
             if row is None or row["State"] != member["State"]:
-                try:
-                    row = _row(await self._libpod.inspect_container(member["Id"]))
-                except NoSuchContainer:
+                row = await self._look(member["Id"])
+                if row is None:
                     continue
                 if row["State"] in SETTLED:
                     self._rows[member["Id"]] = row
             if (name := _name(row)) is not None:
                 found.append((name, row))
         return found
+
+    async def _look(self, container_id: str) -> Json | None:
+        """A power cut may empty files of a container's layers, so that Podman cannot inspect it any more; what its list
+        still says is enough to have the pod made anew. None for a container that is gone."""
+        try:
+            return _row(await self._libpod.inspect_container(container_id))
+        except NoSuchContainer:
+            return None
+        except RuntimeUnavailable:
+            raise
+        except RuntimeFailure as error:
+            log.warning("container not inspected", extra={"container": container_id, "error": str(error)})
+            return next(iter(await self._libpod.list_containers({"id": [container_id]})), None)
 
     # Records.
 
@@ -195,7 +218,9 @@ class States:
                     known = (await self._porter.cgroup_stat(pod, name.container)).oom_kills > 0
                 else:
                     known = bool((await self._libpod.inspect_container(container_id))["State"].get("OOMKilled"))
-            except (PorterFailure, NoSuchContainer):
+            except RuntimeUnavailable:
+                raise
+            except (PorterFailure, RuntimeFailure):
                 known = False
             self._oom_killed[container_id] = known
         return known

@@ -267,6 +267,30 @@ async def test_exec(podman: Podman, podman_node: PodmanNode) -> None:
         await podman.exec(container_id, ["sleep", "5"], 0.3)
 
 
+async def test_what_a_power_cut_emptied_is_seen_and_removed(podman: Podman, podman_node: PodmanNode) -> None:
+    """Podman can list such containers and remove them, but not inspect them."""
+    podman_node.folder(LOGS)
+    spec = sandbox_spec()
+    sandbox = await podman.run_sandbox(spec)
+    wanted = container_spec(spec, sandbox.id)
+    container_id = await podman.create_container(wanted)
+    await podman.start_container(container_id, wanted)
+    await podman.pods()  # so that the pod is known, and looked at by itself
+    await podman.stop_container(container_id, 1)
+    await podman.stop_sandbox(sandbox.id)
+    layers = list((podman_node.root / "var/lib/containers/sampan/overlay").glob("*/lower"))
+    assert layers
+    for file in layers:
+        file.write_text("")
+    with pytest.raises(RuntimeFailure, match="invalid argument"):
+        await podman.libpod.inspect_container(container_id)
+    state = await podman.pod(spec.uid)
+    assert [found.id for found in state.containers] == [container_id]
+    assert [found.is_ready for found in state.sandboxes] == [False]
+    await podman.remove_sandbox(sandbox.id)
+    assert (await podman.pod(spec.uid)).sandboxes == ()
+
+
 async def test_the_stop_signal_and_the_grace_period(podman: Podman, podman_node: PodmanNode) -> None:
     podman_node.folder(LOGS)
     spec = sandbox_spec()
