@@ -162,16 +162,27 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            code = os.waitstatus_to_exitcode(status)
-            told = f"signal {-code}" if code < 0 else f"exit code {code}"
-            for name, state in self.nodes.items():
-                if state.pid == pid:
-                    state.died(told, now)
-                    log.warning("node died: %s: %s", name, told)
-            for component in self.components.values():
-                if component.restarts.pid == pid:
-                    component.restarts.died(told, now)
-                    log.warning("component died: %s on %s: %s", component.name, component.node, told)
+            self.note_death(pid, status, now)
+
+    def note_death(self, pid: int, status: int, now: float) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        told = f"signal {-code}" if code < 0 else f"exit code {code}"
+        for name, state in self.nodes.items():
+            if state.pid == pid:
+                state.died(told, now)
+                log.warning("node died: %s: %s", name, told)
+        for component in self.components.values():
+            if component.restarts.pid == pid:
+                component.restarts.died(told, now)
+                log.warning("component died: %s on %s: %s", component.name, component.node, told)
+
+    def power_off(self, names: list[str]) -> None:
+        """Hard, and until they are off. Whoever dies meanwhile is reaped: a node's PID 1 does not end before every
+        component of its PID namespace has been, and those are children of this process (pid_namespaces(7))."""
+        for name in names:
+            self._kill(self.nodes[name], signal.SIGKILL)
+        while any(self.nodes[name].pid for name in names):
+            self.note_death(*os.waitpid(-1, 0), time.monotonic())
 
     # Verbs of the control socket.
 
@@ -207,12 +218,10 @@ class Supervisor:
         self.topology = Topology.from_data(topology)
         wanted = {node.name for node in self.topology.nodes}
         gone = [name for name in self.nodes if name not in wanted]
+        self.power_off(gone)
         for name in gone:
-            state = self.nodes.pop(name)
+            del self.nodes[name]
             self.components = {key: one for key, one in self.components.items() if key[0] != name}
-            if state.pid:
-                os.kill(state.pid, signal.SIGKILL)
-                os.waitpid(state.pid, 0)
             for hierarchy in cgroups.hierarchies():
                 cgroups.remove(hierarchy / self.layout.cgroup / name)
         for name in sorted(wanted - set(self.nodes)):

@@ -158,6 +158,9 @@ def test_a_lab_gains_and_loses_a_worker_and_the_others_stay(booted: tuple[Topolo
     more, _ = lab.nodes_up(Topology(name=first.name, workers=2), print)
     after = control.ask("status")["nodes"]
     assert after["worker-2"]["pid"]
+    sleeper = {"node": "worker-2", "name": "sleeper", "user": "sampan", "arguments": ["/usr/bin/sleep", "1000"]}
+    control.ask("components", components=[sleeper])
+    eventually(lambda: control.ask("status")["components"][0]["pid"], "its component is not started")
     assert {name: after[name]["pid"] for name in before} == {name: seen["pid"] for name, seen in before.items()}
     lab.nodes_up(Topology(name=first.name, workers=1), print)
     assert set(control.ask("status")["nodes"]) == set(before)
