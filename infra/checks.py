@@ -48,8 +48,10 @@ def run(arguments: Sequence[str]) -> int:
         commands["tests"] = _tool("pytest", *paths, *options)
     environment = dict(os.environ)
     wants_nodes = any(suite in argument for argument in (*suites, *options) for suite in ("integration", "e2e"))
-    if os.geteuid() == 0 and wants_nodes:
-        environment["PATH"] = f"{prepare_host()}:{environment['PATH']}"
+    if os.geteuid() == 0 and "tests" in commands:
+        hypervisor.install_missing(console.print)  # before tests are collected: some import libvirt's binding
+        if wants_nodes:
+            environment["PATH"] = f"{prepare_host()}:{environment['PATH']}"
     first = 0
     for name, command in commands.items():
         began = time.monotonic()
@@ -69,7 +71,6 @@ def prepare_host() -> Path:
     if missing := host.lacking(TEST_COMMANDS | INSTALL_TEST_COMMANDS):
         console.print(f"installing {', '.join(missing)} (apt-get)")
         host.apt_install(missing)
-    hypervisor.install_missing(console.print)  # before tests are collected: some import libvirt's binding
     # The first test that needs Pulumi's CLI would otherwise make it, which takes longer than a test may.
     pulumi_cli.find(console.print, os.environ)
     return cache.node_image(console.print).parent / "bin"
