@@ -1,7 +1,7 @@
 """Subresources that are a part of the object: what a write to one may take from the body.
 
-A status write is handled by the kind's rules. The others here are narrower: everything but the named part comes from
-the stored object, so a client cannot change more than it was authorized for. Subresources with work of their own
+A status write is handled by the kind's rules. The others here are narrower: what is not named comes from the stored
+object, so a client cannot change more than it was authorized for. Subresources with work of their own
 (binding, eviction, token, log, exec…) are handlers. Source: core/v1 Pod, certificates/v1.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.api.kinds import certificates
 from orchestrator.api.meta import Object
 
-Narrow = Callable[[Object, Object], Object]  # (what the client sent, what is stored) → what to write
+Narrow = Callable[[Object, Object, str], Object]  # (what the client sent, what is stored, now) → what to write
 
 
 def _based_on(new: Object, old: Object) -> dict[str, Any]:
@@ -22,18 +23,18 @@ def _based_on(new: Object, old: Object) -> dict[str, Any]:
     return {**metadata, **{key: asked[key] for key in ("resourceVersion", "uid") if asked.get(key)}}
 
 
-def _finalizers(new: Object, old: Object) -> Object:
+def _finalizers(new: Object, old: Object, _: str) -> Object:
     spec = {key: value for key, value in (old.get("spec") or {}).items() if key != "finalizers"}
     finalizers = (new.get("spec") or {}).get("finalizers")
     return {**old, "metadata": _based_on(new, old), "spec": spec | ({"finalizers": finalizers} if finalizers else {})}
 
 
-def _ephemeral_containers(new: Object, old: Object) -> Object:
+def _ephemeral_containers(new: Object, old: Object, _: str) -> Object:
     containers = (new.get("spec") or {}).get("ephemeralContainers") or []
     return {**old, "metadata": _based_on(new, old), "spec": {**old["spec"], "ephemeralContainers": containers}}
 
 
-def _resize(new: Object, old: Object) -> Object:
+def _resize(new: Object, old: Object, _: str) -> Object:
     spec = dict(old["spec"])
     for field in ("containers", "initContainers"):
         asked = {container.get("name"): container for container in (new.get("spec") or {}).get(field) or ()}
@@ -49,14 +50,10 @@ def _resized(container: dict[str, Any], asked: dict[str, Any] | None) -> dict[st
     return kept | {key: asked[key] for key in ("resources", "resizePolicy") if key in asked}
 
 
-def _approval(new: Object, old: Object) -> Object:
-    conditions = (new.get("status") or {}).get("conditions") or []
-    return {**old, "metadata": _based_on(new, old), "status": {**(old.get("status") or {}), "conditions": conditions}}
-
-
 NARROW: dict[tuple[str, str], Narrow] = {
     ("namespaces", "finalize"): _finalizers,
     ("pods", "ephemeralcontainers"): _ephemeral_containers,
     ("pods", "resize"): _resize,
-    ("certificatesigningrequests.certificates.k8s.io", "approval"): _approval,
+    ("certificatesigningrequests.certificates.k8s.io", "approval"): certificates.approval,
+    ("certificatesigningrequests.certificates.k8s.io", "status"): certificates.signing,
 }

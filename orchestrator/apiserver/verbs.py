@@ -218,7 +218,7 @@ async def _put_new(asked: Asked, form: Accepted, write: WriteOptions, obj: Objec
 
 def _narrowed(asked: Asked, new: Object, old: Object) -> Object:
     narrow = NARROW.get((asked.endpoint.stored.group_resource, asked.info.subresource))
-    return narrow(new, old) if narrow else new
+    return narrow(new, old, asked.core.now()) if narrow else new
 
 
 async def _patch(asked: Asked) -> Response:

@@ -18,6 +18,7 @@ from orchestrator.api import decoding, meta, schema
 from orchestrator.api.kinds import formats, metadata
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age
 from orchestrator.api.meta import Object, name
+from orchestrator.api.patch import field_sets
 from orchestrator.api.patch.field_sets import FieldSet
 from orchestrator.api.resources import Resource
 from orchestrator.api.status import Cause
@@ -67,6 +68,8 @@ class KindRules:
     status_faults: Callable[[Object, Object], list[Cause]] = _no_faults_in_both
     # What an update through another subresource may change (a pod's resize), where that is not what an update may.
     subresource_faults: Mapping[str, Callable[[Object, Object], list[Cause]]] = field(default_factory=dict)
+    # Subresource → paths of the fields that a write to it leaves alone, where that is not the status or all but it.
+    resets: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     warnings: Callable[[Object], list[str]] = _no_warnings
     columns: tuple[Column, ...] = (NAME, AGE)
     cells: Callable[[Object, float], Cells] = _name_and_age
@@ -126,7 +129,10 @@ class KindRules:
     def reset_fields(self, subresource: str = "") -> FieldSet:
         """The fields that a write to this (sub)resource leaves alone, so that its manager cannot own them."""
         fields = FieldSet()
-        if subresource == "status":
+        if (paths := self.resets.get(subresource)) is not None:
+            for path in paths:
+                fields.add(*(field_sets.field(name) for name in path))
+        elif subresource == "status":
             fields.add("f:spec")
             if self.resource.is_custom:
                 fields.add("f:metadata")

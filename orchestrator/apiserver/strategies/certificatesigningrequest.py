@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from orchestrator.apiserver.handlers import Strategy
 from orchestrator.apiserver.request import Attributes
 
-RECORDED = ("username", "uid", "groups", "extra")
-
 
 class RequesterRecord:
     def strategies(self) -> Mapping[str, Strategy]:
@@ -19,19 +17,16 @@ class RequesterRecord:
 
     async def before_write(self, attributes: Attributes) -> None:
         obj, user = attributes.object, attributes.user
-        if obj is None or attributes.subresource:
+        if obj is None or attributes.operation != "CREATE":
             return
         spec = obj.setdefault("spec", {})
-        if attributes.operation == "CREATE":
-            recorded = {
-                "username": user.name,
-                "uid": user.uid,
-                "groups": list(user.groups),
-                "extra": {key: list(values) for key, values in user.extra.items()},
-            }
-            obj.pop("status", None)
-        else:
-            recorded = {field: (attributes.old_object or {}).get("spec", {}).get(field) for field in RECORDED}
+        recorded = {
+            "username": user.name,
+            "uid": user.uid,
+            "groups": list(user.groups),
+            "extra": {key: list(values) for key, values in user.extra.items()},
+        }
+        obj.pop("status", None)
         for field, value in recorded.items():
             if value:
                 spec[field] = value
