@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.api.kinds import container_faults, faults, formats, resource_faults, scheduling_faults, volume_faults
+from orchestrator.api.kinds import (
+    container_faults,
+    faults,
+    formats,
+    resource_faults,
+    scheduling_faults,
+    sysctls,
+    volume_faults,
+)
 from orchestrator.api.kinds.metadata import check_annotations, check_labels
 from orchestrator.api.kinds.values import in_range, name_of, one_of
 from orchestrator.api.meta import Object, copied
@@ -203,6 +211,7 @@ def _security(found: Json, path: str) -> list[Cause]:
     if found.get("shareProcessNamespace") and found.get("hostPID"):
         detail = "ShareProcessNamespace and HostPID cannot both be enabled"
         causes.append(faults.invalid(f"{at}.shareProcessNamespace", True, detail))
+    causes += sysctls.sysctls(found, f"{at}.sysctls")
     policy = context.get("fsGroupChangePolicy")
     causes += one_of(policy, f"{at}.fsGroupChangePolicy", ("Always", "OnRootMismatch"), required=False)
     causes += container_faults.seccomp(context.get("seccompProfile"), f"{at}.seccompProfile")
