@@ -130,7 +130,8 @@ class AttachDetachController:
     def _seen(self, name: str) -> Seen:
         volume = self._volumes.cache.get(name)
         wanted = self._wanted(volume) if volume is not None else {}
-        attachments = tuple(self._attachments.cache.by_index("volume", name))
+        found_there = self._attachments.cache.by_index("volume", name)
+        attachments = tuple(each for each in found_there if planning.is_ours(each, volume))
         there = {node: found for node in map(_node_of, attachments) if (found := self._nodes.cache.get(node))}
         now = asyncio.get_running_loop().time()
         unwanted = {}
@@ -204,7 +205,7 @@ class AttachDetachController:
         for attachment in self._attachments.cache.by_index("node", name):
             for volume_name in by_volume(attachment):
                 volume = self._volumes.cache.get(volume_name)
-                if volume is not None and planning.is_attached(attachment):
+                if volume is not None and planning.is_ours(attachment, volume) and planning.is_attached(attachment):
                     attached.append(volume)
                     if name in self._wanted(volume):
                         wanted.add(volume_name)

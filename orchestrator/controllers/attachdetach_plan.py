@@ -12,6 +12,7 @@ Source: attach/detach controller of Kubernetes; KEP-2268 non-graceful node shutd
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from orchestrator.controllers.pods import created_at, is_terminal
 UNMOUNT_PATIENCE_S = 360.0
 ATTACHED = "SuccessfulAttachVolume"
 FAILED = "FailedAttachVolume"
+OUR_NAME = re.compile(r"csi-[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,15 @@ def reported(node: Object, attached: Iterable[Object], wanted: Collection[str]) 
     """`volumesAttached` as it should be: what is `attached` there and either wanted (by volume name) or in use."""
     names = {name_of(volume) for volume in attached if meta.name(volume) in wanted or is_in_use(node, volume)}
     return [{"name": name, "devicePath": ""} for name in sorted(names - {""})]
+
+
+def is_ours(attachment: Object, volume: Object | None) -> bool:
+    """Whether this controller made it, which its name tells. Anybody may make others, and they are left alone."""
+    source = volumes.csi(volume) if volume is not None else None
+    if source is None:  # the volume is gone: the kind of name must do
+        return OUR_NAME.fullmatch(meta.name(attachment)) is not None
+    node = spec(attachment)["nodeName"]
+    return meta.name(attachment) == volumes.attachment_name(source["volumeHandle"], source["driver"], node)
 
 
 def is_attached(attachment: Object) -> bool:

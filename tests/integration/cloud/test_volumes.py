@@ -212,6 +212,26 @@ async def test_a_disk_comes_moves_and_goes_with_its_claim(cluster: Cluster) -> N
     assert cluster.disks.created == [handle]
 
 
+async def test_attachments_that_others_made_are_left_alone(cluster: Cluster) -> None:
+    source = {"persistentVolumeName": "elsewhere"}
+    spec = {"attacher": "other.example.com", "nodeName": "n1", "source": source}
+    await cluster.admin.create(VOLUMEATTACHMENTS, {"metadata": {"name": "foreign"}, "spec": spec})
+    await cluster.claim()
+    volume = await cluster.bound()
+    beside = {**spec, "source": {"persistentVolumeName": meta.name(volume)}}
+    await cluster.admin.create(VOLUMEATTACHMENTS, {"metadata": {"name": "beside"}, "spec": beside})
+    await cluster.pod("first", "n1")
+    await cluster.attached(handle_of(volume), "n1")
+    await cluster.remove_pod("first")
+
+    async def only_others() -> bool:
+        left = (await cluster.admin.list(VOLUMEATTACHMENTS)).items
+        assert {"foreign", "beside"} <= {meta.name(each) for each in left}
+        return len(left) == 2
+
+    await cluster.until(only_others, "the controller's own is gone")
+
+
 async def test_two_pods_on_two_nodes_are_told_of_each_other(cluster: Cluster) -> None:
     await cluster.claim()
     volume = await cluster.bound()

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.api import volumes
 from orchestrator.api.meta import Object
 from orchestrator.controllers.attachdetach_plan import (
     UNMOUNT_PATIENCE_S,
@@ -13,6 +14,7 @@ from orchestrator.controllers.attachdetach_plan import (
     Refuse,
     Seen,
     Wait,
+    is_ours,
     plan,
     refusal,
     reported,
@@ -162,3 +164,21 @@ def elsewhere(name: str, namespace: str = "shop") -> Object:
 )
 def test_refusal_names_only_pods_that_the_reader_may_see(others: list[Object], why: str) -> None:
     assert refusal("pv", pod(), others) == f'Multi-Attach error for volume "pv" {why}'
+
+
+OURS = volumes.attachment_name("vol-1", "disk.sampan.dev", "n1")
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "expected"),
+    [
+        pytest.param(OURS, volume(), True, id="named-by-the-controller"),
+        pytest.param("va-e2e", volume(), False, id="made-by-somebody-else"),
+        pytest.param(volumes.attachment_name("vol-1", "disk.sampan.dev", "n2"), volume(), False, id="another-node"),
+        pytest.param(OURS, None, True, id="the-volume-is-gone"),
+        pytest.param("va-e2e", None, False, id="of-a-volume-that-never-was"),
+    ],
+)
+def test_an_attachment_is_the_controllers_by_its_name(name: str, of: Object | None, expected: bool) -> None:
+    made: Object = {"metadata": {"name": name}, "spec": {"nodeName": "n1"}}
+    assert is_ours(made, of) is expected
