@@ -14,7 +14,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -228,28 +228,41 @@ def _json_path(trail: Trail) -> str:
 # -- field validation --------------------------------------------------------------------------------------------------
 
 
-def check(obj: Object, resource: Resource, field_validation: str = "Warn", body: bytes | None = None) -> list[str]:
+def check(
+    obj: Object,
+    resource: Resource,
+    field_validation: str = "Warn",
+    body: bytes | None = None,
+    repeats: Sequence[str] = (),
+) -> list[str]:
     """Decodes `obj` in place as `resource`'s kind and returns warnings (texts for `Warning` headers).
 
     `field_validation` is Ignore, Warn or Strict. `body`, the JSON that `obj` was parsed from, is needed to see
-    duplicate fields. Raises BadRequest for a wrong type, and with Strict for unknown and duplicate fields.
+    duplicate fields; `repeats` tells of those that the YAML before it had.
+    Raises BadRequest for a wrong type, and with Strict for unknown and duplicate fields.
     """
-    if resource.custom is not None:
-        return _check_custom(obj, resource, field_validation, body)
-    kind = type_of(resource)
+    kind = type_of(resource) if resource.custom is None else ANY_TYPE
     if kind is None:
         return []
-    repeats = body is not None and field_validation != "Ignore" and _may_repeat(body)
+    is_repeated = body is not None and field_validation != "Ignore" and may_repeat(body)
     try:
-        unknown = decode(obj, kind)
+        unknown = decode_as(obj, resource)
     except DecodeError as error:
         raise _cannot_handle(resource, str(error)) from error
     if field_validation == "Ignore":
         return []
-    faults = strict_errors(body, kind) if body and repeats else _unique(f'unknown field "{path}"' for path in unknown)
-    if faults and field_validation == "Strict":
-        raise _cannot_handle(resource, f"strict decoding error: {', '.join(faults)}")
-    return faults
+    faults = strict_errors(body, kind) if body and is_repeated else []
+    if resource.custom is not None or not faults:  # those of a built-in kind have the unknown fields among them
+        faults += _unique(f'unknown field "{path}"' for path in unknown)
+    if field_validation == "Strict" and (faults or repeats):
+        told = [yaml_error(repeats), *faults] if repeats else faults
+        raise _cannot_handle(resource, f"strict decoding error: {', '.join(told)}")
+    return [*repeats, *faults]
+
+
+def yaml_error(repeats: Iterable[str]) -> str:
+    """What is told of keys that a YAML mapping has twice, each as `line 9: key "foo" already set in map`."""
+    return "\n  ".join(["yaml: unmarshal errors:", *repeats])
 
 
 def decode_as(obj: Object, resource: Resource) -> list[str]:
@@ -258,21 +271,6 @@ def decode_as(obj: Object, resource: Resource) -> list[str]:
         return resource.custom.decode(obj)
     kind = type_of(resource)
     return decode(obj, kind) if kind is not None else []
-
-
-def _check_custom(obj: Object, resource: Resource, field_validation: str, body: bytes | None) -> list[str]:
-    repeats = body is not None and field_validation != "Ignore" and _may_repeat(body)
-    try:
-        unknown = decode_as(obj, resource)
-    except DecodeError as error:
-        raise _cannot_handle(resource, str(error)) from error
-    if field_validation == "Ignore":
-        return []
-    faults = strict_errors(body, ANY_TYPE) if body and repeats else []
-    faults += _unique(f'unknown field "{path}"' for path in unknown)
-    if faults and field_validation == "Strict":
-        raise _cannot_handle(resource, f"strict decoding error: {', '.join(faults)}")
-    return faults
 
 
 def _cannot_handle(resource: Resource, why: str) -> BadRequest:
@@ -284,7 +282,7 @@ def _unique(faults: Iterator[str]) -> list[str]:
     return list(dict.fromkeys(faults))[:_STRICT_ERRORS_MAX]
 
 
-def _may_repeat(body: bytes) -> bool:
+def may_repeat(body: bytes) -> bool:
     """Whether a key may occur twice: there are more `":` in the text than keys in what it parses to. Text with blanks
     before colons is looked at closely for nothing; text where a string hides such marks too."""
     return body.count(b'":') - body.count(b'\\":') != _count_keys(orjson.loads(body))

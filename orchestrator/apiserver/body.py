@@ -8,18 +8,23 @@ that is neither.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import yaml
 
+from orchestrator.api import decoding
+from orchestrator.api.kinds import faults
 from orchestrator.api.meta import Object
+from orchestrator.api.patch import request as patch_request
 from orchestrator.api.status import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from orchestrator.api.wire import Request
 from orchestrator.apiserver import protobuf
 from orchestrator.apiserver.encoding import JSON, YAML
 
 BODY_BYTES_MAX = 3 << 20
+_YAML = (YAML, "application/x-yaml", "text/yaml")
 _UNKNOWN = (
     "the body of the request was in an unknown format - "
     "accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
@@ -75,7 +80,7 @@ def read(request: Request) -> tuple[Object, bytes]:
     """(the body as an object, as JSON text)."""
     check_size(request)
     kind = media_type(request)
-    if kind in (YAML, "application/x-yaml", "text/yaml"):
+    if kind in _YAML:
         obj = from_yaml(request.body)
         text = orjson.dumps(obj)
     elif kind in ("", JSON):
@@ -110,6 +115,40 @@ def from_yaml(text: bytes) -> Any:
         return _text_keys(yaml.load(text, Loader=Loader))
     except (yaml.YAMLError, ValueError) as error:
         raise BadRequest(f"error converting YAML to JSON: yaml: {error}") from error
+
+
+def repeated_keys(request: Request) -> list[str]:
+    """The keys that a YAML body (also one that is JSON, sent to be applied) has twice in one mapping, in
+    kube-apiserver's words: `line 9: key "foo" already set in map`, by the line of the value."""
+    if media_type(request) not in (*_YAML, patch_request.APPLY_PATCH):
+        return []
+    if request.body.lstrip()[:1] == b"{":
+        try:
+            if not decoding.may_repeat(request.body):
+                return []
+        except orjson.JSONDecodeError:
+            pass
+    loader = Loader(request.body)
+    try:
+        node = loader.get_single_node()
+        return list(_repeats(loader, node)) if node is not None else []
+    finally:
+        loader.dispose()
+
+
+def _repeats(loader: Any, node: Any) -> Iterator[str]:
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeats(loader, item)
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[Any] = set()
+        for key_node, value in node.value:
+            yield from _repeats(loader, value)
+            if isinstance(key_node, yaml.ScalarNode) and not key_node.tag.endswith(":merge"):
+                key = loader.construct_object(key_node)
+                if (type(key), key) in seen:
+                    yield f"line {value.start_mark.line + 1}: key {faults.shown(key)} already set in map"
+                seen.add((type(key), key))
 
 
 def _text_keys(value: Any) -> Any:

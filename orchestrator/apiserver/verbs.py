@@ -154,9 +154,10 @@ def _quoted(text: str) -> str:
 # -- writes ------------------------------------------------------------------------------------------------------------
 
 
-def decoded(resource: Resource, obj: Object, text: bytes, write: WriteOptions, warnings: list[str]) -> Object:
+def decoded(asked: Asked, resource: Resource, obj: Object, text: bytes, write: WriteOptions) -> Object:
     """Checks the body against its schema, in place."""
-    warnings += decoding.check(obj, resource, write.field_validation, text)
+    repeats = body.repeated_keys(asked.request) if write.field_validation != "Ignore" else []
+    asked.attributes.warnings += decoding.check(obj, resource, write.field_validation, text, repeats)
     return obj
 
 
@@ -173,7 +174,7 @@ async def _create(asked: Asked) -> Response:
     write = _prepare(asked, "CreateOptions")
     obj, text = body.read(asked.request)
     writing.check_kind(endpoint, obj)
-    decoded(endpoint.resource, obj, text, write, attributes.warnings)
+    decoded(asked, endpoint.resource, obj, text, write)
     writing.check_names(endpoint, obj, info.namespace, "")
     if obj["metadata"].get("resourceVersion") not in (None, "", "0"):
         raise ApiError("resourceVersion should not be set on objects to be created")
@@ -187,7 +188,7 @@ async def _update(asked: Asked) -> Response:
     write = _prepare(asked, "UpdateOptions")
     first, text = body.read(asked.request)
     writing.check_kind(endpoint, first)
-    decoded(endpoint.resource, first, text, write, attributes.warnings)
+    decoded(asked, endpoint.resource, first, text, write)
     if not (first.get("metadata") or {}).get("name"):
         raise BadRequest(f"the name of the object ({info.name} based on URL) was undeterminable: name must be provided")
     writing.check_names(endpoint, first, info.namespace, info.name)
@@ -268,17 +269,28 @@ async def _apply(asked: Asked, write: WriteOptions, form: Accepted) -> Response:
     ignored = endpoint.rules.reset_fields(info.subresource)
     text = encoding.encode_as_is(wanted)
     kind = endpoint.type
+    repeats = body.repeated_keys(asked.request) if write.field_validation != "Ignore" else []
+    attributes.warnings += repeats
 
     def applied(live: Object | None) -> Object:
         return server_side_apply.apply(
             live, encoding.decode(text), endpoint.resource, kind, writer, force=write.force, ignored=ignored
         )
 
+    def check_repeats() -> None:
+        """After the merge, whose faults come first."""
+        if repeats and write.field_validation == "Strict":
+            why = f"error converting YAML to JSON: {decoding.yaml_error(repeats)}"
+            raise BadRequest(f"error strict decoding YAML: {why}")
+
     async def change(old: Object) -> Object:
-        return _narrowed(asked, endpoint.to_stored(applied(endpoint.to_served(old))), old)
+        new = applied(endpoint.to_served(old))
+        check_repeats()
+        return _narrowed(asked, endpoint.to_stored(new), old)
 
     if endpoint.cache.get(info.namespace, info.name) is None and not info.subresource:
         obj = applied(None)
+        check_repeats()
         if uid := (wanted.get("metadata") or {}).get("uid"):
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(endpoint.resource.group, endpoint.resource.plural, info.name, why)
@@ -348,7 +360,7 @@ async def _scale(asked: Asked) -> Response:
     text = b""
     if info.verb == "update":
         obj, _ = body.read(asked.request)
-        text = encoding.encode_as_is(decoded(SCALES, obj, asked.request.body, write, attributes.warnings))
+        text = encoding.encode_as_is(decoded(asked, SCALES, obj, asked.request.body, write))
     elif body.media_type(asked.request) == patch_request.APPLY_PATCH:
         raise UnsupportedMediaType("server-side apply of scale is not supported; apply spec.replicas of the object")
 
@@ -398,7 +410,7 @@ def handler_body(asked: Asked) -> None:
     if obj["kind"] != kind:
         raise BadRequest(f'{obj["kind"]} in version "{version}" cannot be handled as a {kind}')
     if schema.type_of(resource) is not None:
-        decoded(resource, obj, text, write, attributes.warnings)
+        decoded(asked, resource, obj, text, write)
     if endpoint.resource.namespaced:
         metadata = obj.setdefault("metadata", {})
         if metadata.get("namespace", info.namespace) not in ("", info.namespace):

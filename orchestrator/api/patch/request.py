@@ -22,6 +22,11 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+_OPERATION = schema.Type(schema.STRUCT, "handlers.jsonPatchOp")
+_OPERATION.set_fields(
+    {name: schema.Field(name, schema.ANY_TYPE, name, False, (), "") for name in ("op", "path", "from", "value")}
+)
+_OPERATIONS = schema.Type(schema.LIST, "[]handlers.jsonPatchOp", item=_OPERATION)
 MEDIA_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 
 
@@ -37,7 +42,7 @@ def patched(
             strategic.check_shape(result, kind)
         except strategic.NotRestorable as error:
             raise _invalid(strategic.go_text(patch), str(error)) from error
-        return result, _decode(result, resource, field_validation, strategic.go_text(patch))
+        return result, _decode(result, resource, field_validation, strategic.go_text(patch), _repeats(body))
     if media_type == MERGE_PATCH:
         result = merge_patch.merge(current, _parse(body, dict, "map[string]interface {}"))
     elif media_type == JSON_PATCH:
@@ -47,7 +52,20 @@ def patched(
     # Parts of `current` are shared by the result; decoding changes in place, so it works on a copy.
     text = orjson.dumps(result)
     result = orjson.loads(text)
-    return result, _decode(result, resource, field_validation, text.decode())
+    strict = _strict_operations(body) if media_type == JSON_PATCH else _repeats(body)
+    return result, _decode(result, resource, field_validation, text.decode(), strict)
+
+
+def _repeats(body: bytes) -> list[str]:
+    return decoding.strict_errors(body, schema.ANY_TYPE) if decoding.may_repeat(body) else []
+
+
+def _strict_operations(body: bytes) -> list[str]:
+    """What is wrong with operations that can be carried out nevertheless: fields twice, and fields that none has."""
+    known = _OPERATION.fields.keys()
+    if not decoding.may_repeat(body) and all(operation.keys() <= known for operation in orjson.loads(body)):
+        return []
+    return [f"json patch {fault}" for fault in decoding.strict_errors(body, _OPERATIONS)]
 
 
 def _parse(body: bytes, wanted: type[Any], go_type: str) -> Any:
@@ -74,7 +92,8 @@ def _json_patched(current: Object, operations: list[Any]) -> Any:
     return result
 
 
-def _decode(result: Object, resource: Resource, field_validation: str, shown: str) -> list[str]:
+def _decode(result: Object, resource: Resource, field_validation: str, shown: str, strict: list[str]) -> list[str]:
+    """`strict` is what strictness has against the patch itself."""
     kind = schema.type_of(resource)
     if kind is None:
         return []
@@ -82,7 +101,7 @@ def _decode(result: Object, resource: Resource, field_validation: str, shown: st
         unknown = decoding.decode_as(result, resource)
     except decoding.DecodeError as error:
         raise _invalid(shown, str(error)) from error
-    faults = [f'unknown field "{path}"' for path in unknown] if field_validation != "Ignore" else []
+    faults = [*strict, *(f'unknown field "{path}"' for path in unknown)] if field_validation != "Ignore" else []
     if faults and field_validation == "Strict":
         raise _invalid(shown, f"strict decoding error: {', '.join(faults)}")
     return faults
