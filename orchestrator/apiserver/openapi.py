@@ -19,6 +19,7 @@ from orchestrator.api import schema
 from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver import openapi_custom
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED
 
@@ -122,31 +123,41 @@ def _digest(rows: list[Resource]) -> str:
 
 
 def document_v3(rows: list[Resource]) -> dict[str, Any]:
-    schemas = {name: _converted(definition, "#/components/schemas/") for name, definition in _needed(rows)}
+    rows = _served(rows)
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": schema.VERSION},
         "paths": _paths(rows, version=3),
-        "components": {"schemas": schemas},
+        "components": {"schemas": dict(_needed(rows, version=3))},
     }
 
 
 def document_v2(rows: list[Resource]) -> dict[str, Any]:
-    definitions = {name: _converted(definition, "#/definitions/") for name, definition in _needed(rows)}
+    rows = _served(rows)
     return {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": schema.VERSION},
         "paths": _paths(rows, version=2),
-        "definitions": definitions,
+        "definitions": dict(_needed(rows, version=2)),
     }
 
 
-def _needed(rows: list[Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _served(rows: list[Resource]) -> list[Resource]:
+    """Without the versions of custom kinds that things are only stored in."""
+    return [row for row in rows if row.verbs or row.subresources]
+
+
+def _place(version: int) -> str:
+    return "#/components/schemas/" if version == 3 else "#/definitions/"
+
+
+def _needed(rows: list[Resource], version: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """The definitions of these kinds and their lists, and all that they refer to."""
     known = schema.definitions()
+    place = _place(version)
     for row in rows:
         if row.custom is not None:
-            yield from _custom_definitions(row)
+            yield from openapi_custom.definitions(row, version, lambda name: f"{place}{name}")
     kinds = ("DeleteOptions", "Status", "Patch", *(("ObjectMeta", "ListMeta") if any(map(_is_custom, rows)) else ()))
     waiting = [f"{_META}{kind}" for kind in kinds]
     for row in rows:
@@ -154,8 +165,8 @@ def _needed(rows: list[Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
             waiting.append(schema.definition_name(row.group, row.version, kind))
         for sub in row.subresources:
             if sub.kind and sub.group_version:
-                group, _, version = sub.group_version.rpartition("/")
-                waiting.append(schema.definition_name(group, version, sub.kind))
+                group, _, served = sub.group_version.rpartition("/")
+                waiting.append(schema.definition_name(group, served, sub.kind))
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -164,7 +175,7 @@ def _needed(rows: list[Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
         seen.add(name)
         definition = known.read(name)
         waiting += _references(definition)
-        yield name, definition
+        yield name, _converted(definition, place)
 
 
 def _is_custom(row: Resource) -> bool:
@@ -172,26 +183,9 @@ def _is_custom(row: Resource) -> bool:
 
 
 def _name_of(group: str, version: str, kind: str, *, is_custom: bool) -> str:
-    """The name of a definition; of a custom kind its group reversed: `com.example.stable.v1.CronTab`."""
     if is_custom:
-        return ".".join([*reversed(group.split(".")), version, kind])
+        return openapi_custom.definition_name(group, version, kind)
     return schema.definition_name(group, version, kind)
-
-
-def _custom_definitions(row: Resource) -> Iterator[tuple[str, dict[str, Any]]]:
-    assert row.custom is not None
-    name = _name_of(row.group, row.version, row.kind, is_custom=True)
-    shown = dict(row.custom.structure.raw)
-    described = {key: {"type": "string"} for key in ("apiVersion", "kind")}
-    metadata = {"$ref": f"{_REFERENCE}{_META}ObjectMeta"}
-    shown["properties"] = {**described, **(shown.get("properties") or {}), "metadata": metadata}
-    shown[_GVK] = [{"group": row.group, "version": row.version, "kind": row.kind}]
-    yield name, shown
-    items = {"type": "array", "items": {"$ref": _REFERENCE + name}}
-    listed = {**described, "items": items, "metadata": {"$ref": f"{_REFERENCE}{_META}ListMeta"}}
-    gvk = [{"group": row.group, "version": row.version, "kind": row.list_kind}]
-    list_name = _name_of(row.group, row.version, row.list_kind, is_custom=True)
-    yield list_name, {"type": "object", "required": ["items"], "properties": listed, _GVK: gvk}
 
 
 def _references(value: Any) -> list[str]:
@@ -249,15 +243,15 @@ def _paths(rows: list[Resource], version: int) -> dict[str, Any]:
         }
         if row.namespaced and "list" in row.verbs:
             paths[f"{row.root}/{row.plural}"] = {"get": _operation(row, "list", version)}
-        paths[scope] = {**collection, "parameters": _place(row, named=False, version=version)}
+        paths[scope] = {**collection, "parameters": _path_parameters(row, named=False, version=version)}
         if single:
-            paths[f"{scope}/{{name}}"] = {**single, "parameters": _place(row, named=True, version=version)}
+            paths[f"{scope}/{{name}}"] = {**single, "parameters": _path_parameters(row, named=True, version=version)}
         for sub in row.subresources:
             operations: dict[str, Any] = {
                 _verb_method(verb): _operation(row, verb, version, sub.kind, sub.group_version, sub.name)
                 for verb in sub.verbs
             }
-            operations["parameters"] = _place(row, named=True, version=version)
+            operations["parameters"] = _path_parameters(row, named=True, version=version)
             paths[f"{scope}/{{name}}/{sub.name}"] = operations
     return paths
 
@@ -266,7 +260,7 @@ def _verb_method(verb: str) -> str:
     return _METHODS.get(verb, "delete")
 
 
-def _place(row: Resource, *, named: bool, version: int) -> list[dict[str, Any]]:
+def _path_parameters(row: Resource, *, named: bool, version: int) -> list[dict[str, Any]]:
     names = (["name"] if named else []) + (["namespace"] if row.namespaced else [])
     return [
         {"name": name, "in": "path", "required": True, "uniqueItems": True} | _typed("string", version)
@@ -284,7 +278,7 @@ def _operation(
     group, _, served = (group_version or row.api_version).rpartition("/")
     kind = kind or row.kind
     shown = row.list_kind if verb == "list" else kind
-    place = "#/components/schemas/" if version == 3 else "#/definitions/"
+    place = _place(version)
     is_custom = row.is_custom and not group_version
     name = _name_of(group, served, shown, is_custom=is_custom)
     body = {"$ref": place + (name if is_custom or name in schema.definitions() else f"{_META}Status")}
@@ -302,7 +296,8 @@ def _operation(
         "parameters": parameters,
     }
     sent = body if verb in ("create", "update") else {"$ref": f"{place}{_META}Patch"} if verb == "patch" else None
-    media_types = _PATCHES if verb == "patch" else ("application/json", "application/yaml")
+    patches = tuple(media for media in _PATCHES if not (row.is_custom and "strategic" in media))
+    media_types = patches if verb == "patch" else ("application/json", "application/yaml")
     if version == 3:
         if sent:
             operation["requestBody"] = {"content": {media: {"schema": sent} for media in media_types}}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.api import custom
 from orchestrator.api.resources import ROWS, Resource
 from orchestrator.apiserver import openapi
 
@@ -20,3 +21,112 @@ def test_a_field_may_be_named_as_a_keyword(document: Callable[[list[Resource]], 
     assert fields["$ref"]["type"] == "string"
     assert fields["type"]["type"] == "string"
     assert fields["enum"]["type"] == "array"
+
+
+FOO = "com.example.v1.Foo"
+
+
+def published(document: Callable[[list[Resource]], dict[str, Any]], schema: dict[str, Any]) -> dict[str, Any]:
+    """The definition of a custom kind, without what every object has."""
+    definition = {
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+        "status": {"acceptedNames": {"kind": "Foo", "plural": "foos", "listKind": "FooList"}},
+    }
+    made = document(custom.resources_of(definition))
+    found: dict[str, Any] = (made.get("definitions") or made["components"]["schemas"])[FOO]
+    assert found.pop("x-kubernetes-group-version-kind") == [{"group": "example.com", "version": "v1", "kind": "Foo"}]
+    for name in ("apiVersion", "kind", "metadata") if "properties" in found else ():
+        assert found["properties"].pop(name)["description"]
+    return found
+
+
+def of(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "description": "for testing", "properties": properties}
+
+
+@pytest.mark.parametrize("document", [openapi.document_v2, openapi.document_v3])
+def test_a_definition_is_published_as_it_is(document: Callable[[list[Resource]], dict[str, Any]]) -> None:
+    bars = {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {
+                "name": {"type": "string", "enum": ["one"]},  # a single value is no constant of the format here
+                "oneOf": {"type": "string", "pattern": "in|out"},
+            },
+        },
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+    }
+    schema = of(spec={"type": "object", "description": "Specification", "properties": {"bars": bars}})
+    assert published(document, schema) == schema
+
+
+CHOICE = {"anyOf": [{"minimum": 1}], "oneOf": [{"minimum": 2}], "allOf": [{"minimum": 3}], "not": {"minimum": 4}}
+INT_OR_STRING = {"x-kubernetes-int-or-string": True}
+EITHER = [{"type": "integer"}, {"type": "string"}]
+KEEPS = {"x-kubernetes-preserve-unknown-fields": True}
+TEXT = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "v2", "v3"),
+    [
+        pytest.param({"type": "object", **KEEPS}, {"type": "object"}, {"type": "object", **KEEPS, "properties": {}},
+                     id="no-schema"),
+        pytest.param({**of(a=TEXT), **KEEPS}, {"type": "object"}, {**of(a=TEXT), **KEEPS}, id="unknown-at-the-root"),
+        pytest.param(of(a={"type": "object", "properties": {"b": TEXT}, **KEEPS}), of(a=KEEPS), None,
+                     id="unknown-below"),
+        pytest.param(of(a={"type": "integer", **CHOICE}), of(a={"type": "integer"}), None, id="choices"),
+        pytest.param(of(a={"type": "string", "default": "x"}), of(a=TEXT), None, id="a-default"),
+        pytest.param({**of(a={**TEXT, "nullable": True}, b=TEXT), "required": ["a", "b"]},
+                     {**of(a={}, b=TEXT), "required": ["b"]}, None, id="null"),
+        pytest.param({**of(a={**TEXT, "nullable": True}), "required": ["a"]}, of(a={}), None, id="null-alone"),
+        pytest.param(of(a={"type": "array", "items": TEXT, **KEEPS}), of(a=KEEPS), None, id="a-list-without-items"),
+        pytest.param(of(a=INT_OR_STRING), of(a=INT_OR_STRING), of(a={**INT_OR_STRING, "anyOf": EITHER}),
+                     id="int-or-string"),
+        pytest.param(of(a={**INT_OR_STRING, "anyOf": EITHER}), of(a=INT_OR_STRING), None, id="int-or-string-said"),
+        pytest.param(of(a={**INT_OR_STRING, "anyOf": [{"minimum": 1}]}), of(a=INT_OR_STRING),
+                     of(a={**INT_OR_STRING, "anyOf": [{"minimum": 1}], "allOf": [{"anyOf": EITHER}]}),
+                     id="int-or-string-and-another"),
+    ],
+)  # fmt: skip
+def test_the_older_format_can_say_less(schema: dict[str, Any], v2: dict[str, Any], v3: dict[str, Any] | None) -> None:
+    assert published(openapi.document_v2, schema) == v2
+    assert published(openapi.document_v3, schema) == (v3 or schema)
+
+
+def test_an_embedded_object_has_the_fields_of_an_object() -> None:
+    schema = of(a={"type": "object", "properties": {"spec": TEXT}, "x-kubernetes-embedded-resource": True})
+    for document in (openapi.document_v2, openapi.document_v3):
+        found = published(document, schema)["properties"]["a"]
+        assert sorted(found["properties"]) == ["apiVersion", "kind", "metadata", "spec"]
+        assert found["required"] == ["kind", "apiVersion"]
+    schema["properties"]["a"] |= KEEPS
+    assert published(openapi.document_v2, schema)["properties"]["a"] == {
+        **KEEPS,
+        "x-kubernetes-embedded-resource": True,
+    }
+
+
+def test_a_version_that_is_not_served_is_not_published() -> None:
+    version = {"schema": {"openAPIV3Schema": of(a=TEXT)}}
+    definition = {
+        "spec": {
+            "group": "example.com",
+            "scope": "Cluster",
+            "versions": [
+                {"name": "v1", "served": True, "storage": False, **version},
+                {"name": "v0", "served": False, "storage": True, **version},
+            ],
+        },
+        "status": {"acceptedNames": {"kind": "Foo", "plural": "foos", "listKind": "FooList"}},
+    }
+    made = openapi.document_v2(custom.resources_of(definition))
+    assert [name for name in made["definitions"] if name.startswith("com.example.")] == [FOO, f"{FOO}List"]
+    assert not [path for path in made["paths"] if "/v0/" in path]
