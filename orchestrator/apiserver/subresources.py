@@ -17,16 +17,11 @@ Narrow = Callable[[Object, Object, str], Object]  # (what the client sent, what 
 
 
 def _based_on(new: Object, old: Object) -> dict[str, Any]:
-    """The stored metadata with the preconditions of the request."""
+    """The stored metadata with the preconditions of the request, and the record of who applied what."""
     asked = new.get("metadata") or {}
     metadata = {key: value for key, value in old["metadata"].items() if key != "resourceVersion"}
-    return {**metadata, **{key: asked[key] for key in ("resourceVersion", "uid") if asked.get(key)}}
-
-
-def _finalizers(new: Object, old: Object, _: str) -> Object:
-    spec = {key: value for key, value in (old.get("spec") or {}).items() if key != "finalizers"}
-    finalizers = (new.get("spec") or {}).get("finalizers")
-    return {**old, "metadata": _based_on(new, old), "spec": spec | ({"finalizers": finalizers} if finalizers else {})}
+    kept = ("resourceVersion", "uid", "managedFields")
+    return {**metadata, **{key: asked[key] for key in kept if asked.get(key)}}
 
 
 def _ephemeral_containers(new: Object, old: Object, _: str) -> Object:
@@ -51,7 +46,6 @@ def _resized(container: dict[str, Any], asked: dict[str, Any] | None) -> dict[st
 
 
 NARROW: dict[tuple[str, str], Narrow] = {
-    ("namespaces", "finalize"): _finalizers,
     ("pods", "ephemeralcontainers"): _ephemeral_containers,
     ("pods", "resize"): _resize,
     ("certificatesigningrequests.certificates.k8s.io", "approval"): certificates.approval,
