@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra import checks, kubeconfig, snapshot_command, up_libvirt, vm_lab
+from infra import checks, kubeconfig, nodes, snapshot_command, store_command, up_libvirt, vm_lab
 from infra.host import HostError
 from infra.images import built
 from infra.images.tree import BuildError
 from infra.libvirt import registry
 from infra.local import container_images, lab, logs
 from infra.local.control import Control, NotRunning
-from infra.local.layout import LABS, Layout
+from infra.local.layout import Layout
 from infra.local.up import up as bring_up
 from infra.progress import Steps
 from infra.progress import console as progress
@@ -41,6 +41,7 @@ image = typer.Typer(no_args_is_help=True, help="Container images of the nodes.")
 app.add_typer(image, name="image")
 app.add_typer(toolchain.app, name="toolchain")
 app.add_typer(snapshot_command.app, name="snapshot")
+app.add_typer(store_command.app, name="store")
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 Name = Annotated[str, typer.Option("--name", help="Which lab.")]
@@ -152,7 +153,7 @@ def down(
 @app.command("kubeconfig")
 def print_kubeconfig(name: Name = DEFAULT_NAME) -> None:
     """Print the lab's kubeconfig."""
-    _existing(name)
+    nodes.existing(name)
     file = Layout(name).kubeconfig  # every backend has it there
     if not file.exists():
         raise NotRunning(f"lab {name} has no kubeconfig yet: its `./sampan up` did not finish; run it again")
@@ -172,8 +173,8 @@ def status(name: Name = DEFAULT_NAME, output: Output = "table") -> None:
 
 
 def _observed(name: str) -> dict[str, Any]:
-    if (machines := _vm_lab(name)) is None:
-        return observe(_existing(name))
+    if (machines := nodes.vm(name)) is None:
+        return observe(nodes.existing(name))
     return vm_lab.status(machines, machines.uri, api_nodes(Layout(name)))
 
 
@@ -203,10 +204,10 @@ def ssh(
 ) -> None:
     """A shell in a node, or one command. Options of ours come before NODE."""
     words = command[1:] if command and command[0] == "--" else command
-    if machines := _vm_lab(name):
+    if machines := nodes.vm(name):
         at = machines.topology.node(node)
         vm_lab.run(vm_lab.ssh_line(machines, at, words or [], user=user, terminal=sys.stdin.isatty()))
-    shell = Control(_existing(name)).shell(node)
+    shell = Control(nodes.existing(name)).shell(node)
     line = shell.line(words or ["/bin/bash", "--login"], user=user)
     os.execvp(line[0], line)
 
@@ -220,53 +221,47 @@ def show_logs(
     tail: Annotated[int, typer.Option(help="Last lines of each; -1 for all.")] = -1,
 ) -> None:
     """The log of a component; `supervisor` is a local lab's own, `cloud-controller` and `console` those of machines."""
-    if machines := _vm_lab(name):
+    if machines := nodes.vm(name):
         vm_lab.run(vm_lab.logs_line(machines, component, node, tail, follow))
-    layout = _existing(name)
+    layout = nodes.existing(name)
     logs.show(logs.find(layout, component, node), tail, follow)
 
 
 @fault.command("kill-node")
 def kill_node(node: str, name: Name = DEFAULT_NAME) -> None:
     """Power a node off hard; it stays off until `fault heal` or `up`."""
-    if machines := _machines(name):
+    if machines := nodes.machines(name):
         machines.power_off(node)
         return
-    Control(_existing(name)).ask("node", node=node, action="stop")
+    Control(nodes.existing(name)).ask("node", node=node, action="stop")
 
 
 @fault.command("kill-component")
 def kill_component(component: str, node: str = "control-plane-1", name: Name = DEFAULT_NAME) -> None:
     """SIGKILL a component; the supervisor starts it again."""
-    if machines := _machines(name):
-        machines.component(node, component, "kill")
-        return
-    Control(_existing(name)).ask("component", node=node, name=component, action="kill")
+    nodes.of(name).component(node, component, "kill")
 
 
 @fault.command("stop-component")
 def stop_component(component: str, node: str = "control-plane-1", name: Name = DEFAULT_NAME) -> None:
     """Stop a component; it stays away until `fault heal` or `up`."""
-    if machines := _machines(name):
-        machines.component(node, component, "stop")
-        return
-    Control(_existing(name)).ask("component", node=node, name=component, action="stop")
+    nodes.of(name).component(node, component, "stop")
 
 
 @fault.command("heal")
 def heal(name: Name = DEFAULT_NAME) -> None:
     """Power on what was powered off, start what was stopped."""
-    if machines := _machines(name):
+    if machines := nodes.machines(name):
         machines.heal()
         return
-    control = Control(_existing(name))
+    control = Control(nodes.existing(name))
     seen = control.ask("status")
     for node, state in seen["nodes"].items():
         if not state["wanted"]:
             control.ask("node", node=node, action="start")
     for entry in seen["components"]:
         if not entry["wanted"]:
-            control.ask("component", node=entry["node"], name=entry["name"], action="start")
+            control.component(entry["node"], entry["name"], "start")
     lab.wait_booted(control)
 
 
@@ -296,7 +291,7 @@ def list_images(
     if made_from:
         _built(output)
         return
-    found = container_images.listed(_nodes(name))
+    found = container_images.listed(nodes.of(name))
     if output == "json":
         print(json.dumps(found, indent=2))
         return
@@ -313,9 +308,9 @@ def load_image(
     name: Name = DEFAULT_NAME,
 ) -> None:
     """Load an archive onto every node that is on."""
-    control = _nodes(name)
-    nodes = control.running_nodes()
-    out.print(f"{', '.join(container_images.load(control, file, nodes))}: on {', '.join(nodes)}")
+    reached = nodes.of(name)
+    running = reached.running_nodes()
+    out.print(f"{', '.join(container_images.load(reached, file, running))}: on {', '.join(running)}")
 
 
 @app.command("test", context_settings={"ignore_unknown_options": True})
@@ -326,31 +321,6 @@ def test(
 ) -> None:
     """Format, lint, types, layers, then the tests. `unit`: only the fast ones; `all`: the wide ones too."""
     sys.exit(checks.run(suites or []))
-
-
-def _vm_lab(name: str) -> registry.Lab | None:
-    """The lab of that name, if it is one of machines, virtual or not; what reaches those is installed then."""
-    known = vm_lab.find(name)
-    if known is not None:
-        vm_lab.ensure_ssh()
-    return known
-
-
-def _machines(name: str) -> vm_lab.Machines | None:
-    known = _vm_lab(name)
-    return vm_lab.Machines(known, known.uri) if known is not None else None
-
-
-def _nodes(name: str) -> container_images.Nodes:
-    return _machines(name) or Control(_existing(name))
-
-
-def _existing(name: str) -> Layout:
-    layout = Layout(name)
-    if not layout.lab_file.exists():
-        others = ", ".join(file.parent.name for file in sorted(LABS.glob("*/lab.json"))) or "none"
-        raise NotRunning(f"there is no lab {name!r} on this machine (there are: {others}); `./sampan up` makes one")
-    return layout
 
 
 def main() -> None:

@@ -177,8 +177,8 @@ class Machines:
             elif state != "missing":
                 self._must(node, "start")
 
-    def component(self, node: str, name: str, action: Literal["kill", "stop"]) -> None:
-        verb = ["kill", "--signal=KILL"] if action == "kill" else ["stop"]
+    def component(self, node: str, name: str, action: Literal["kill", "stop", "start"]) -> None:
+        verb = ["kill", "--signal=KILL"] if action == "kill" else [action]
         self.run(node, ["systemctl", *verb, f"sampan-{name}.service"])
 
     def _virsh(self, node: Node, verb: str) -> subprocess.CompletedProcess[str]:

@@ -48,6 +48,11 @@ def processes(topology: Topology, node: Node) -> list[Process]:
     return [*found, Process("kubelet", "sampan", ("kubelet", "--config", f"{ETC}/kubelet.yaml"))]
 
 
+def api_server_process(topology: Topology) -> str:
+    """The process that has the API server, alone or with others."""
+    return "api-server" if topology.separate else "server"
+
+
 def key_names(node: Node) -> list[str]:
     """The keys and certificates (names of infra/pki.py) that `files` asks for: a node is given no other."""
     pairs = [f"kubelet-{node.name}", f"kubelet-client-{node.name}", "proxy"]

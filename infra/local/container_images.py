@@ -1,7 +1,4 @@
-"""Container images of a lab's nodes: which are there, and an archive loaded onto all of them at once.
-
-`Nodes` is what is asked of a lab, of whatever its nodes are made.
-"""
+"""Container images of a lab's nodes: which are there, and an archive loaded onto all of them at once."""
 
 from __future__ import annotations
 
@@ -9,13 +6,9 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-
-class Nodes(Protocol):
-    def running_nodes(self) -> list[str]: ...
-
-    def run(self, node: str, command: Sequence[str], *, user: str = "root", stdin: bytes | None = None) -> bytes: ...
+from infra.nodes import Nodes
 
 
 def listed(control: Nodes) -> list[dict[str, Any]]:

@@ -10,12 +10,14 @@ import math
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from infra.local.layout import Layout
 
+POLL_S = 0.05
 ANSWER_TIMEOUT_S = 60.0  # a request waits while nodes boot or components are forked
 
 
@@ -74,6 +76,19 @@ class Control:
         if not answer["ok"]:
             raise RuntimeError(f"lab {self.layout.name}: {verb}: {answer['error']}")
         return answer["result"]
+
+    def component(self, node: str, name: str, action: Literal["kill", "stop", "start"]) -> None:
+        """`kill`: it comes back; `stop`: it has ended and stays away until `start`."""
+        self.ask("component", node=node, name=name, action=action)
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while action == "stop" and self._pid(node, name):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{name} on node {node} has not ended {ANSWER_TIMEOUT_S:.0f} s after a stop")
+            time.sleep(POLL_S)
+
+    def _pid(self, node: str, name: str) -> int:
+        found = self.ask("status")["components"]
+        return next((int(one["pid"]) for one in found if (one["node"], one["name"]) == (node, name)), 0)
 
     def is_running(self) -> bool:
         try:
