@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
-class SelectorError(ValueError):
-    """A selector that cannot be parsed."""
+from orchestrator.api import label_grammar
+from orchestrator.api.label_grammar import SelectorError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,6 @@ EVERYTHING = LabelSelector()
 NOTHING = LabelSelector(nothing=True)
 
 _OPERATORS = {"In": "In", "NotIn": "NotIn", "Exists": "Exists", "DoesNotExist": "DoesNotExist"}
-_TOKEN = re.compile(r"\s*(==|!=|=|!|,|\(|\)|[^\s,()=!]+)")
 
 
 def from_json(selector: Mapping[str, Any] | None) -> LabelSelector:
@@ -97,69 +95,7 @@ def from_labels(labels: Mapping[str, str]) -> LabelSelector:
 
 def parse_labels(text: str) -> LabelSelector:
     """The string grammar: `app=web,tier!=db,env in (a, b),!legacy`."""
-    tokens = _tokens(text)
-    requirements: list[Requirement] = []
-    position = 0
-    while position < len(tokens):
-        requirement, position = _requirement(tokens, position)
-        requirements.append(requirement)
-        if position < len(tokens):
-            if tokens[position] != "," or position + 1 == len(tokens):
-                raise SelectorError(f"found '{tokens[position]}', expected: ',' or 'end of string'")
-            position += 1
-    return LabelSelector(tuple(requirements))
-
-
-def _tokens(text: str) -> list[str]:
-    tokens, position = [], 0
-    text = text.strip()
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise SelectorError(f"{text[position:]!r}")
-        tokens.append(match.group(1))
-        position = match.end()
-    return tokens
-
-
-def _requirement(tokens: list[str], position: int) -> tuple[Requirement, int]:
-    if tokens[position] == "!":
-        return Requirement(_word(tokens, position + 1), "DoesNotExist"), position + 2
-    key = _word(tokens, position)
-    operator = tokens[position + 1] if position + 1 < len(tokens) else ","
-    if operator == ",":
-        return Requirement(key, "Exists"), position + 1
-    if operator in ("=", "==", "!="):
-        kind = "NotIn" if operator == "!=" else "In"
-        following = tokens[position + 2] if position + 2 < len(tokens) else ","
-        if following == ",":  # `key=` asks for the empty value
-            return Requirement(key, kind, frozenset(("",))), position + 2
-        return Requirement(key, kind, frozenset((_word(tokens, position + 2),))), position + 3
-    if operator in ("in", "notin"):
-        values, end = _values(tokens, position + 2)
-        return Requirement(key, "In" if operator == "in" else "NotIn", values), end
-    raise SelectorError(f"found '{operator}', expected: in, notin, =, ==, !=")
-
-
-def _word(tokens: list[str], position: int) -> str:
-    if position >= len(tokens) or tokens[position] in ("=", "==", "!=", "!", ",", "(", ")"):
-        found = tokens[position] if position < len(tokens) else ""
-        raise SelectorError(f"found '{found}', expected: identifier")
-    return tokens[position]
-
-
-def _values(tokens: list[str], position: int) -> tuple[frozenset[str], int]:
-    if position >= len(tokens) or tokens[position] != "(":
-        raise SelectorError(f"found '{tokens[position] if position < len(tokens) else ''}', expected: '('")
-    values: set[str] = set()
-    position += 1
-    while position < len(tokens) and tokens[position] != ")":
-        if tokens[position] != ",":
-            values.add(_word(tokens, position))
-        position += 1
-    if position >= len(tokens):
-        raise SelectorError("found '', expected: ',' or ')'")
-    return frozenset(values or ("",)), position + 1
+    return LabelSelector(tuple(Requirement(*term) for term in label_grammar.parse(text)))
 
 
 def _show(requirement: Requirement) -> str:

@@ -7,6 +7,7 @@ when rows change. Source: Kubernetes docs, "API Discovery"; KEP-3352.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterable
 from typing import Any
@@ -118,7 +119,15 @@ def _resource(row: Resource) -> dict[str, Any]:
         found["shortNames"] = list(row.short_names)
     if row.categories:
         found["categories"] = list(row.categories)
+    if "watch" in row.verbs:
+        found["storageVersionHash"] = _storage_version_hash(row)
     return found
+
+
+def _storage_version_hash(row: Resource) -> str:
+    """Names the version that objects are stored in: clients see when it changes, and rewrite what is stored."""
+    group, _, version = (row.storage_group_version or row.api_version).rpartition("/")
+    return base64.b64encode(hashlib.sha256(f"{group}/{version}/{row.kind}".encode()).digest()[:8]).decode()
 
 
 def _subresource(row: Resource, sub: Subresource) -> dict[str, Any]:

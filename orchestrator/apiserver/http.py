@@ -216,14 +216,17 @@ class _ChunkedConnection:
         self._done = done
 
     def write(self, data: bytes) -> None:
-        self._transport.write(b"%x\r\n%s\r\n" % (len(data), data))
+        """Nothing once the client has gone: a closed TLS transport may not be touched (its writes and sizes raise)."""
+        if not self._transport.is_closing():
+            self._transport.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     def unsent_bytes(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
 
     def finish(self) -> None:
         if not self._done.done():
-            self._transport.write(b"0\r\n\r\n")
+            if not self._transport.is_closing():
+                self._transport.write(b"0\r\n\r\n")
             self._done.set_result(True)
 
     def abort(self) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.api.selectors import FieldSelector, LabelSelector, SelectorError, parse_fields, parse_labels
+from orchestrator.api.label_grammar import SelectorError
+from orchestrator.api.selectors import FieldSelector, LabelSelector, parse_fields, parse_labels
 from orchestrator.api.status import BadRequest
 
 _INVOLVED = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
@@ -150,7 +151,7 @@ def parse(labels: str, fields: str, picker: Picker) -> Selection:
     try:
         parsed_labels, parsed_fields = parse_labels(labels), parse_fields(fields)
     except SelectorError as error:
-        raise BadRequest(f"unable to parse requirement: {error}" if labels else str(error)) from error
+        raise BadRequest(str(error)) from error
     terms = tuple(type(term)(picker.field(term.path), term.value, term.equal) for term in parsed_fields.terms)
     selector = FieldSelector(terms)
     return Selection(

@@ -64,7 +64,7 @@ class NetworkTransport:
                 allow_redirects=False,
                 **options,
             )
-            found = {name.lower(): value for name, value in answer.headers.items()}
+            found = {name.lower(): ", ".join(answer.headers.getall(name)) for name in answer.headers}  # Warning repeats
             if streamed and answer.status == 200:
                 return Response(answer.status, found, _chunks(answer))
             async with answer:

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.api import quantity, selectors
 from orchestrator.api.kinds import faults, formats
 from orchestrator.api.kinds.metadata import check_labels
+from orchestrator.api.label_grammar import SelectorError
 from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
@@ -97,7 +98,7 @@ def _requirement(expression: Json, path: str) -> list[Cause]:
 def is_readable(selector: Json | None) -> bool:
     try:
         selectors.from_json(selector)
-    except (selectors.SelectorError, KeyError):
+    except (SelectorError, KeyError):
         return False
     return all(
         bool(e.get("values")) == (e.get("operator") in ("In", "NotIn"))
@@ -110,7 +111,7 @@ def selects(selector: Json | None, labels: Mapping[str, str] | None) -> bool:
     """Whether a selector selects a template's labels; one that cannot be read, or selects all, is not complained of."""
     try:
         parsed = selectors.from_json(selector)
-    except (selectors.SelectorError, KeyError):
+    except (SelectorError, KeyError):
         return True
     return parsed.is_everything or parsed.matches(labels or {})
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections import Counter
 
 from orchestrator.api import meta
+from orchestrator.api.label_grammar import SelectorError
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, VOLUMEATTACHMENTS
-from orchestrator.api.selectors import SelectorError, parse_fields
+from orchestrator.api.selectors import parse_fields
 from orchestrator.api.wire import Identity
 from orchestrator.apiserver.authz.bootstrap import NODE_RULES
 from orchestrator.apiserver.authz.podreferences import references

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from orchestrator.api.resources import NODES
+from orchestrator.api.wire import Request
 from orchestrator.client.client import Client
 from orchestrator.client.kubeconfig import Access
 from orchestrator.client.network import NetworkTransport
@@ -74,7 +75,8 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         assert request.transport is not None
         found.peers.append(request.transport.get_extra_info("peercert"))
         if "watch" not in request.query:
-            return web.json_response({"metadata": {"name": "n1"}, "path": request.path, "raw": request.raw_path})
+            told = {"metadata": {"name": "n1"}, "path": request.path, "raw": request.raw_path}
+            return web.json_response(told, headers=[("Warning", '299 - "one"'), ("Warning", '299 - "two"')])
         stream = web.StreamResponse()
         await stream.prepare(request)
         event = json.dumps({"type": "ADDED", "object": {"metadata": {"name": "n1"}}}).encode() + b"\n"
@@ -115,6 +117,15 @@ async def test_a_token_is_sent_and_read_again_from_its_file(served: Served, tmp_
     finally:
         await client.close()
     assert served.requests[0].headers["authorization"] == "Bearer secret"
+
+
+async def test_a_header_that_comes_twice_is_kept_whole(served: Served) -> None:
+    client = Client(NetworkTransport(served.access))
+    try:
+        answer = await client.request(Request("GET", "/", [], {}, b""))
+    finally:
+        await client.close()
+    assert answer.headers["warning"] == '299 - "one", 299 - "two"'
 
 
 async def test_names_are_escaped_once(served: Served) -> None:

@@ -1,13 +1,12 @@
 """A very small API server over one dict: enough to replay recorded requests through the rules of `orchestrator.api`.
 
 It does what the rules expect of a server (decode, default, prepare, validate, store), one after the other, and nothing
-else: no admission, no authorization, no addresses. Answers are compared by `answer_of`.
+else: no admission, no authorization, no addresses.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,10 +19,11 @@ from orchestrator.api.patch import managed_fields, request
 from orchestrator.api.patch.apply import apply
 from orchestrator.api.patch.managed_fields import Writer
 from orchestrator.api.resources import Resource, ResourceTable
+from tests.answers import UID
 
 TABLE = ResourceTable()
 NOW = "2026-01-01T00:00:00Z"
-UID = "6f9b4a52-0000-4000-8000-000000000000"
+
 MANAGER = "probe"
 
 
@@ -128,58 +128,3 @@ def locate(path: str) -> tuple[Resource, str, str, str]:
     resource = TABLE.find(group, version, rest[0])
     assert resource is not None, path
     return resource, namespace, rest[1] if len(rest) > 1 else "", rest[2] if len(rest) > 2 else ""
-
-
-VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "selfLink")
-# Upstream shows a value as its own Go struct in places, and a change as a diff of such; we show the wire's words.
-SHOWN_OBJECT = re.compile(r"(Invalid|Unsupported|Duplicate) value: \{.*?\}(?=$|: [^{}]*$)", re.DOTALL)
-
-
-def answer_of(code: int, body: Any, warnings: list[str], *, whole: bool) -> dict[str, Any]:
-    """What is compared of an answer: of a failure reason, message and causes; of a success the object, if `whole`.
-
-    The order of several causes is not: kube-apiserver walks Go maps, which have none.
-    """
-    answer: dict[str, Any] = {"code": code}
-    if warnings:
-        answer["warnings"] = sorted(warnings)
-    if code >= 400 and isinstance(body, dict):
-        causes = (body.get("details") or {}).get("causes") or []
-        found = sorted({(c.get("field", ""), c["reason"], _comparable(c["message"])) for c in causes})
-        message = body.get("message", "")
-        answer["reason"] = body.get("reason", "")
-        answer["message"] = _comparable(message) if len(found) < 2 else message.partition(" is invalid: ")[0]
-        answer["causes"] = [list(cause) for cause in found]
-    elif whole:
-        answer["object"] = stable(body)
-    return answer
-
-
-def _comparable(message: str) -> str:
-    message = re.sub(r"\n[-@].*", "", message, flags=re.DOTALL)
-    message = re.sub(r'value: "\{.*\}": ', "value: {…}: ", message)  # a patched document
-    if message.startswith("failed to create typed"):
-        message = "\n".join(sorted(message.split("\n")))
-    return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", UID, SHOWN_OBJECT.sub(r"\1 value: {…}", message))
-
-
-def stable(obj: dict[str, Any]) -> dict[str, Any]:
-    """Without what differs from run to run, without explicit nulls, and without what admission adds."""
-    obj = _without_nulls(orjson.loads(orjson.dumps(obj)))
-    for name in VOLATILE:
-        obj["metadata"].pop(name, None)
-    finalizers = [name for name in obj["metadata"].pop("finalizers", []) if not name.endswith("-protection")]
-    if finalizers:
-        obj["metadata"]["finalizers"] = finalizers
-    (obj.get("status") or {}).pop("lastPhaseTransitionTime", None)
-    for entry in obj["metadata"].get("managedFields") or ():
-        entry.pop("time", None)
-    if "managedFields" in obj["metadata"]:
-        obj["metadata"]["managedFields"].sort(key=lambda e: (e["manager"], e["operation"], e.get("subresource", "")))
-    return obj
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.api import meta
 from orchestrator.api.kinds.registry import rules
-from tests.unit.api.replay import Replay, answer_of, locate
+from tests.answers import answer_of
+from tests.unit.api.replay import Replay, locate
 
 FILES = sorted((Path(__file__).parent / "cases").glob("*.json"))
 ALL = [(file.stem, case) for file in FILES for case in json.loads(file.read_text())]
