@@ -35,6 +35,9 @@ from orchestrator.apiserver.cachedlookup import CachedLookup
 from orchestrator.apiserver.custom.serving import CustomResources
 from orchestrator.apiserver.discovery import Discovery
 from orchestrator.apiserver.endpoint import Core
+from orchestrator.apiserver.fairness import upkeep
+from orchestrator.apiserver.fairness.gate import Gate
+from orchestrator.apiserver.fairness.report import Report
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.health import Health
 from orchestrator.apiserver.http import HttpServer, server_tls
@@ -86,6 +89,8 @@ class Config:
     proxy_client_certificate_file: str = ""  # by which aggregated servers know this one
     proxy_client_key_file: str = ""
     requestheader_client_ca_file: str = ""  # the CA of that certificate, told to them
+    max_requests_inflight: int = 400  # together with the next, the seats that priority levels share
+    max_mutating_requests_inflight: int = 200
 
 
 @dataclass(slots=True)
@@ -205,6 +210,8 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     server.add_resources(table)
     connections = Connections(lookup, config.proxy_client_certificate_file, config.proxy_client_key_file)
     server.aggregator = Aggregator(core, lookup, server.client, connections)
+    seats = config.max_requests_inflight + config.max_mutating_requests_inflight
+    server.gate = Gate(lookup, core.endpoints, seats)
     add_routes(server, access, state)
     server.start()
     state.background.append(asyncio.get_running_loop().create_task(compaction.keep_compact(store)))
@@ -214,6 +221,9 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     await state.custom.start()
     await bootstrap.bootstrap(server.client, lookup, advertised, _trust(config))
     await access.bootstrap(server.client)
+    await upkeep.ensure(server.client, lookup)
+    keeping = upkeep.Upkeep(server.gate, server.client, lookup, clock)
+    state.background.append(asyncio.get_running_loop().create_task(keeping.run()))
     server.aggregator.start()
     state.registration = Registration(lookup, server.client)
     state.registration.start()
@@ -273,6 +283,10 @@ def add_routes(server: ApiServer, access: Access, state: _State) -> None:
         "/.well-known/openid-configuration": openid,
         "/openid/v1/jwks": jwks,
     }
+    if server.gate is not None:
+        report = Report(server.gate)
+        server.routes |= report.routes()
+        server.metrics.others.append(report.metrics)
     for name, route in (("healthz", health.healthz), ("livez", health.livez), ("readyz", health.readyz)):
         server.routes[f"/{name}"] = server.routes[f"/{name}/"] = route
     server.metrics.gauge(

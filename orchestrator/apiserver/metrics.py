@@ -6,10 +6,10 @@ Source: Kubernetes metrics reference, "apiserver_request_total", "apiserver_requ
 
 from __future__ import annotations
 
-import bisect
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from orchestrator.apiserver.histogram import Histogram
 from orchestrator.apiserver.request import RequestInfo
 
 BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -19,8 +19,9 @@ Key = tuple[str, str, str, str]
 class Metrics:
     def __init__(self) -> None:
         self._requests: dict[tuple[str, str, str, str, str, int], int] = {}
-        self._durations: dict[Key, list[float]] = {}  # counts a bucket, then count, then sum
+        self._durations: dict[Key, Histogram] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.others: list[Callable[[], Iterable[str]]] = []  # lines that other parts have to show
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         self._gauges[name] = (help_text, read)
@@ -30,12 +31,10 @@ class Metrics:
         self._requests[key] = self._requests.get(key, 0) + 1
         if info.verb == "watch" or not info.is_resource:
             return
-        row = self._durations.get(key[:4])
-        if row is None:
-            row = self._durations[key[:4]] = [0.0] * (len(BUCKETS_S) + 3)
-        row[bisect.bisect_left(BUCKETS_S, took_s)] += 1
-        row[-2] += 1
-        row[-1] += took_s
+        durations = self._durations.get(key[:4])
+        if durations is None:
+            durations = self._durations[key[:4]] = Histogram(BUCKETS_S)
+        durations.observe(took_s)
 
     def text(self) -> bytes:
         name = "apiserver_request_total"
@@ -45,16 +44,13 @@ class Metrics:
             lines.append(f'{name}{{{labels},verb="{verb.upper()}",version="{version}"}} {count}')
         name = "apiserver_request_duration_seconds"
         lines += [f"# HELP {name} Response latency distribution in seconds.", f"# TYPE {name} histogram"]
-        for (verb, group, version, plural), row in sorted(self._durations.items()):
+        for (verb, group, version, plural), durations in sorted(self._durations.items()):
             labels = f'group="{group}",resource="{plural}",verb="{verb.upper()}",version="{version}"'
-            total = 0.0
-            for place, bound in enumerate((*BUCKETS_S, float("inf"))):
-                total += row[place]
-                shown = "+Inf" if bound == float("inf") else f"{bound:g}"
-                lines.append(f'{name}_bucket{{{labels},le="{shown}"}} {total:g}')
-            lines += [f"{name}_count{{{labels}}} {row[-2]:g}", f"{name}_sum{{{labels}}} {row[-1]:.6f}"]
+            lines += durations.lines(name, labels)
         for gauge, (help_text, read) in self._gauges.items():
             lines += [f"# HELP {gauge} {help_text}", f"# TYPE {gauge} gauge", f"{gauge} {read():g}"]
+        for other in self.others:
+            lines += other()
         used = resource.getrusage(resource.RUSAGE_SELF)
         lines += [
             "# HELP process_cpu_seconds_total Total user and system CPU time spent in seconds.",

@@ -1,7 +1,8 @@
 """ApiServer: `handle(Request) -> Response`, the whole API server without a socket.
 
-The order of a request: parse → authenticate → impersonate → authorize → (handler | generic verb | plain path). Every
-failure is a Status. Nothing here waits but the store, so a read is answered in one step of the event loop.
+The order of a request: parse → authenticate → impersonate → wait for its turn → authorize → (handler | generic verb |
+plain path). Every failure is a Status. Nothing here waits but the store, and a request whose turn has not come
+(`fairness`), so a read is answered in one step of the event loop.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import orjson
 
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
-from orchestrator.api.status import ApiError, InternalError, NotFound, ServiceUnavailable, TooManyRequests, Unauthorized
+from orchestrator.api.status import ApiError, InternalError, NotFound, ServiceUnavailable, Unauthorized
 from orchestrator.api.wire import Identity, Request, Response
 from orchestrator.apiserver import request as requests
 from orchestrator.apiserver import verbs, watching
@@ -25,6 +26,7 @@ from orchestrator.apiserver.audit import Audit, Record
 from orchestrator.apiserver.authn.impersonation import acting_as
 from orchestrator.apiserver.authz.message import refusal
 from orchestrator.apiserver.endpoint import Core
+from orchestrator.apiserver.fairness.gate import Gate, is_long_running
 from orchestrator.apiserver.handlers import Call
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.metrics import Metrics
@@ -41,8 +43,6 @@ LOOPBACK = Identity("system:apiserver", ("system:masters",))
 
 IDENTITY_KEPT_S = 1.0  # kube-apiserver believes a token for 10 s after it was last looked at
 IDENTITIES_MAX = 1024
-WRITES_MAX = 1000  # on their way at once, from the network; more are told to come back
-RETRY_AFTER_S = 1
 
 Route = Callable[[Request], Awaitable[Response]]
 
@@ -57,10 +57,10 @@ class ApiServer:
         self.routes: dict[str, Route] = {}
         self.audit: Audit | None = None
         self.aggregator: Aggregator | None = None
+        self.gate: Gate | None = None
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._bookmarks: asyncio.Task[None] | None = None
-        self._writes = 0  # that are on their way
         self._identities: dict[tuple[str | None, bytes | None], tuple[Identity, float]] = {}
         self.client = Client(InProcessTransport(self.handle, LOOPBACK))
 
@@ -87,40 +87,52 @@ class ApiServer:
         else:
             info = _parse_again(request.method, request.path)
         record = self.audit.begin(request, info) if self.audit is not None else None
-        writes = request.method not in ("GET", "HEAD")
-        self._writes += writes
-        try:
-            if self._writes > WRITES_MAX and writes and request.identity is None:
-                raise TooManyRequests(
-                    "Too many requests, please try again later.", details={"retryAfterSeconds": RETRY_AFTER_S}
-                )
-            answer = await self._served(request, info, record)
-        except ApiError as error:
-            answer = failure(error)
-        except Exception:
-            log.exception("request failed", extra={"method": request.method, "path": request.path})
-            answer = failure(InternalError("Internal error occurred: the request could not be carried out"))
-        finally:
-            self._writes -= writes
+        answer = await self._admitted(request, info, record)
         if self.audit is not None and record is not None:
             self.audit.done(record, answer)
         self.metrics.count(info, answer.status, time.perf_counter() - started)
         return answer
 
-    async def _served(self, request: Request, info: RequestInfo, record: Record | None) -> Response:
-        """`_serve`, taken again each time that a webhook had to be asked for a conversion."""
-        while True:
+    async def _admitted(self, request: Request, info: RequestInfo, record: Record | None) -> Response:
+        """The answer to one who is known, once it is their turn."""
+        try:
+            user = self._user(request, record)
+        except Exception as error:
+            return _failed(request, error)
+        gate = self.gate
+        if gate is None or is_long_running(info):
+            return await self._served(request, info, user, record)
+        passage = gate.enter(user, info, request)
+        if passage.is_served or await gate.waited(passage):
             try:
-                return await self._serve(request, info, record)
-            except NeedsConversion as needs:
-                await needs.ask()
+                answer = await self._served(request, info, user, record)
+            finally:
+                gate.leave(passage)
+        else:
+            answer = gate.refusal(passage)
+        answer.headers |= passage.flow.headers
+        return answer
 
-    async def _serve(self, request: Request, info: RequestInfo, record: Record | None) -> Response:
+    def _user(self, request: Request, record: Record | None) -> Identity:
         user = asker = self._authenticated(request)
         if "impersonate-user" in request.headers or "impersonate-group" in request.headers:
             user = acting_as(request, user, self._authorizer)
-        if record is not None and self.audit is not None and record.user is None:
+        if record is not None and self.audit is not None:
             self.audit.known(record, asker, user if user is not asker else None)
+        return user
+
+    async def _served(self, request: Request, info: RequestInfo, user: Identity, record: Record | None) -> Response:
+        """`_serve`, taken again each time that a webhook had to be asked for a conversion; a failure is an answer."""
+        try:
+            while True:
+                try:
+                    return await self._serve(request, info, user, record)
+                except NeedsConversion as needs:
+                    await needs.ask()
+        except Exception as error:
+            return _failed(request, error)
+
+    async def _serve(self, request: Request, info: RequestInfo, user: Identity, record: Record | None) -> Response:
         attributes = requests.attributes(info, user)
         if request.query:  # what a node may list or watch depends on them
             attributes.field_selector = request.param("fieldSelector")
@@ -198,6 +210,14 @@ def _says_how_old(request: Request) -> bool:
 def _parse_again(method: str, path: str) -> RequestInfo:
     """The same few thousand paths are asked for again and again."""
     return requests.parse(method, path, [])
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """What the client is told; what it cannot mend is logged."""
+    if isinstance(error, ApiError):
+        return failure(error)
+    log.error("request failed", extra={"method": request.method, "path": request.path}, exc_info=error)
+    return failure(InternalError("Internal error occurred: the request could not be carried out"))
 
 
 def failure(error: ApiError) -> Response:

@@ -117,6 +117,7 @@ class ResourceCache:
         self.entries: dict[str, Entry] = {}
         self.changed = 0  # the revision of the last change
         self.loaded_at = 0  # the revision that it was loaded at
+        self.size_bytes = 0  # of all entries
         self._keys: list[str] = []
         self._sorted = True
         self._window: deque[Change] = deque()
@@ -191,6 +192,9 @@ class ResourceCache:
             if self._sorted and self._keys and entry.key < self._keys[-1]:
                 self._sorted = False  # sorted again, all at once, by the next range
             self._keys.append(entry.key)
+        else:
+            self.size_bytes -= len(previous.data)
+        self.size_bytes += len(entry.data)
         self.entries[entry.key] = entry
         if self._indexed:
             self._index(previous, entry)
@@ -199,6 +203,7 @@ class ResourceCache:
         previous = self.entries.pop(key, None)
         if previous is None:
             return
+        self.size_bytes -= len(previous.data)
         if not self._sorted:
             self._keys.sort()
             self._sorted = True
@@ -245,6 +250,13 @@ class ResourceCache:
             nodes = {node_of(change.entry), node_of(change.previous)} - {""}
             buckets += [("node", node) for node in nodes]
         return [found for bucket in buckets if (found := self._observers.get(bucket))]
+
+    def interested(self, namespace: str, name: str) -> int:
+        """How many watches look at each change of an object; those of a single node's pods are not counted."""
+        if not self._observers:
+            return 0
+        buckets = (EVERYTHING, ("namespace", namespace), ("name", self.key(namespace, name)))
+        return sum(len(self._observers.get(bucket, ())) for bucket in buckets)
 
     def observers(self) -> list[Observer]:
         return [observer for bucket in self._observers.values() for observer in bucket]

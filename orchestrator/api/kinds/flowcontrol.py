@@ -5,11 +5,13 @@ Source: flowcontrol.apiserver.k8s.io/v1; KEP-1040; upstream pkg/apis/flowcontrol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.api import meta
 from orchestrator.api.kinds import faults, formats
+from orchestrator.api.kinds.flowcontrol_bootstrap import EXEMPT, MANDATORY_LEVELS, MANDATORY_SCHEMAS
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, integer
 from orchestrator.api.meta import Object
@@ -18,7 +20,8 @@ from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
 PRECEDENCE_MAX, PRECEDENCE_DEFAULT = 10_000, 1000
-MANDATORY = ("exempt", "catch-all")
+HASH_BITS_MAX = 60  # that dealing a hand of queues may take of a flow's hash
+_FIXED = {(one["kind"], meta.name(one)): one["spec"] for one in (*MANDATORY_LEVELS, *MANDATORY_SCHEMAS)}
 _VERBS = ("*", "get", "list", "create", "update", "delete", "deletecollection", "patch", "watch", "proxy")
 
 
@@ -55,6 +58,9 @@ def flow_schema(obj: Object) -> list[Cause]:
         )
     for index, rule in enumerate(spec.get("rules") or ()):
         causes += _rule(rule, f"spec.rules[{index}]")
+    fixed = _FIXED.get((FLOWSCHEMAS.kind, meta.name(obj)))
+    if fixed is not None and spec != fixed:
+        causes.append(faults.invalid("spec", spec, f"spec of '{meta.name(obj)}' must equal the fixed value"))
     return causes
 
 
@@ -137,6 +143,27 @@ def default_level(obj: Object) -> None:
 
 
 def level(obj: Object) -> list[Cause]:
+    return _level(obj) + _fixed_level(obj)
+
+
+def _fixed_level(obj: Object) -> list[Cause]:
+    """The mandatory levels are as they are, but for the shares and lending of `exempt`."""
+    spec, name = _spec(obj), meta.name(obj)
+    fixed = _FIXED.get((PRIORITYLEVELCONFIGURATIONS.kind, name))
+    if fixed is None:
+        return []
+    if name == EXEMPT:
+        if {**spec, "exempt": fixed["exempt"]} == fixed:
+            return []
+        detail = f"spec of '{name}' except the 'spec.exempt' field must equal the fixed value"
+    elif spec == fixed:
+        return []
+    else:
+        detail = f"spec of '{name}' must equal the fixed value"
+    return [faults.invalid("spec", spec, detail)]
+
+
+def _level(obj: Object) -> list[Cause]:
     spec, causes = _spec(obj), []
     kind, limited, exempt = spec.get("type") or "", spec.get("limited"), spec.get("exempt")
     if (meta.name(obj) == "exempt") is not (kind == "Exempt"):
@@ -147,7 +174,7 @@ def level(obj: Object) -> list[Cause]:
     if kind == "Exempt":
         if limited is not None:
             causes.append(faults.forbidden("spec.limited", "must be nil if the type is not Limited"))
-        return causes
+        return causes + _shares(exempt or {}, "spec.exempt") + _lending(exempt or {}, "spec.exempt")
     if exempt is not None:
         causes.append(faults.forbidden("spec.exempt", "must be nil if the type is Limited"))
     if limited is None:
@@ -156,14 +183,8 @@ def level(obj: Object) -> list[Cause]:
 
 
 def _limited(limited: Json) -> list[Cause]:
-    path, causes = "spec.limited", []
-    shares = limited.get("nominalConcurrencyShares", 30)
-    if shares < 0:
-        detail = "must be a non-negative integer"
-        causes.append(faults.invalid(f"{path}.nominalConcurrencyShares", shares, detail))
-    percent = limited.get("lendablePercent", 0)
-    if not 0 <= percent <= 100:
-        causes.append(faults.invalid(f"{path}.lendablePercent", percent, "must be between 0 and 100, inclusive"))
+    path = "spec.limited"
+    causes = _shares(limited, path)
     response = limited.get("limitResponse") or {}
     kind, queuing, place = response.get("type") or "", response.get("queuing"), f"{path}.limitResponse"
     if kind == "Reject":
@@ -179,7 +200,26 @@ def _limited(limited: Json) -> list[Cause]:
             causes += _queuing(queuing, f"{place}.queuing")
     else:
         causes.append(faults.not_supported(f"{place}.type", kind, ("Queue", "Reject")))
+    causes += _lending(limited, path)
+    borrowing = limited.get("borrowingLimitPercent")
+    if borrowing is not None and borrowing < 0:
+        detail = "if specified, must be a non-negative integer"
+        causes.append(faults.invalid(f"{path}.borrowingLimitPercent", borrowing, detail))
     return causes
+
+
+def _shares(given: Json, path: str) -> list[Cause]:
+    shares = given.get("nominalConcurrencyShares", 0)
+    if shares >= 0:
+        return []
+    return [faults.invalid(f"{path}.nominalConcurrencyShares", shares, "must be a non-negative integer")]
+
+
+def _lending(given: Json, path: str) -> list[Cause]:
+    percent = given.get("lendablePercent", 0)
+    if 0 <= percent <= 100:
+        return []
+    return [faults.invalid(f"{path}.lendablePercent", percent, "must be between 0 and 100, inclusive")]
 
 
 def _queuing(queuing: Json, path: str) -> list[Cause]:
@@ -191,6 +231,10 @@ def _queuing(queuing: Json, path: str) -> list[Cause]:
         causes.append(faults.invalid(f"{path}.queues", queuing["queues"], "must not be greater than 10000000"))
     if queuing.get("handSize", 1) > queuing.get("queues", 64):
         detail = f"should not be greater than queues ({queuing.get('queues', 64)})"
+        causes.append(faults.invalid(f"{path}.handSize", queuing["handSize"], detail))
+    elif not causes and math.ceil(math.log2(queuing["queues"]) * queuing["handSize"]) > HASH_BITS_MAX:
+        sizes = f"deckSize {queuing['queues']} and handSize {queuing['handSize']}"
+        detail = f"required entropy bits of {sizes} should not be greater than {HASH_BITS_MAX}"
         causes.append(faults.invalid(f"{path}.handSize", queuing["handSize"], detail))
     return causes
 
