@@ -20,15 +20,12 @@ from orchestrator.api.meta import Object
 from orchestrator.api.patch import request as patch_request
 from orchestrator.api.status import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from orchestrator.api.wire import Request
-from orchestrator.apiserver import protobuf
-from orchestrator.apiserver.encoding import JSON, YAML
+from orchestrator.apiserver.encoding import JSON, PROTOBUF, YAML
+from orchestrator.apiserver.negotiation import ENCODINGS
+from orchestrator.apiserver.protobuf.decoding import decode
 
 BODY_BYTES_MAX = 3 << 20
-_YAML = (YAML, "application/x-yaml", "text/yaml")
-_UNKNOWN = (
-    "the body of the request was in an unknown format - "
-    "accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
-)
+_UNKNOWN = f"the body of the request was in an unknown format - accepted media types include: {', '.join(ENCODINGS)}"
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -80,13 +77,13 @@ def read(request: Request) -> tuple[Object, bytes]:
     """(the body as an object, as JSON text)."""
     check_size(request)
     kind = media_type(request)
-    if kind in _YAML:
+    if kind == YAML:
         obj = from_yaml(request.body)
         text = orjson.dumps(obj)
     elif kind in ("", JSON):
         obj, text = from_json(request.body), request.body
-    elif kind == protobuf.MEDIA_TYPE:
-        obj = protobuf.decode(request.body)
+    elif kind == PROTOBUF:
+        obj = decode(request.body)
         text = orjson.dumps(obj)
     else:
         raise UnsupportedMediaType(_UNKNOWN)
@@ -120,7 +117,7 @@ def from_yaml(text: bytes) -> Any:
 def repeated_keys(request: Request) -> list[str]:
     """The keys that a YAML body (also one that is JSON, sent to be applied) has twice in one mapping, in
     kube-apiserver's words: `line 9: key "foo" already set in map`, by the line of the value."""
-    if media_type(request) not in (*_YAML, patch_request.APPLY_PATCH):
+    if media_type(request) not in (YAML, patch_request.APPLY_PATCH):
         return []
     if request.body.lstrip()[:1] == b"{":
         try:

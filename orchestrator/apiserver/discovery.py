@@ -15,15 +15,14 @@ from typing import Any
 import orjson
 
 from orchestrator.api.resources import Resource, ResourceTable, Subresource
-from orchestrator.api.status import NotFound
+from orchestrator.api.status import NotAcceptable, NotFound
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.aggregation.remote import Remote
-from orchestrator.apiserver.negotiation import DISCOVERY, OBJECT, accepted
-from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED, YAML_HEADERS
-
-FORMS = (OBJECT, DISCOVERY)
+from orchestrator.apiserver.negotiation import DISCOVERY, OBJECT, Accepted, accepted
+from orchestrator.apiserver.protobuf.encoding import encode
+from orchestrator.apiserver.verbs import NOT_SERVED
 
 
 class Discovery:
@@ -66,8 +65,9 @@ class Discovery:
         return {"name": name, "versions": versions, "preferredVersion": versions[0]}
 
     def _root(self, request: Request, groups: Iterable[str], document: dict[str, Any]) -> Response:
-        wanted = accepted(request.headers.get("accept", ""), FORMS)
-        if wanted.form != DISCOVERY:
+        try:  # all at once, wherever in the list the client names it
+            wanted = accepted(request.headers.get("accept") or encoding.JSON, (DISCOVERY,))
+        except NotAcceptable:
             return answer(request, document)
         aggregated = {
             "kind": "APIGroupDiscoveryList",
@@ -75,8 +75,8 @@ class Discovery:
             "metadata": {},
             "items": [self._aggregated(group) for group in groups],
         }
-        kind = f"application/json;g=apidiscovery.k8s.io;v={wanted.version};as=APIGroupDiscoveryList"
-        return answer(request, aggregated, kind)
+        parameters = f";g=apidiscovery.k8s.io;v={wanted.version};as=APIGroupDiscoveryList"
+        return _answer(request, aggregated, wanted, parameters)
 
     def _rows(self, group: str, version: str) -> list[Resource]:
         rows = [row for row in self._table if (row.group, row.version) == (group, version)]
@@ -199,16 +199,22 @@ def _kind_of(entry: dict[str, Any], remote: Remote) -> dict[str, str]:
     return {"group": group, "version": version, "kind": entry.get("kind") or ""}
 
 
-def answer(request: Request, document: dict[str, Any], content_type: str = encoding.JSON) -> Response:
-    """The document with an ETag; 304 where the client has it."""
+def answer(request: Request, document: dict[str, Any]) -> Response:
+    """A document that is what the client asked for, in the encoding that it accepts."""
+    return _answer(request, document, accepted(request.headers.get("accept", ""), (OBJECT,)))
+
+
+def _answer(request: Request, document: dict[str, Any], wanted: Accepted, parameters: str = "") -> Response:
+    """The document with an ETag; 304 where the client has it. `parameters` are those of its media type."""
     data = orjson.dumps(document)
     etag = f'"{hashlib.sha256(data).hexdigest().upper()}"'
     if request.headers.get("if-none-match") == etag:
         return Response(304, {"etag": etag}, b"")
-    wanted = accepted(request.headers.get("accept", ""), FORMS)
-    if wanted.media_type != encoding.JSON:
-        return Response(200, {**YAML_HEADERS, "etag": etag}, encoding.to_yaml(data))
-    return Response(200, {**JSON_HEADERS, "content-type": content_type, "etag": etag, "vary": "Accept"}, data)
+    if wanted.media_type == encoding.YAML:
+        data = encoding.to_yaml(data)
+    elif wanted.media_type == encoding.PROTOBUF:
+        data = encode(document)
+    return Response(200, {"content-type": wanted.media_type + parameters, "etag": etag, "vary": "Accept"}, data)
 
 
 def _missing() -> Response:

@@ -21,6 +21,7 @@ from orchestrator.api.resources import Resource
 
 JSON = "application/json"
 YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
 def head_of(resource: Resource) -> bytes:
@@ -60,14 +61,16 @@ def decode(data: bytes) -> Object:
     return found
 
 
-def list_body(
-    kind: str, api_version: str, revision: int, items: Iterable[bytes], continue_token: str = "", remaining: int = 0
-) -> bytes:
+def list_metadata(revision: int, continue_token: str = "", remaining: int = 0) -> dict[str, Any]:
     metadata: dict[str, Any] = {"resourceVersion": str(revision)}
     if continue_token:
         metadata["continue"] = continue_token
         if remaining:
             metadata["remainingItemCount"] = remaining
+    return metadata
+
+
+def list_body(kind: str, api_version: str, metadata: dict[str, Any], items: Iterable[bytes]) -> bytes:
     start = orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": metadata})[:-1]
     return b'%s,"items":[%s]}' % (start, b",".join(items))
 

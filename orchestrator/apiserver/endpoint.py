@@ -17,7 +17,8 @@ from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.schema import Type
-from orchestrator.apiserver import encoding
+from orchestrator.apiserver import binary, encoding, negotiation
+from orchestrator.apiserver.binary import BinaryObjects
 from orchestrator.apiserver.conversion import Conversion
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.request import AdmissionChain
@@ -59,7 +60,8 @@ class Core:
             stored = found
         rules = registry.rules(stored)
         conversion = self.conversions.of(resource)
-        endpoint = Endpoint(resource, stored, self.cache.add(stored), rules, schema.type_of(resource), conversion)
+        cache, objects = self.cache.add(stored), binary.objects_of(resource, conversion)
+        endpoint = Endpoint(resource, stored, cache, rules, schema.type_of(resource), conversion, objects)
         self.endpoints[resource.group, resource.version, resource.plural] = endpoint
         return endpoint
 
@@ -77,6 +79,12 @@ class Endpoint:
     rules: KindRules
     type: Type | None
     conversion: Conversion | None
+    binary: BinaryObjects | None = None  # renders it as protobuf, if its kind has a message
+
+    @property
+    def encodings(self) -> tuple[str, ...]:
+        """The media types that its objects are to be had in."""
+        return negotiation.ENCODINGS if self.binary is not None else negotiation.TEXTS
 
     @property
     def ttl_s(self) -> float:

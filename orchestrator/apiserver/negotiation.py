@@ -1,30 +1,34 @@
 """Content negotiation: in what form and encoding a client wants its answer, from the Accept header.
 
 Forms: the object itself, a Table (kubectl's columns), PartialObjectMetadata(List), or an aggregated discovery document.
-Encodings: JSON and YAML. Ranges are tried in the client's order; one that we do not serve (protobuf, CBOR) is passed
-over, so that Go clients fall back to JSON. Errors: NotAcceptable where nothing fits.
-Source: RFC 9110, 12.5.1; Kubernetes API concepts, "Alternate representations of resources".
+Encodings: JSON, YAML and protobuf. Ranges are tried in the client's order; one that asks for what is not to be had (a
+Table as protobuf, a custom resource as protobuf, CBOR) is passed over, so that Go clients fall back to JSON.
+Errors: NotAcceptable where nothing fits.
+Source: RFC 9110, 12.5.1; Kubernetes API concepts, "Alternate representations of resources"; apiserver negotiation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from orchestrator.api.status import NotAcceptable
-from orchestrator.apiserver.encoding import JSON, YAML
+from orchestrator.apiserver.encoding import JSON, PROTOBUF, YAML
 
 OBJECT, TABLE, METADATA, DISCOVERY = "object", "table", "metadata", "discovery"
-FORMS = {
-    "": OBJECT,
-    "Table": TABLE,
-    "PartialObjectMetadata": METADATA,
-    "PartialObjectMetadataList": METADATA,
-    "APIGroupDiscoveryList": DISCOVERY,
+ENCODINGS = (JSON, YAML, PROTOBUF)
+FORMS = (OBJECT, TABLE, METADATA)  # of resources
+TEXTS = (JSON, YAML)  # the encodings of custom resources, and of Tables
+NOTHING_FITS = f"only the following media types are accepted: {', '.join(ENCODINGS)}"
+NO_STREAM_FITS = f"only the following media types are accepted: {JSON};stream=watch, {PROTOBUF};stream=watch"
+_META, _DISCOVERY = "meta.k8s.io", "apidiscovery.k8s.io"
+_FORMS = {
+    (_META, "Table"): TABLE,
+    (_META, "PartialObjectMetadata"): METADATA,
+    (_META, "PartialObjectMetadataList"): METADATA,
+    (_DISCOVERY, "APIGroupDiscoveryList"): DISCOVERY,
 }
-NOTHING_FITS = "only the following media types are accepted: application/json, application/yaml"
-_WILDCARDS = ("*/*", "application/*")
-_VERSIONS = {TABLE: ("v1", "v1beta1"), METADATA: ("v1", "v1beta1"), DISCOVERY: ("v2", "v2beta1")}
+_VERSIONS = {TABLE: ("v1", "v1beta1"), METADATA: ("v1", "v1beta1"), DISCOVERY: ("v2",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +45,91 @@ class Accepted:
 PLAIN = Accepted()
 
 
+@dataclass(slots=True)
+class _Range:
+    """One clause of the header."""
+
+    type: str
+    subtype: str
+    quality: float = 1.0
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    def covers(self, media_type: str) -> bool:
+        kind, _, subtype = media_type.partition("/")
+        return self.type in (kind, "*") and (self.subtype == subtype or self.subtype == "*")
+
+    def precedes(self, other: _Range) -> bool:
+        """Not an order, since a wildcard of more quality and a name of less each precede the other: so upstream."""
+        if self.quality > other.quality:
+            return True
+        if self.type != "*" and other.type == "*":
+            return True
+        return self.subtype != "*" and other.subtype == "*"
+
+
 @lru_cache(maxsize=256)
-def accepted(header: str, forms: tuple[str, ...] = (OBJECT, TABLE, METADATA)) -> Accepted:
+def accepted(header: str, forms: tuple[str, ...] = FORMS, encodings: tuple[str, ...] = ENCODINGS) -> Accepted:
+    """What fits best; `encodings` are those that whole objects are to be had in."""
     if not header:
         return PLAIN
-    for media_range in _ordered(header):
-        media_type, parameters = media_range
-        if media_type in _WILDCARDS or media_type == JSON:
-            encoding = JSON
-        elif media_type in (YAML, "application/x-yaml", "text/yaml"):
-            encoding = YAML
-        else:
-            continue
-        form = FORMS.get(parameters.get("as", ""))
-        version = parameters.get("v", "v1")
-        if form in forms and (form == OBJECT or version in _VERSIONS.get(form, ())):
-            return PLAIN if form == OBJECT and encoding == JSON else Accepted(form, encoding, version)
+    for wanted in _ordered(header):
+        for media_type in ENCODINGS:
+            if wanted.covers(media_type) and (found := _fitting(wanted, media_type, forms, encodings)):
+                return found
     raise NotAcceptable(NOTHING_FITS)
 
 
-def _ordered(header: str) -> list[tuple[str, dict[str, str]]]:
-    """(media type, parameters) by falling quality, equal ones in the client's order."""
-    found = []
-    for part in header.split(","):
-        media_type, *rest = (piece.strip() for piece in part.split(";"))
-        parameters = dict(piece.split("=", 1) for piece in rest if "=" in piece)
-        try:
-            quality = float(parameters.get("q", "1"))
-        except ValueError:
-            quality = 0.0
-        if quality > 0:
-            found.append((quality, media_type.lower(), parameters))
-    found.sort(key=lambda entry: -entry[0])
-    return [(media_type, parameters) for _, media_type, parameters in found]
+def _fitting(wanted: _Range, media_type: str, forms: tuple[str, ...], encodings: tuple[str, ...]) -> Accepted | None:
+    parameters = wanted.parameters
+    if parameters.get("stream") and (parameters["stream"] != "watch" or media_type == YAML):
+        return None
+    if parameters.get("sv", "v1") not in ("", "v1"):
+        return None
+    if not parameters.keys() & {"as", "g", "v"}:
+        if OBJECT not in forms or media_type not in encodings:
+            return None
+        return PLAIN if media_type == JSON else Accepted(OBJECT, media_type)
+    form = _FORMS.get((parameters.get("g", ""), parameters.get("as", "")), "")
+    version = parameters.get("v", "")
+    if form not in forms or version not in _VERSIONS[form] or (form == TABLE and media_type not in TEXTS):
+        return None
+    return Accepted(form, media_type, version)
+
+
+def _ordered(header: str) -> list[_Range]:
+    """The clauses by quality, named types before wildcards, else in the client's order: by insertion, as upstream's
+    sort does it with so few, and `precedes` wants no other."""
+    found = [made for part in header.split(",") if (made := _range(part.strip(" "))) is not None]
+    for end in range(1, len(found)):
+        place = end
+        while place > 0 and found[place].precedes(found[place - 1]):
+            found[place - 1], found[place] = found[place], found[place - 1]
+            place -= 1
+    return found
+
+
+def _range(text: str) -> _Range | None:
+    name, *rest = text.split(";")
+    kind, _, subtype = name.partition("/")
+    kind, subtype = kind.strip(" "), subtype.strip(" ")
+    if not subtype and kind == "*":
+        subtype = "*"
+    if not subtype or "/" in subtype:
+        return None
+    made = _Range(kind, subtype)
+    for piece in rest:
+        key, is_given, value = piece.partition("=")
+        if not is_given or not value or "=" in value:
+            continue
+        if key.strip(" ") == "q":
+            made.quality = _quality(value)
+        else:
+            made.parameters[key.strip(" ")] = value.strip(" ")
+    return made
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

@@ -19,6 +19,7 @@ import orjson
 from orchestrator.api.status import ApiError, BadRequest, Cause, Expired, Timeout, not_found
 from orchestrator.api.wire import Request
 from orchestrator.apiserver import options, selection
+from orchestrator.apiserver.binary import Binary
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.negotiation import Accepted
 from orchestrator.apiserver.options import EXACT, ListOptions
@@ -63,6 +64,8 @@ async def list_objects(core: Core, endpoint: Endpoint, request: Request, namespa
     render = renderer(core, endpoint, accepted, request)
     page = await select(core, endpoint, asked, selected, namespace)
     await endpoint.ready(core, (entry.data for entry in page.entries))
+    if isinstance(render, Binary):
+        await render.prepare(page.entries)
     return list_document(endpoint, page.entries, render, page.revision, page.continue_token, page.remaining)
 
 

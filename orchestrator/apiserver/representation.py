@@ -2,13 +2,15 @@
 
 Each form is a render function from an entry's bytes, used alike for GET, LIST and watch. The object itself is the bytes
 as they are. PartialObjectMetadata cuts the metadata out of them. A Table decodes, since its cells are computed; its
-rows carry the object's metadata, the whole object or nothing, as `includeObject` says.
+rows carry the object's metadata, the whole object or nothing, as `includeObject` says. Protobuf renders the first two
+into its own bytes (`binary.py`); all others are JSON, of which YAML is made last.
 Source: meta/v1 Table, PartialObjectMetadata.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -16,7 +18,8 @@ import orjson
 
 from orchestrator.api.status import BadRequest, Cause, invalid
 from orchestrator.api.wire import Request
-from orchestrator.apiserver import encoding
+from orchestrator.apiserver import binary, encoding
+from orchestrator.apiserver.binary import Binary
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.negotiation import METADATA, OBJECT, TABLE, Accepted
 from orchestrator.apiserver.watchcache import Entry, Render
@@ -37,8 +40,19 @@ def partial(data: bytes, version: str = "v1") -> bytes:
     return b'{"kind":"PartialObjectMetadata","apiVersion":"%s","metadata":%s}' % (api_version, metadata)
 
 
-def _partial_v1(entry: Entry, data: bytes) -> bytes:
-    return partial(data)
+class PartialRenderer:
+    """PartialObjectMetadata of any kind, in JSON."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+
+    def __call__(self, entry: Entry, data: bytes) -> bytes:
+        return partial(data, self.version)
+
+
+@cache
+def _partial(version: str) -> PartialRenderer:
+    return PartialRenderer(version)
 
 
 class TableRenderer:
@@ -92,9 +106,12 @@ def renderer(core: Core, endpoint: Endpoint, accepted: Accepted, request: Reques
             raise invalid("meta.k8s.io", "TableOptions", "", [Cause("includeObject", "FieldValueNotSupported", detail)])
         return TableRenderer(core, endpoint, include, accepted.version)
     if accepted.form == METADATA:
-        return _partial_v1
+        is_binary = accepted.media_type == encoding.PROTOBUF
+        return binary.metadata_of(accepted.version) if is_binary else _partial(accepted.version)
     if accepted.form != OBJECT:
         raise BadRequest(f"no {accepted.form} of {endpoint.resource.group_resource}")
+    if accepted.media_type == encoding.PROTOBUF:
+        return endpoint.binary
     return _served(endpoint) if endpoint.conversion else None
 
 
@@ -113,15 +130,13 @@ def list_document(
     continue_token: str,
     remaining: int,
 ) -> bytes:
+    metadata = encoding.list_metadata(revision, continue_token, remaining)
+    if isinstance(render, Binary):
+        return render.listed(entries, metadata)
     if isinstance(render, TableRenderer):
-        metadata: dict[str, Any] = {"resourceVersion": str(revision)}
-        if continue_token:
-            metadata["continue"] = continue_token
-            if remaining:
-                metadata["remainingItemCount"] = remaining
         return render.table([render.row(entry.data) for entry in entries], metadata)
     kind, version = endpoint.resource.list_kind, endpoint.resource.api_version
-    if render is _partial_v1:
-        kind, version = "PartialObjectMetadataList", "meta.k8s.io/v1"
+    if isinstance(render, PartialRenderer):
+        kind, version = "PartialObjectMetadataList", META_V1 + render.version
     items = (render(entry, entry.data) for entry in entries) if render else (entry.data for entry in entries)
-    return encoding.list_body(kind, version, revision, items, continue_token, remaining)
+    return encoding.list_body(kind, version, metadata, items)

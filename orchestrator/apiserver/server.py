@@ -13,11 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 
-import orjson
-
-from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
-from orchestrator.api.status import ApiError, InternalError, NotFound, ServiceUnavailable, Unauthorized
+from orchestrator.api.status import ApiError, InternalError, NotAcceptable, NotFound, ServiceUnavailable, Unauthorized
 from orchestrator.api.wire import Identity, Request, Response
 from orchestrator.apiserver import request as requests
 from orchestrator.apiserver import verbs, watching
@@ -30,8 +27,9 @@ from orchestrator.apiserver.fairness.gate import Gate, is_long_running
 from orchestrator.apiserver.handlers import Call
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.metrics import Metrics
+from orchestrator.apiserver.negotiation import OBJECT, PLAIN, accepted
 from orchestrator.apiserver.request import Authenticator, Authorizer, RequestInfo
-from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED, Asked
+from orchestrator.apiserver.verbs import NOT_SERVED, Asked
 from orchestrator.apiserver.webhooks.conversion import NeedsConversion
 from orchestrator.client.client import Client
 from orchestrator.client.inprocess import InProcessTransport
@@ -215,14 +213,18 @@ def _parse_again(method: str, path: str) -> RequestInfo:
 def _failed(request: Request, error: Exception) -> Response:
     """What the client is told; what it cannot mend is logged."""
     if isinstance(error, ApiError):
-        return failure(error)
+        return failure(error, request)
     log.error("request failed", extra={"method": request.method, "path": request.path}, exc_info=error)
-    return failure(InternalError("Internal error occurred: the request could not be carried out"))
+    return failure(InternalError("Internal error occurred: the request could not be carried out"), request)
 
 
-def failure(error: ApiError) -> Response:
-    status: Object = error.to_status()
-    answer = Response(error.status_code, dict(JSON_HEADERS), orjson.dumps(status))
+def failure(error: ApiError, request: Request) -> Response:
+    """The Status, in the encoding that the client accepts; JSON where it accepts none."""
+    try:
+        form = accepted(request.headers.get("accept", ""), (OBJECT,))
+    except NotAcceptable:
+        form = PLAIN
+    answer = verbs.object_answer(error.status_code, error.to_status(), form)
     if error.retry_after_s is not None:
         answer.headers["retry-after"] = str(error.retry_after_s)
     return answer

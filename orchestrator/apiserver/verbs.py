@@ -32,8 +32,9 @@ from orchestrator.apiserver import body, deletion, encoding, options, reading, s
 from orchestrator.apiserver.authz.message import refusal
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.handlers import Upgrade
-from orchestrator.apiserver.negotiation import NOTHING_FITS, OBJECT, TABLE, Accepted, accepted
+from orchestrator.apiserver.negotiation import FORMS, NOTHING_FITS, TABLE, Accepted, accepted
 from orchestrator.apiserver.options import WriteOptions
+from orchestrator.apiserver.protobuf.encoding import encode
 from orchestrator.apiserver.representation import renderer
 from orchestrator.apiserver.request import Attributes, Authorizer, RequestInfo
 from orchestrator.apiserver.scale import SCALES, scale_of, scaled
@@ -42,6 +43,8 @@ from orchestrator.apiserver.watchcache import Entry
 
 JSON_HEADERS: Mapping[str, str] = {"content-type": encoding.JSON}
 YAML_HEADERS: Mapping[str, str] = {"content-type": encoding.YAML}
+BINARY_HEADERS: Mapping[str, str] = {"content-type": encoding.PROTOBUF}
+BINARY_WATCH_HEADERS: Mapping[str, str] = {"content-type": f"{encoding.PROTOBUF};stream=watch"}
 # Kinds whose PUT may create: upstream's AllowCreateOnUpdate.
 CREATED_BY_PUT = frozenset(
     {
@@ -67,7 +70,7 @@ class Asked:
 
     @property
     def accepted(self) -> Accepted:
-        return accepted(self.request.headers.get("accept", ""))
+        return accepted(self.request.headers.get("accept", ""), FORMS, self.endpoint.encodings)
 
 
 class UpgradeResponse(Response):
@@ -126,12 +129,21 @@ async def _watch(asked: Asked) -> Response:
     info, form = asked.info, asked.accepted
     name = info.name if "fieldSelector" not in dict(asked.request.query) else ""
     stream = await watching.watch(asked.core, asked.endpoint, asked.request, info.namespace, form, name=name)
-    return Response(200, dict(JSON_HEADERS), stream)
+    return Response(200, dict(BINARY_WATCH_HEADERS if form.media_type == encoding.PROTOBUF else JSON_HEADERS), stream)
+
+
+def object_answer(code: int, obj: Object, form: Accepted, warnings: list[str] | None = None) -> Response:
+    """The answer of an object that is not stored."""
+    data = encode(obj) if form.media_type == encoding.PROTOBUF else encoding.encode_as_is(obj)
+    return _answer(code, data, form, warnings)
 
 
 def _answer(code: int, data: bytes, form: Accepted, warnings: list[str] | None = None) -> Response:
+    """`data` is protobuf where the client wants that, else JSON."""
     headers = JSON_HEADERS
-    if form.media_type != encoding.JSON:
+    if form.media_type == encoding.PROTOBUF:
+        headers = BINARY_HEADERS
+    elif form.media_type != encoding.JSON:
         data, headers = encoding.to_yaml(data), YAML_HEADERS
     answer = Response(code, dict(headers), data)
     if warnings:
@@ -310,9 +322,11 @@ async def _written(asked: Asked, form: Accepted, written: writing.Written) -> Re
         render = renderer(asked.core, asked.endpoint, form, asked.request)
         if render is not None:
             cache = asked.endpoint.cache
-            name = asked.attributes.name
-            entry = Entry(cache.key(asked.info.namespace, name), asked.info.namespace, name, data, 0, 0, cache.picker)
-            data = render(entry, data)
+            namespace, name = asked.info.namespace, asked.attributes.name
+            entry = cache.get(namespace, name)
+            if entry is None or entry.data != data:  # a dry run, or someone wrote since
+                entry = Entry(cache.key(namespace, name), namespace, name, data, 0, 0, cache.picker)
+            data = render(entry, entry.data)
     return _answer(201 if written.is_created else 200, data, form, asked.attributes.warnings)
 
 
@@ -326,7 +340,7 @@ async def _delete(asked: Asked) -> Response:
     deleted = await deletion.delete(asked.core, endpoint, asked.attributes, wanted)
     if deleted.is_removed and endpoint.stored.group_resource not in deletion.ANSWERS_OBJECT:
         status = deletion.success(endpoint, asked.info.name, deleted.uid)
-        return _answer(200, encoding.encode_as_is(status), replace(form, form="object"), asked.attributes.warnings)
+        return object_answer(200, status, form, asked.attributes.warnings)
     return await _written(asked, form, writing.Written(deleted.data))
 
 
@@ -341,8 +355,13 @@ async def _delete_collection(asked: Asked) -> Response:
     await endpoint.ready(asked.core, items)
     shown = [endpoint.served_bytes(item) for item in items]
     resource = endpoint.resource
-    data = encoding.list_body(resource.list_kind, resource.api_version, asked.core.cache.revision, shown)
-    return _answer(200, data, replace(form, form="object"))
+    metadata = encoding.list_metadata(asked.core.cache.revision)
+    data = encoding.list_body(resource.list_kind, resource.api_version, metadata, shown)
+    return (
+        object_answer(200, encoding.decode(data), form)
+        if form.media_type == encoding.PROTOBUF
+        else _answer(200, data, form)
+    )
 
 
 # -- scale -------------------------------------------------------------------------------------------------------------
@@ -350,12 +369,12 @@ async def _delete_collection(asked: Asked) -> Response:
 
 async def _scale(asked: Asked) -> Response:
     core, endpoint, info, attributes = asked.core, asked.endpoint, asked.info, asked.attributes
-    form = replace(asked.accepted, form="object")
+    form = accepted(asked.request.headers.get("accept", ""))  # a Scale has a message, whatever it scales
     custom = endpoint.resource.custom
     paths = custom.scale if custom is not None else None
     if info.verb == "get":
         parent = encoding.decode(reading.find(endpoint, info.namespace, info.name).data)
-        return _answer(200, encoding.encode_as_is(scale_of(endpoint.to_served(parent), paths)), form)
+        return object_answer(200, scale_of(endpoint.to_served(parent), paths), form)
     write = _prepare(asked, "UpdateOptions" if info.verb == "update" else "PatchOptions")
     text = b""
     if info.verb == "update":
@@ -376,12 +395,8 @@ async def _scale(asked: Asked) -> Response:
 
     done = await writing.update(core, endpoint, attributes, write, change, is_patch=info.verb == "patch")
     await endpoint.ready(core, (done.data,))
-    return _answer(
-        200,
-        encoding.encode_as_is(scale_of(endpoint.to_served(encoding.decode(done.data)), paths)),
-        form,
-        attributes.warnings,
-    )
+    scale = scale_of(endpoint.to_served(encoding.decode(done.data)), paths)
+    return object_answer(200, scale, form, attributes.warnings)
 
 
 def _narrow_scale(endpoint: Endpoint, old: Object, scale: Object, paths: ScalePaths | None) -> Object:
@@ -428,8 +443,7 @@ def handled(asked: Asked, result: Object | Response | Upgrade) -> Response:
     code = code or (201 if asked.info.verb == "create" else 200)
     if asked.accepted.form == TABLE:
         raise NotAcceptable(NOTHING_FITS)
-    form = replace(asked.accepted, form=OBJECT)
-    return _answer(code, encoding.encode_as_is(result), form, asked.attributes.warnings)
+    return object_answer(code, result, asked.accepted, asked.attributes.warnings)
 
 
 _VERBS: dict[str, Callable[[Asked], Awaitable[Response]]] = {

@@ -38,7 +38,7 @@ EVERYTHING: Bucket = ("", "")
 class Entry:
     """One object at one revision."""
 
-    __slots__ = ("_selected", "create_revision", "data", "key", "name", "namespace", "picker", "revision")
+    __slots__ = ("_selected", "binary", "create_revision", "data", "key", "name", "namespace", "picker", "revision")
 
     def __init__(
         self, key: str, namespace: str, name: str, data: bytes, revision: int, create_revision: int, picker: Picker
@@ -51,6 +51,7 @@ class Entry:
         self.create_revision = create_revision
         self.picker = picker
         self._selected: Selected | None = None
+        self.binary: bytes | None = None  # its protobuf message, once someone asked for that
 
     def selected(self) -> Selected:
         """Labels and selectable fields, picked out when first asked for."""
@@ -61,6 +62,7 @@ class Entry:
 
 Complete = Callable[[list[bytes]], Awaitable[list[bytes]]]
 Render = Callable[[Entry, bytes], bytes]  # an entry and its bytes at some revision → the object a client asked for
+Framing = Callable[[bytes, bytes], bytes]  # the kind of an event and its object → its frame in a watch
 
 
 class Change:
@@ -75,9 +77,9 @@ class Change:
         self.head = head
         self._frames: dict[tuple[bytes, Render | None], bytes] = {}
 
-    def frame(self, kind: bytes, render: Render | None) -> bytes:
-        """The line of a watch for this change, made once for all watchers that look at it alike. A deletion shows
-        the object as it last was, at the revision of its deletion."""
+    def frame(self, kind: bytes, render: Render | None, framing: Framing = encoding.event_frame) -> bytes:
+        """The frame of a watch for this change, made once for all watchers that look at it alike. A deletion shows
+        the object as it last was, at the revision of its deletion. A renderer is always framed in one way."""
         found = self._frames.get((kind, render))
         if found is None:
             shown = self.previous if kind == b"DELETED" else self.entry
@@ -85,7 +87,7 @@ class Change:
             data = shown.data
             if kind == b"DELETED":
                 data = encoding.at_revision(data, self.head, shown.revision, self.revision)
-            found = encoding.event_frame(kind, render(shown, data) if render else data)
+            found = framing(kind, render(shown, data) if render else data)
             self._frames[kind, render] = found
         return found
 

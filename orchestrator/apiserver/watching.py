@@ -16,14 +16,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-import orjson
-
-from orchestrator.api.status import ApiError, Expired
+from orchestrator.api.meta import Object
+from orchestrator.api.status import ApiError, Expired, NotAcceptable
 from orchestrator.api.wire import Request
 from orchestrator.apiserver import encoding, options, reading, selection
+from orchestrator.apiserver.binary import Binary
 from orchestrator.apiserver.endpoint import Core, Endpoint
-from orchestrator.apiserver.negotiation import METADATA, TABLE, Accepted
+from orchestrator.apiserver.negotiation import METADATA, NO_STREAM_FITS, TABLE, Accepted
 from orchestrator.apiserver.options import ListOptions
+from orchestrator.apiserver.protobuf import envelope
+from orchestrator.apiserver.protobuf.encoding import encode
 from orchestrator.apiserver.representation import renderer
 from orchestrator.apiserver.selection import Selection
 from orchestrator.apiserver.stream import PushStream
@@ -46,6 +48,10 @@ class _Shown:
     render: Render | None
     accepted: Accepted
 
+    @property
+    def is_binary(self) -> bool:
+        return self.accepted.media_type == encoding.PROTOBUF
+
 
 class Watcher:
     """An observer of one resource for one client."""
@@ -54,6 +60,7 @@ class Watcher:
         "_core",
         "_endpoint",
         "_frames",
+        "_framing",
         "_held",
         "_remote",
         "_selected",
@@ -72,6 +79,7 @@ class Watcher:
         self._selected = None if shown.selected.is_everything else shown.selected
         self._frames: list[bytes] = []
         self._held: list[Change] | None = None
+        self._framing = envelope.event_frame if shown.is_binary else encoding.event_frame
         # Where a webhook converts: what waits to be shown, and the task that asks it.
         is_remote = endpoint.conversion is not None and endpoint.conversion.is_remote
         self._remote: list[tuple[bytes, Change]] | None = [] if is_remote else None
@@ -81,6 +89,10 @@ class Watcher:
         self.bucket = _bucket(endpoint, shown)
         self.stream = PushStream()
         self.stream.on_close(self._closed)
+
+    @property
+    def render(self) -> Render | None:
+        return self._shown.render
 
     def start(self, *, held: bool) -> None:
         """Observes from now on; `held` changes wait for `replay`."""
@@ -123,7 +135,7 @@ class Watcher:
         if self._remote is not None:
             self._remote.append((kind, change))
             return
-        self._frames.append(change.frame(kind, self._shown.render))
+        self._frames.append(change.frame(kind, self._shown.render, self._framing))
 
     def flush(self) -> None:
         if self._remote and self._task is None:
@@ -141,7 +153,7 @@ class Watcher:
                 shown = [(change.previous if kind == b"DELETED" else change.entry) for kind, change in waiting]
                 await self._endpoint.ready(self._core, (entry.data for entry in shown if entry is not None))
                 for kind, change in waiting:
-                    self._frames.append(change.frame(kind, self._shown.render))
+                    self._frames.append(change.frame(kind, self._shown.render, self._framing))
                     change.forget_frames()
                 self.flush()
         except ApiError as error:
@@ -158,7 +170,7 @@ class Watcher:
         """The present as ADDED events, in pieces."""
         render, size = self._shown.render, 0
         for entry in entries:
-            frame = encoding.event_frame(b"ADDED", render(entry, entry.data) if render else entry.data)
+            frame = self._framing(b"ADDED", render(entry, entry.data) if render else entry.data)
             self._frames.append(frame)
             size += len(frame)
             if size >= INITIAL_BYTES_PER_PUSH:
@@ -173,14 +185,21 @@ class Watcher:
         resource = self._endpoint.resource
         body: dict[str, object] = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
         if self._shown.accepted.form == METADATA:
-            body |= {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+            body |= {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{self._shown.accepted.version}"}
         elif self._shown.accepted.form == TABLE:
-            body |= {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": [], "rows": []}
-        self.stream.push(encoding.event_frame(b"BOOKMARK", orjson.dumps(body)))
+            version = f"meta.k8s.io/{self._shown.accepted.version}"
+            body |= {"kind": "Table", "apiVersion": version, "columnDefinitions": [], "rows": []}
+        self.stream.push(self._frame_of(b"BOOKMARK", body))
 
     def fail(self, error: ApiError) -> None:
-        self.stream.push(encoding.event_frame(b"ERROR", orjson.dumps(error.to_status())))
+        self.stream.push(self._frame_of(b"ERROR", error.to_status()))
         self.stream.close()
+
+    def _frame_of(self, kind: bytes, obj: Object) -> bytes:
+        """Of an object that is not stored."""
+        if not self._shown.is_binary:
+            return encoding.event_frame(kind, encoding.encode_as_is(obj))
+        return envelope.event_frame(kind, encode(obj))
 
     def end_after(self, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -219,6 +238,8 @@ async def watch(
     core: Core, endpoint: Endpoint, request: Request, namespace: str, accepted: Accepted, *, name: str = ""
 ) -> PushStream:
     """Starts a watch; `name` is that of the deprecated watch of a single object."""
+    if accepted.media_type == encoding.YAML:
+        raise NotAcceptable(NO_STREAM_FITS)
     asked = options.list_options(request, watch=True)
     fields = f"{asked.field_selector},metadata.name={name}".lstrip(",") if name else asked.field_selector
     selected = selection.parse(asked.label_selector, fields, endpoint.cache.picker)
@@ -242,8 +263,12 @@ async def _start_with_present(
     core: Core, endpoint: Endpoint, watcher: Watcher, selected: Selection, namespace: str, asked: ListOptions
 ) -> None:
     page = await reading.select(core, endpoint, ListOptions(), selected, namespace)
-    if endpoint.conversion is not None and endpoint.conversion.is_remote:
+    is_remote = endpoint.conversion is not None and endpoint.conversion.is_remote
+    render = watcher.render
+    if is_remote or isinstance(render, Binary):  # what takes time first, then the present that is shown
         await endpoint.ready(core, (entry.data for entry in page.entries))
+        if isinstance(render, Binary):
+            await render.prepare(page.entries)
         page = await reading.select(core, endpoint, ListOptions(), selected, namespace)
     watcher.start(held=False)  # no await since the page was cut: nothing is missed in between
     watcher.show_present(page.entries)

@@ -11,8 +11,10 @@ from orchestrator.api.resources import DEPLOYMENTS, PODS, ResourceTable
 from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver.discovery import Discovery
+from orchestrator.apiserver.encoding import JSON, PROTOBUF
 from orchestrator.apiserver.health import Health
 from orchestrator.apiserver.openapi import OpenApi, document_v2, document_v3
+from orchestrator.apiserver.protobuf.decoding import decode
 from orchestrator.apiserver.version import info
 
 TABLE = ResourceTable()
@@ -50,6 +52,34 @@ async def test_all_at_once_where_the_client_takes_it() -> None:
     (found,) = [one for one in version["resources"] if one["resource"] == "deployments"]
     assert (found["scope"], found["responseKind"]["kind"]) == ("Namespaced", "Deployment")
     assert {sub["subresource"] for sub in found["subresources"]} == {"status", "scale"}
+
+
+async def test_in_protobuf() -> None:
+    discovery = Discovery(TABLE)
+    wanted = AGGREGATED.replace("application/json", PROTOBUF)
+    kind = f"{PROTOBUF};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    for path, accept, media_type in (
+        ("/api", PROTOBUF, PROTOBUF),
+        ("/api/v1", PROTOBUF, PROTOBUF),
+        ("/apis", PROTOBUF, PROTOBUF),
+        ("/apis/apps/v1", PROTOBUF, PROTOBUF),
+        ("/apis", wanted, kind),
+        ("/apis", f"{JSON},{wanted}", kind),
+    ):
+        ask = discovery.core if path.split("/")[1] == "api" else discovery.groups
+        answer = await ask(Request("GET", path, headers={"accept": accept}))
+        assert answer.headers["content-type"] == media_type
+        assert isinstance(answer.body, bytes)
+        told = read(await ask(Request("GET", path, headers={"accept": AGGREGATED if media_type == kind else JSON})))
+        assert without_empty(decode(answer.body)) == without_empty(told)
+
+
+def without_empty(value: Any) -> Any:
+    if isinstance(value, list):
+        return [without_empty(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: without_empty(inner) for key, inner in value.items() if inner not in ([], {}, "")}
 
 
 async def test_what_the_client_has_is_not_sent_again() -> None:

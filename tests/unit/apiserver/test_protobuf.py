@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.api.status import BadRequest
-from orchestrator.apiserver import protobuf
+from orchestrator.apiserver.encoding import PROTOBUF
+from orchestrator.apiserver.protobuf.decoding import decode
+from orchestrator.apiserver.protobuf.envelope import MAGIC
 from tests.apiserver_fixture import serving
-from tests.unit.apiserver.rest import CONFIGMAPS, call
+from tests.unit.apiserver.rest import CONFIGMAPS, call, send
 
 
 def varint(number: int) -> bytes:
@@ -26,7 +28,7 @@ def field(number: int, value: bytes | str | int) -> bytes:
 
 
 def body(api_version: str, kind: str, message: bytes) -> bytes:
-    return protobuf.MAGIC + field(1, field(1, api_version) + field(2, kind)) + field(2, message) + field(3, "")
+    return MAGIC + field(1, field(1, api_version) + field(2, kind)) + field(2, message) + field(3, "")
 
 
 METADATA = field(1, "a") + field(2, "") + field(3, "") + field(8, b"") + field(11, field(1, "app") + field(2, "web"))
@@ -36,7 +38,7 @@ CONFIGMAP = (
 
 
 def test_maps_bytes_and_an_empty_time() -> None:
-    assert protobuf.decode(body("v1", "ConfigMap", CONFIGMAP)) == {
+    assert decode(body("v1", "ConfigMap", CONFIGMAP)) == {
         "kind": "ConfigMap",
         "apiVersion": "v1",
         "metadata": {"name": "a", "generateName": "", "namespace": "", "labels": {"app": "web"}},
@@ -53,7 +55,7 @@ POD = field(1, METADATA) + field(2, field(1, VOLUME) + field(2, CONTAINER) + fie
 
 
 def test_inlined_messages_quantities_and_ports_by_name() -> None:
-    spec = protobuf.decode(body("v1", "Pod", POD))["spec"]
+    spec = decode(body("v1", "Pod", POD))["spec"]
     assert spec["volumes"] == [{"name": "v", "emptyDir": {}}]  # VolumeSource does not show in JSON
     (container,) = spec["containers"]
     assert container["resources"] == {"limits": {"cpu": "100m"}}
@@ -63,13 +65,13 @@ def test_inlined_messages_quantities_and_ports_by_name() -> None:
 
 def test_times_and_extra_values() -> None:
     lease = field(1, METADATA) + field(2, field(1, "me") + field(3, field(1, 1_700_000_000) + field(2, 5000)))
-    assert protobuf.decode(body("coordination.k8s.io/v1", "Lease", lease))["spec"] == {
+    assert decode(body("coordination.k8s.io/v1", "Lease", lease))["spec"] == {
         "holderIdentity": "me",
         "acquireTime": "2023-11-14T22:13:20.000005Z",
     }
     extra = field(1, "k") + field(2, field(1, "a") + field(1, "b"))
     review = field(2, field(5, extra) + field(3, "u"))
-    found = protobuf.decode(body("authorization.k8s.io/v1", "SubjectAccessReview", review))
+    found = decode(body("authorization.k8s.io/v1", "SubjectAccessReview", review))
     assert found["spec"] == {"extra": {"k": ["a", "b"]}, "user": "u"}
 
 
@@ -87,18 +89,21 @@ def test_times_and_extra_values() -> None:
 )
 def test_what_does_not_parse_is_a_bad_request(data: bytes) -> None:
     with pytest.raises(BadRequest):
-        protobuf.decode(data)
+        decode(data)
 
 
 async def test_a_typed_clients_create() -> None:
     async with serving() as served:
         accept = "application/vnd.kubernetes.protobuf,application/json"
         data = body("v1", "ConfigMap", CONFIGMAP)
-        status, made = await call(served, "POST", CONFIGMAPS, data, content_type=protobuf.MEDIA_TYPE, accept=accept)
-        assert (status, made["data"], made["metadata"]["namespace"]) == (201, {"x": "1"}, "default")
+        answer = await send(served, "POST", CONFIGMAPS, data, content_type=PROTOBUF, accept=accept)
+        assert (answer.status, answer.headers["content-type"]) == (201, PROTOBUF)
+        assert isinstance(answer.body, bytes)
+        made = decode(answer.body)
+        assert (made["data"], made["metadata"]["namespace"]) == ({"x": "1"}, "default")
         assert "generateName" not in made["metadata"]
         options = body("v1", "DeleteOptions", field(1, 0) + field(4, "Background"))
-        kind = protobuf.MEDIA_TYPE
+        kind = PROTOBUF
         assert (await call(served, "DELETE", f"{CONFIGMAPS}/a", options, content_type=kind))[0] == 200
 
 
@@ -116,9 +121,7 @@ def test_a_definition_with_schemas_that_may_be_something_else() -> None:
     )  # fmt: skip
     version = field(1, "v1") + field(2, 1) + field(3, 1) + field(4, field(1, props))
     spec = field(1, "example.com") + field(3, field(1, "boats")) + field(4, "Namespaced") + field(7, version)
-    found = protobuf.decode(
-        body("apiextensions.k8s.io/v1", "CustomResourceDefinition", field(1, METADATA) + field(2, spec))
-    )
+    found = decode(body("apiextensions.k8s.io/v1", "CustomResourceDefinition", field(1, METADATA) + field(2, spec)))
     assert found["spec"]["names"] == {"plural": "boats"}
     schema = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     assert schema == {
@@ -140,7 +143,7 @@ def test_a_definition_with_schemas_that_may_be_something_else() -> None:
 
 def test_an_api_service() -> None:
     spec = field(1, field(1, "default") + field(2, "wardle") + field(3, 443)) + field(2, "g") + field(3, "v1")
-    found = protobuf.decode(body("apiregistration.k8s.io/v1", "APIService", field(1, METADATA) + field(2, spec)))
+    found = decode(body("apiregistration.k8s.io/v1", "APIService", field(1, METADATA) + field(2, spec)))
     assert found["spec"] == {
         "service": {"namespace": "default", "name": "wardle", "port": 443}, "group": "g", "version": "v1",
     }  # fmt: skip

@@ -270,9 +270,9 @@ async def test_answers_in_yaml_where_asked() -> None:
         answer = await send(served, "GET", f"{CONFIGMAPS}/a", accept="application/yaml")
         assert answer.headers["content-type"] == "application/yaml"
         assert b"kind: ConfigMap\n" in answer.body
-        status, _ = await call(served, "GET", f"{CONFIGMAPS}/a", accept="application/vnd.kubernetes.protobuf")
+        status, _ = await call(served, "GET", f"{CONFIGMAPS}/a", accept="application/cbor")
         assert status == 406
-        accept = "application/vnd.kubernetes.protobuf,application/json"
+        accept = "application/cbor,application/json"
         assert (await call(served, "GET", f"{CONFIGMAPS}/a", accept=accept))[0] == 200
 
 
