@@ -25,8 +25,9 @@ class Identity:
 
 @dataclass(slots=True)
 class Request:
-    """`path` is percent-decoded and has no query; `query` keeps order and repeats. `identity` is set by a trusted
-    in-process transport only; on the network it is always found by authentication."""
+    """`path` is percent-decoded and has no query; `query` keeps order and repeats. Of headers that come more than once
+    `headers` has the values joined by commas, and `repeated` each. `identity` is set by a trusted in-process transport
+    only; on the network it is always found by authentication."""
 
     method: str
     path: str
@@ -34,12 +35,20 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     identity: Identity | None = None
-    peer_certificate: bytes | None = None  # DER, verified against the client CA by TLS
+    peer_certificate: bytes | None = None  # DER, verified by TLS
+    peer_anchor: bytes | None = None  # DER of the authority that it was verified by
     remote_address: str = ""
+    repeated: Mapping[str, list[str]] = field(default_factory=dict)
 
     def param(self, name: str, default: str = "") -> str:
         """The first value of a query parameter."""
         return next((value for key, value in self.query if key == name), default)
+
+    def values(self, header: str) -> list[str]:
+        """The values of a header, each as it was sent."""
+        if header in self.headers:
+            return self.repeated.get(header) or [self.headers[header]]
+        return []
 
 
 Stream = AsyncIterator[bytes]

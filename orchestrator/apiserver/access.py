@@ -36,6 +36,7 @@ from orchestrator.apiserver.authn.chain import Authenticator
 from orchestrator.apiserver.authn.clientcert import ClientCertificates
 from orchestrator.apiserver.authn.jwt import KeySet, Signer, public_keys
 from orchestrator.apiserver.authn.oidc import OidcConfig, OidcTokens
+from orchestrator.apiserver.authn.requestheader import FrontProxies
 from orchestrator.apiserver.authn.reviews import IdentityReviews
 from orchestrator.apiserver.authn.serviceaccount import ServiceAccountTokens, TokenIssuer, TokenSettings
 from orchestrator.apiserver.authn.tokenfile import TokenFile
@@ -88,7 +89,15 @@ class Surroundings:
 
 
 class Access:
-    def __init__(self, config: AccessConfig, around: Surroundings) -> None:
+    """`certificates` are those of clients; `proxies` may say on whose behalf they ask."""
+
+    def __init__(
+        self,
+        config: AccessConfig,
+        around: Surroundings,
+        certificates: ClientCertificates,
+        proxies: FrontProxies | None = None,
+    ) -> None:
         self._config = config
         self._around = around
         lookup, clock = around.lookup, around.clock
@@ -102,7 +111,9 @@ class Access:
         self._issuer = TokenIssuer(signer, settings)
         self.oidc = OidcTokens(config.oidc, clock) if config.oidc is not None else None
         self.authenticator = Authenticator(
-            certificates=ClientCertificates(clock),
+            certificates=certificates,
+            proxies=proxies,
+            clock=clock,
             service_accounts=ServiceAccountTokens(self.keys, settings, lookup, clock),
             bootstrap_tokens=BootstrapTokens(lookup, clock),
             oidc=self.oidc,

@@ -13,6 +13,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import (
@@ -25,6 +27,7 @@ from orchestrator.api.resources import (
     Resource,
 )
 from orchestrator.api.status import AlreadyExists, Conflict
+from orchestrator.apiserver.authn.requestheader import RequestHeaders
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.client.client import Client
 
@@ -108,16 +111,17 @@ def service_cidr(advertised: Advertised) -> Object:
     }
 
 
-def requestheader(authority: str) -> dict[str, str]:
+def requestheader(authority: str, settings: RequestHeaders) -> dict[str, str]:
     """How an aggregated server tells this one from others, and which headers then say who asks. `authority`: PEM."""
-    return {
-        "requestheader-allowed-names": '["front-proxy-client"]',
-        "requestheader-client-ca-file": authority,
-        "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
-        "requestheader-group-headers": '["X-Remote-Group"]',
-        "requestheader-uid-headers": '["X-Remote-Uid"]',
-        "requestheader-username-headers": '["X-Remote-User"]',
+    lists = {
+        "requestheader-allowed-names": settings.allowed_names,
+        "requestheader-extra-headers-prefix": settings.extra_headers_prefix,
+        "requestheader-group-headers": settings.group_headers,
+        "requestheader-uid-headers": settings.uid_headers,
+        "requestheader-username-headers": settings.username_headers,
     }
+    shown = {name: orjson.dumps(values).decode() for name, values in lists.items()}
+    return {"requestheader-client-ca-file": authority, **shown}
 
 
 async def bootstrap(client: Client, lookup: Lookup, advertised: Advertised, trust: Mapping[str, str]) -> None:

@@ -24,7 +24,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
@@ -44,23 +44,33 @@ SAFE_METHODS = ("GET", "HEAD")
 Handle = Callable[[Request], Awaitable[Response]]
 
 
+class Peer(NamedTuple):
+    """Who is at the other end: DER of certificate and of the authority that it was verified by, and the address."""
+
+    certificate: bytes | None
+    anchor: bytes | None
+    address: str
+
+
 class _Connections(web.Server):
     """aiohttp's server, which also remembers what does not change while a connection lasts: certificate and address."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
         super().__init__(handler, **options)
-        self.peers: dict[object, tuple[bytes | None, str]] = {}
+        self.peers: dict[object, Peer] = {}
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         self.peers.pop(handler, None)
         super().connection_lost(handler, exc)
 
-    def peer(self, raw: web.BaseRequest) -> tuple[bytes | None, str]:
+    def peer(self, raw: web.BaseRequest) -> Peer:
         found = self.peers.get(raw.protocol)
         if found is None:
             transport = raw.transport
             tls = transport.get_extra_info("ssl_object") if transport is not None else None
-            found = (tls.getpeercert(True) if tls is not None else None, raw.remote or "")
+            certificate = tls.getpeercert(True) if tls is not None else None
+            anchor = anchor_of(tls) if tls is not None and certificate else None
+            found = Peer(certificate, anchor, raw.remote or "")
             if transport is not None:
                 self.peers[raw.protocol] = found
         return found
@@ -93,8 +103,7 @@ class HttpServer:
         await self._server.shutdown(grace_s)
 
     async def _serve(self, raw: web.BaseRequest) -> web.StreamResponse:
-        certificate, address = self._server.peer(raw)
-        request = await _request(raw, certificate, address)
+        request = await _request(raw, self._server.peer(raw))
         if request.method in SAFE_METHODS:
             answer = await self._handle(request)
         else:
@@ -110,20 +119,25 @@ class HttpServer:
         return cast(web.StreamResponse, await _streamed(raw, answer, body))
 
 
-async def _request(raw: web.BaseRequest, certificate: bytes | None, address: str) -> Request:
+async def _request(raw: web.BaseRequest, peer: Peer) -> Request:
     message = raw._message
     path, _, query = message.path.partition("?")
     headers = {name.lower(): value for name, value in message.headers.items()}
+    repeated: dict[str, list[str]] = {}
     if len(headers) != len(message.headers):
         for name in headers:
-            headers[name] = ",".join(message.headers.getall(name))
+            values = message.headers.getall(name)
+            if len(values) > 1:
+                headers[name], repeated[name] = ",".join(values), values
     request = Request(
         message.method,
         unquote(path) if "%" in path else path,
         parse_qsl(query, keep_blank_values=True) if query else [],
         headers,
-        peer_certificate=certificate,
-        remote_address=address,
+        peer_certificate=peer.certificate,
+        peer_anchor=peer.anchor,
+        remote_address=peer.address,
+        repeated=repeated,
     )
     if raw.body_exists:
         request.body = await _body(raw)
@@ -263,13 +277,27 @@ async def _streamed(raw: web.BaseRequest, answer: Response, body: AsyncIterator[
     return _Ended(answer.status, keep_alive=raw.keep_alive)
 
 
-def server_tls(certificate: str, key: str, client_ca: str = "") -> ssl.SSLContext:
-    """The one TLS context of the server. A client certificate is asked for, and checked where one comes."""
+def server_tls(certificate: str, key: str, *authorities: str) -> ssl.SSLContext:
+    """The one TLS context of the server; files are PEM. A client certificate is asked for where there are authorities,
+    and verified by them where one comes: on each connection anew, since a session that is taken up again does not say
+    which of them it was."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["http/1.1"])
-    if client_ca:
-        context.load_verify_locations(client_ca)
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    for file in authorities:
+        context.load_verify_locations(file)
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
+
+
+def anchor_of(tls: ssl.SSLObject) -> bytes | None:
+    """DER of the authority at the end of the chain by which the other side's certificate was verified. Python has had
+    the call since 3.10, and named it in 3.13."""
+    if hasattr(tls, "get_verified_chain"):
+        named = tls.get_verified_chain()
+        return bytes(named[-1]) if named else None
+    chain = tls._sslobj.get_verified_chain()  # type: ignore[attr-defined]
+    return ssl.PEM_cert_to_DER_cert(chain[-1].public_bytes()) if chain else None

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import orjson
 
-from orchestrator.api.clock import SystemClock
+from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.api.resources import ResourceTable
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import bootstrap, compaction
@@ -29,7 +29,9 @@ from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.aggregation.registration import Registration
 from orchestrator.apiserver.aggregation.remote import Connections
 from orchestrator.apiserver.audit import Audit, Policy
+from orchestrator.apiserver.authn.clientcert import ClientCertificates, authorities
 from orchestrator.apiserver.authn.oidc import OidcTokens
+from orchestrator.apiserver.authn.requestheader import FrontProxies, RequestHeaders
 from orchestrator.apiserver.bootstrap import Advertised
 from orchestrator.apiserver.cachedlookup import CachedLookup
 from orchestrator.apiserver.custom.serving import CustomResources
@@ -88,7 +90,8 @@ class Config:
     kubelet_ca_file: str = ""
     proxy_client_certificate_file: str = ""  # by which aggregated servers know this one
     proxy_client_key_file: str = ""
-    requestheader_client_ca_file: str = ""  # the CA of that certificate, told to them
+    requestheader_client_ca_file: str = ""  # the CA of that certificate, and of the proxies that this server believes
+    requestheader: RequestHeaders = field(default_factory=RequestHeaders)
     max_requests_inflight: int = 400  # together with the next, the seats that priority levels share
     max_mutating_requests_inflight: int = 200
 
@@ -119,9 +122,7 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
     store = await opened_store(config)
     try:
         server = await _assembled(config, store, state)
-        network = HttpServer(
-            server.handle, server_tls(config.tls_certificate_file, config.tls_key_file, config.client_ca_file)
-        )
+        network = HttpServer(server.handle, _tls(config))
         await network.listen(config.bind_addresses, config.port)
         state.is_ready = True
         gc.collect()
@@ -183,9 +184,8 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     await cache.start()
     lookup = CachedLookup(cache)
     clock, chance = SystemClock(), random.Random()
-    access = Access(
-        config.access, Surroundings(lookup=lookup, clock=clock, random=chance, new_uid=new_uid, resources=table)
-    )
+    around = Surroundings(lookup=lookup, clock=clock, random=chance, new_uid=new_uid, resources=table)
+    access = Access(config.access, around, *_certificates(config, clock))
     state.webhooks, state.oidc = access.webhooks, access.oidc
     if access.oidc is not None:
         access.oidc.start()
@@ -234,8 +234,23 @@ def _trust(config: Config) -> dict[str, str]:
     """What aggregated servers have to believe: the cluster's clients, and this server when it says who asks."""
     found = {"client-ca-file": Path(config.client_ca_file).read_text()}
     if config.requestheader_client_ca_file:
-        found |= bootstrap.requestheader(Path(config.requestheader_client_ca_file).read_text())
+        authority = Path(config.requestheader_client_ca_file).read_text()
+        found |= bootstrap.requestheader(authority, config.requestheader)
     return found
+
+
+def _tls(config: Config) -> ssl.SSLContext:
+    authorities = [file for file in (config.client_ca_file, config.requestheader_client_ca_file) if file]
+    return server_tls(config.tls_certificate_file, config.tls_key_file, *authorities)
+
+
+def _certificates(config: Config, clock: Clock) -> tuple[ClientCertificates, FrontProxies | None]:
+    """Whose certificates are believed, and what for."""
+    clients = ClientCertificates(clock, authorities(Path(config.client_ca_file).read_bytes()))
+    if not config.requestheader_client_ca_file:
+        return clients, None
+    proxies = ClientCertificates(clock, authorities(Path(config.requestheader_client_ca_file).read_bytes()))
+    return clients, FrontProxies(proxies, config.requestheader)
 
 
 def kubelet_tls(config: Config) -> ssl.SSLContext:

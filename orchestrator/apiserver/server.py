@@ -39,9 +39,6 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = Identity("system:apiserver", ("system:masters",))
 
-IDENTITY_KEPT_S = 1.0  # kube-apiserver believes a token for 10 s after it was last looked at
-IDENTITIES_MAX = 1024
-
 Route = Callable[[Request], Awaitable[Response]]
 
 
@@ -59,7 +56,6 @@ class ApiServer:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._bookmarks: asyncio.Task[None] | None = None
-        self._identities: dict[tuple[str | None, bytes | None], tuple[Identity, float]] = {}
         self.client = Client(InProcessTransport(self.handle, LOOPBACK))
 
     def add_resources(self, resources: Iterable[Resource]) -> None:
@@ -173,19 +169,9 @@ class ApiServer:
         return await verbs.serve(asked)
 
     def _authenticated(self, request: Request) -> Identity:
-        """Who asks; what was found for a credential is believed for IDENTITY_KEPT_S more."""
-        credential = (request.headers.get("authorization"), request.peer_certificate)
-        kept = request.identity is None and credential != (None, None)
-        now = self.core.clock.now()
-        if kept and (found := self._identities.get(credential)) is not None and now < found[1]:
-            return found[0]
         user = self._authenticator.authenticate(request)
         if user is None:
             raise Unauthorized
-        if kept:
-            if len(self._identities) >= IDENTITIES_MAX:
-                self._identities.clear()
-            self._identities[credential] = (user, now + IDENTITY_KEPT_S)
         return user
 
     async def _plain(self, request: Request) -> Response:

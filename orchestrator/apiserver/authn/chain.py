@@ -1,8 +1,9 @@
 """The authentication chain: the first credential that is known decides who asks.
 
-Order: an in-process identity (set by a trusted transport), the client certificate, the bearer token (static file,
-bootstrap, OpenID Connect, service account). A token that is presented and not accepted is an error even where the
-request could have been anonymous. Without credentials only health and version are served, as system:anonymous.
+Order: an in-process identity (set by a trusted transport), a front proxy's headers, the client certificate, the bearer
+token (static file, bootstrap, OpenID Connect, service account). A token that is presented and not accepted is an error
+even where the request could have been anonymous, and so is a certificate.
+Without credentials only health and version are served, as system:anonymous.
 Everyone but the anonymous user is in system:authenticated. Errors: Unauthorized, without saying why.
 Source: Kubernetes docs, "Authenticating".
 """
@@ -11,14 +12,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from orchestrator.api.clock import Clock
 from orchestrator.api.status import Unauthorized
 from orchestrator.api.wire import Identity, Request
 from orchestrator.apiserver.authn.bootstraptoken import BootstrapTokens
 from orchestrator.apiserver.authn.clientcert import ClientCertificates
 from orchestrator.apiserver.authn.jwt import TokenError
 from orchestrator.apiserver.authn.oidc import OidcTokens
+from orchestrator.apiserver.authn.requestheader import FrontProxies
 from orchestrator.apiserver.authn.serviceaccount import ServiceAccountTokens
 from orchestrator.apiserver.authn.tokenfile import TokenFile
 
@@ -27,6 +30,8 @@ UNAUTHENTICATED = "system:unauthenticated"
 ANONYMOUS_USER = "system:anonymous"
 ANONYMOUS = Identity(ANONYMOUS_USER, (UNAUTHENTICATED,))
 ANONYMOUS_PATHS = ("/healthz", "/livez", "/readyz", "/version")
+KEPT_S = 1.0  # what was found for a credential is believed so much longer; kube-apiserver keeps tokens for 10 s
+KEPT_MAX = 1024
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +51,31 @@ class Authenticator:
     bootstrap_tokens: BootstrapTokens | None = None
     token_file: TokenFile | None = None
     oidc: OidcTokens | None = None
+    proxies: FrontProxies | None = None
+    clock: Clock
+    _kept: dict[tuple[str | None, bytes | None], tuple[Identity, float]] = field(default_factory=dict)
 
     def authenticate(self, request: Request) -> Identity:
         """Who asks; the groups include system:authenticated."""
         if request.identity is not None:
             return authenticated(request.identity)
-        if request.peer_certificate is not None:
-            identity = self.certificates.identity(request.peer_certificate)
-            if identity is not None:
-                return authenticated(identity)
+        if self.proxies is not None and (identity := self.proxies.identity(request)) is not None:
+            return authenticated(identity)
+        credential = (request.headers.get("authorization"), request.peer_certificate)
+        if credential == (None, None):
+            return self._known(request)
+        now = self.clock.now()
+        if (found := self._kept.get(credential)) is not None and now < found[1]:
+            return found[0]
+        identity = self._known(request)
+        if len(self._kept) >= KEPT_MAX:
+            self._kept.clear()
+        self._kept[credential] = (identity, now + KEPT_S)
+        return identity
+
+    def _known(self, request: Request) -> Identity:
+        if (identity := self.certificates.identity(request)) is not None:
+            return authenticated(identity)
         token = bearer_token(request)
         if token:
             try:
@@ -62,7 +83,7 @@ class Authenticator:
             except TokenError as error:
                 log.info("token refused", extra={"path": request.path, "cause": str(error)})
                 raise Unauthorized from error
-        if is_open(request.path):
+        if request.peer_certificate is None and is_open(request.path):
             return ANONYMOUS
         raise Unauthorized
 
@@ -82,7 +103,7 @@ class Authenticator:
 
 
 def authenticated(identity: Identity) -> Identity:
-    if AUTHENTICATED in identity.groups or identity.name == ANONYMOUS_USER:
+    if {AUTHENTICATED, UNAUTHENTICATED} & {*identity.groups} or identity.name == ANONYMOUS_USER:
         return identity
     return replace(identity, groups=(*identity.groups, AUTHENTICATED))
 

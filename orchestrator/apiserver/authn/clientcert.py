@@ -1,7 +1,8 @@
 """Client certificates: the subject's CN is the user, each O is a group.
 
-TLS has already verified the certificate against the client CA; the validity period is looked at again on each request,
-because a connection outlives a handshake. Parsing costs 50 µs, so identities are kept by the certificate's bytes.
+TLS has already verified the certificate; by which authority is looked at here, since TLS trusts that of front proxies,
+too. The validity period is looked at again on each request, because a connection outlives a handshake. Parsing costs
+50 µs, so identities are kept by the certificate's bytes.
 Source: Kubernetes docs, Authenticating, "X.509 client certificates".
 """
 
@@ -11,23 +12,36 @@ import hashlib
 from collections import OrderedDict
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from orchestrator.api.clock import Clock
-from orchestrator.api.wire import Identity
+from orchestrator.api.wire import Identity, Request
 
 CACHE_SIZE = 1024
 USER_ID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")  # Kubernetes' own attribute for UserInfo.uid
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 
 
+def authorities(pem: bytes) -> frozenset[bytes]:
+    """The certificates of a bundle, DER."""
+    return frozenset(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(pem))
+
+
 class ClientCertificates:
-    def __init__(self, clock: Clock) -> None:
+    """Those that one of `anchors` signed (see `authorities`); None where TLS trusts nobody else."""
+
+    def __init__(self, clock: Clock, anchors: frozenset[bytes] | None = None) -> None:
         self._clock = clock
+        self._anchors = anchors
         self._known: OrderedDict[bytes, tuple[Identity | None, float]] = OrderedDict()
 
-    def identity(self, der: bytes) -> Identity | None:
-        """The identity, or None for a certificate that names no user or is outside its validity."""
+    def identity(self, request: Request) -> Identity | None:
+        """The identity; None without a certificate, and for one that names no user, is another authority's or outside
+        its validity."""
+        der = request.peer_certificate
+        if der is None or (self._anchors is not None and request.peer_anchor not in self._anchors):
+            return None
         found = self._known.get(der)
         if found is None:
             found = self._known[der] = parse(der)

@@ -1,6 +1,6 @@
 """Impersonation: a request made as somebody else, where the asker may (`kubectl --as`).
 
-Headers: Impersonate-User, -Group (repeated, or one value with commas), -Uid, -Extra-<key>. Each part is authorized for
+Headers: Impersonate-User, -Group (repeated), -Uid, -Extra-<key> (repeated). Each part is authorized for
 the real user as verb `impersonate` on users, serviceaccounts, groups, uids or userextras/<key>. A service account
 comes with its groups. Errors: Forbidden with the usual message; BadRequest for parts without a user.
 Source: Kubernetes docs, Authenticating, "User impersonation".
@@ -8,6 +8,7 @@ Source: Kubernetes docs, Authenticating, "User impersonation".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -28,25 +29,26 @@ def acting_as(request: Request, user: Identity, authorizer: Authorizer) -> Ident
     headers = {key: value for key, value in request.headers.items() if key.startswith(PREFIX)}
     if not headers:
         return user
-    wanted = requested(headers)
-    for question in _questions(wanted, user, _words(headers.get("impersonate-group", ""))):
+    wanted = requested(request, headers)
+    for question in _questions(wanted, user, request.values("impersonate-group")):
         decision = authorizer.authorize(question)
         if not decision.allowed:
             raise refusal(question, decision.reason)
     return wanted
 
 
-def requested(headers: dict[str, str]) -> Identity:
+def requested(request: Request, headers: Mapping[str, str]) -> Identity:
+    """`headers`: those of the request that are about impersonation."""
     name = headers.get("impersonate-user", "")
     if not name:
         raise BadRequest(f"requested {sorted(headers)} without impersonating a user")
-    groups = tuple(_words(headers.get("impersonate-group", "")))
+    groups = tuple(request.values("impersonate-group"))
     account = split_user_name(name)
     if account and not groups:
         groups = groups_of(account[0])
     extra = {
-        unquote(key.removeprefix(EXTRA_PREFIX)): tuple(_words(value))
-        for key, value in headers.items()
+        unquote(key.removeprefix(EXTRA_PREFIX)): tuple(request.values(key))
+        for key in headers
         if key.startswith(EXTRA_PREFIX)
     }
     identity = Identity(name, groups, headers.get("impersonate-uid", ""), extra)
@@ -73,7 +75,3 @@ def _questions(wanted: Identity, user: Identity, groups: list[str]) -> list[Attr
             for value in values
         ]
     return asked
-
-
-def _words(value: str) -> list[str]:
-    return [word.strip() for word in value.split(",") if word.strip()]

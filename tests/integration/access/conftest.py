@@ -16,6 +16,7 @@ from orchestrator.api.resources import NAMESPACES, ROWS, SERVICEACCOUNTS, Resour
 from orchestrator.api.wire import Identity
 from orchestrator.apiserver.access import Access, AccessConfig, Surroundings
 from orchestrator.apiserver.admission.chain import Chain
+from orchestrator.apiserver.authn.clientcert import ClientCertificates
 from orchestrator.apiserver.cachedlookup import CachedLookup
 from orchestrator.apiserver.endpoint import Core
 from orchestrator.apiserver.handlers import Tables
@@ -57,7 +58,8 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     await cache.start()
     lookup = CachedLookup(cache)
     config = AccessConfig(service_account_signing_key_file=str(path))
-    access = Access(config, Surroundings(lookup=lookup, clock=clock, random=chance, new_uid=new_uid))
+    around = Surroundings(lookup=lookup, clock=clock, random=chance, new_uid=new_uid)
+    access = Access(config, around, ClientCertificates(clock))
     core.admission = access.admission
     server = ApiServer(core, lookup, access.authenticator, access.authorizer)
     core.tables = access.tables(StoreRewriter(store, cache), server.client)

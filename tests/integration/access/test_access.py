@@ -26,8 +26,8 @@ from orchestrator.api.resources import (
 )
 from orchestrator.api.status import Conflict, Forbidden, Invalid
 from orchestrator.api.wire import Request
+from orchestrator.apiserver.authn.chain import KEPT_S
 from orchestrator.apiserver.authz.reconcile import reconcile
-from orchestrator.apiserver.server import IDENTITY_KEPT_S
 from tests.integration.access.conftest import Cluster
 
 MASTERS = "system:masters"
@@ -120,7 +120,7 @@ async def test_from_a_pod_to_its_token(cluster: Cluster) -> None:
     assert isinstance(response.body, bytes) and response.status == 201
     assert orjson.loads(response.body)["status"]["userInfo"]["username"] == "system:serviceaccount:default:default"
     await cluster.root.delete(PODS, "web", "default", grace_period_s=0)
-    async with asyncio.timeout(IDENTITY_KEPT_S + 2):  # an identity is believed a little longer than it is true
+    async with asyncio.timeout(KEPT_S + 2):  # an identity is believed a little longer than it is true
         while (await cluster.server.handle(review)).status != 401:
             await asyncio.sleep(0.02)
 

@@ -17,7 +17,7 @@ class ShuttingDown:
 
 
 async def test_a_stream_outlives_its_connection() -> None:
-    """A watcher that leaves must not keep an event from the watchers after it: asyncio's closed TLS transport raises."""
+    """A watcher that leaves must not keep an event from those after it: asyncio's closed TLS transport raises."""
     protocol: Any = ShuttingDown()
     transport = sslproto._SSLProtocolTransport(asyncio.get_running_loop(), protocol)
     transport.close()

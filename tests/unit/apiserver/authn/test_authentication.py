@@ -18,7 +18,7 @@ from orchestrator.api.resources import PODS, SECRETS, SERVICEACCOUNTS
 from orchestrator.api.status import Unauthorized
 from orchestrator.api.wire import Identity, Request
 from orchestrator.apiserver.authn.bootstraptoken import BootstrapTokens
-from orchestrator.apiserver.authn.chain import ANONYMOUS, Authenticator
+from orchestrator.apiserver.authn.chain import ANONYMOUS, KEPT_S, Authenticator
 from orchestrator.apiserver.authn.clientcert import ClientCertificates
 from orchestrator.apiserver.authn.jwt import KeySet, Signer, TokenError, public_keys
 from orchestrator.apiserver.authn.serviceaccount import Binding, ServiceAccountTokens, TokenSettings, claims_for
@@ -41,6 +41,7 @@ class World:
         self.pod = self.lookup.put(PODS, obj("web", "pod-1"))
         self.authenticator = Authenticator(
             certificates=ClientCertificates(self.clock),
+            clock=self.clock,
             service_accounts=ServiceAccountTokens(
                 KeySet([self.signer.public_key]), TokenSettings(), self.lookup, self.clock
             ),
@@ -56,6 +57,7 @@ class World:
         return self.signer.sign(claims)
 
     def ask(self, token: str, path: str = "/api/v1/pods") -> Identity:
+        self.clock.advance(KEPT_S)
         return self.authenticator.authenticate(Request("GET", path, headers={"authorization": f"Bearer {token}"}))
 
 
@@ -242,3 +244,15 @@ def test_the_key_set_publishes_what_verifies() -> None:
     assert (published["kid"], published["kty"], published["alg"]) == (signer.key_id, "EC", "ES256")
     with pytest.raises(TokenError):
         KeySet([]).verify(signer.sign({"a": 1}))
+
+
+async def test_what_was_found_for_a_credential_is_believed_for_a_moment() -> None:
+    world = World()
+    token = world.token()
+    assert world.ask(token).name == "system:serviceaccount:default:build"
+    world.lookup.remove(SERVICEACCOUNTS, "default", "build")
+    request = Request("GET", "/api/v1/pods", headers={"authorization": f"Bearer {token}"})
+    assert world.authenticator.authenticate(request).name == "system:serviceaccount:default:build"
+    world.clock.advance(KEPT_S)
+    with pytest.raises(Unauthorized):
+        world.authenticator.authenticate(request)

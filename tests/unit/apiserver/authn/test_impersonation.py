@@ -26,9 +26,12 @@ class Recording:
         return Decision(what in self.allowed or "*" in self.allowed)
 
 
-def acting(authorizer: Recording, **headers: str) -> Identity:
+def acting(authorizer: Recording, **headers: str | list[str]) -> Identity:
+    """A list is a header that comes several times."""
     named = {key.replace("_", "-"): value for key, value in headers.items()}
-    return acting_as(Request("GET", "/api", headers=named), ANN, authorizer)
+    repeated = {key: value for key, value in named.items() if isinstance(value, list)}
+    joined = {key: value if isinstance(value, str) else ",".join(value) for key, value in named.items()}
+    return acting_as(Request("GET", "/api", headers=joined, repeated=repeated), ANN, authorizer)
 
 
 def test_without_headers_nothing_changes() -> None:
@@ -42,14 +45,19 @@ def test_each_part_is_asked_for() -> None:
     identity = acting(
         authorizer,
         impersonate_user="bob",
-        impersonate_group="ops, dev",
+        impersonate_group=["ops", "cn=dev,ou=all"],
         impersonate_uid="7",
-        **{"impersonate_extra_example.com%2fscope": "a"},
+        **{"impersonate_extra_example.com%2fscope": ["a", "b,c"]},
     )
-    assert (identity.name, identity.groups, identity.uid) == ("bob", ("ops", "dev", "system:authenticated"), "7")
-    assert identity.extra == {"example.com/scope": ("a",)}
+    assert (identity.name, identity.groups, identity.uid) == (
+        "bob",
+        ("ops", "cn=dev,ou=all", "system:authenticated"),
+        "7",
+    )
+    assert identity.extra == {"example.com/scope": ("a", "b,c")}
     assert authorizer.asked == [
-        "users::bob", "groups::ops", "groups::dev", "uids::7", "userextras/example.com/scope::a",
+        "users::bob", "groups::ops", "groups::cn=dev,ou=all", "uids::7", "userextras/example.com/scope::a",
+        "userextras/example.com/scope::b,c",
     ]  # fmt: skip
 
 
