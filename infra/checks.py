@@ -22,7 +22,7 @@ from infra.progress import console
 from infra.toolchain import pulumi_cli
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITES = ("unit", "simulation", "integration", "e2e")
+SUITES = ("unit", "contract", "simulation", "integration", "e2e")
 WIDE = ("-m", "")  # instead of the marker expression that pyproject.toml has
 STATIC = {
     "format": ("ruff", "format", "--check", "."),

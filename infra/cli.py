@@ -316,7 +316,8 @@ def load_image(
 @app.command("test", context_settings={"ignore_unknown_options": True})
 def test(
     suites: Annotated[
-        list[str] | None, typer.Argument(help="unit, simulation, integration, e2e, all, --wide; pytest options")
+        list[str] | None,
+        typer.Argument(help="unit, contract, simulation, integration, e2e, all, --wide; pytest options"),
     ] = None,
 ) -> None:
     """Format, lint, types, layers, then the tests. `unit`: only the fast ones; `all`: the wide ones too."""

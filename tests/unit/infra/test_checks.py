@@ -34,3 +34,10 @@ def test_what_is_missing_is_installed_before_the_tests(
     monkeypatch.setattr(checks.subprocess, "run", run)
     assert checks.run(arguments) == 0
     assert [step for step in done if step != "static"] == [*made_ready, "pytest"]
+
+
+def test_every_folder_of_tests_is_run() -> None:
+    folders = {
+        file.relative_to(checks.ROOT / "tests").parts[0] for file in (checks.ROOT / "tests").glob("*/**/test_*.py")
+    }
+    assert folders <= set(checks.SUITES)
