@@ -20,10 +20,10 @@ from rich.markup import escape
 
 from infra import host, kubeconfig, readiness, vm_lab
 from infra.images.wheel import wheel
-from infra.libvirt import checkpoint, image, project, registry
+from infra.libvirt import image, project, registry
 from infra.libvirt.project import Project
 from infra.progress import Steps, console
-from infra.toolchain import stack_lock
+from infra.toolchain import checkpoint, environment, stack_files, stack_lock
 from infra.toolchain.whole import Toolchain
 from infra.toolchain.whole import ensure as ensure_tools
 from infra.topology import Topology
@@ -94,33 +94,45 @@ def up(wish: Wish, kubeconfig_file: Path, show: Steps, *, refresh: bool = False)
 
 
 def down(name: str, show: Steps) -> bool:
-    """False where there was nothing of that name."""
-    place = project.of(name)
-    if registry.read(name) is None and not place.is_ours and not place.settings_file.exists():
-        return False
+    """False where there was nothing of that name. What Pulumi's state knows is destroyed by Pulumi; whatever else of
+    the lab is there, all of it where the state is gone, is found by the lab's own marks and names."""
+    place, known = project.of(name), registry.read(name)
+    if known is None and not environment.FOLDER.exists():
+        return False  # no lab of virtual machines was ever on this machine
     tools = ready(show)
-    module = pulumi_stack()
-    if not module.exists(tools.environment["PULUMI_BACKEND_URL"], place):
-        remains = registry.read(name) is not None or place.folder.exists()
-        project.remove(place)
-        return remains and place.is_ours
-    with stack_of(tools, place, show) as (module, stack):
-        users = registry.folder(name) / USERS
-        for file in users.read_text().splitlines() if users.exists() else ():
-            kubeconfig.remove(Path(file), name)
-        uris = hypervisors(registry.read(name)) or {tools.hypervisor.uri}
-        module.destroy(stack, teller(show))
-    sweep = importlib.import_module("infra.libvirt.sweep").sweep
-    for uri in sorted(uris):
-        for what in sweep(uri, name, place.name, place.stack):
-            show.note(f"{what} of a killed command removed")
+    module, remains = pulumi_stack(), importlib.import_module("infra.libvirt.sweep")
+    url = tools.environment["PULUMI_BACKEND_URL"]
+    existed = module.exists(url, place) or known is not None or (place.is_ours and place.folder.exists())
+    forget_contexts(name)
+    if module.exists(url, place):
+        with stack_of(tools, place, show) as (module, stack):
+            module.destroy(stack, teller(show))
+    uris = hypervisors(known) or [tools.hypervisor.uri]
+    found = remains.end_controller(name, uris[0], tools.hypervisor.netns or "", known and known.topology)
+    for uri in uris:
+        found += remains.sweep(uri, name, place.name, place.stack)
+    if registry.release(name, place.name, place.stack):
+        found.append(f"folder {registry.folder(name)}")
+    found += [f"Pulumi's {path}" for path in stack_files.forget(url, place.name, place.stack)]
+    for what in found:
+        show.note(f"{what} removed, of which Pulumi's state knew nothing")
     project.remove(place)
-    return True
+    return existed or bool(found)
 
 
-def hypervisors(lab: registry.Lab | None) -> set[str]:
-    """The libvirt URIs that a lab is on."""
-    return {uri for node in lab.topology.nodes if (uri := node.hypervisor or lab.uri)} if lab is not None else set()
+def forget_contexts(lab: str) -> None:
+    """The lab's context goes from each kubeconfig that it was added to."""
+    users = registry.folder(lab) / USERS
+    for file in users.read_text().splitlines() if users.exists() else ():
+        kubeconfig.remove(Path(file), lab)
+
+
+def hypervisors(lab: registry.Lab | None) -> list[str]:
+    """The libvirt URIs that a lab is on, that of most nodes first."""
+    if lab is None:
+        return []
+    named = dict.fromkeys((lab.uri, *(node.hypervisor or lab.uri for node in lab.topology.nodes)))
+    return [uri for uri in named if uri]
 
 
 def ready(show: Steps) -> Toolchain:

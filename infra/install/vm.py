@@ -50,15 +50,18 @@ class Wanted:
     units: tuple[Unit, ...]
     release: Release | None
     checks: Mapping[str, str]  # endpoint -> the unit that serves it
-    is_foreign: bool  # a machine that the user has: without our image's packages
+    is_foreign: bool  # a machine or an image that the user has: without our image's packages
 
     @property
     def all_files(self) -> tuple[File, ...]:
         return (*self.files, *(unit.file for unit in self.units))
 
 
-def wanted(topology: Topology, node: Node, keys: Mapping[str, bytes], wheel: Path | None) -> Wanted:
-    """`keys`: PEM by file name, at least components.key_names(node). `wheel`: none leaves the machine's code alone."""
+def wanted(
+    topology: Topology, node: Node, keys: Mapping[str, bytes], wheel: Path | None, *, own_image: bool = False
+) -> Wanted:
+    """`keys`: PEM by file name, at least components.key_names(node). `wheel`: none leaves the machine's code alone.
+    `own_image`: a virtual machine of an image of the user's, which lacks what a machine of the user's lacks."""
     code = release.of_wheel(wheel) if wheel else None
     laid = [*machine_files(topology, node)]
     laid += components.files(topology, node, keys, cgroup_parent=units.CGROUP_PARENT)
@@ -73,7 +76,7 @@ def wanted(topology: Topology, node: Node, keys: Mapping[str, bytes], wheel: Pat
         units=made,
         release=code,
         checks=checks(node, [process.name for process in processes]),
-        is_foreign=topology.backend == MACHINES,
+        is_foreign=topology.backend == MACHINES or own_image,
     )
 
 

@@ -70,11 +70,12 @@ def source(topology: Topology, name: str, file: Path) -> Arguments:
     return {"name": name, "pool": topology.name, "format": form, "source": str(file)}
 
 
-def domain(settings: Settings, node: Node, domain_type: str, console: Path) -> Arguments:
-    """All but what other resources make: kernel, initrd, disk, cloud-init disk and network."""
+def domain(settings: Settings, node: Node, domain_type: str, console: Path | None) -> Arguments:
+    """All but what other resources make: kernel, initrd, disk, cloud-init disk and network. `console`: the file for
+    what it says on its serial port; none on another hypervisor, whose files nobody here could read (virsh console)."""
     assert node.size is not None
     upstream = settings.provider == "upstream"  # knows no console in a file
-    port = {"type": "pty"} if upstream else {"type": "file", "source_path": str(console)}
+    port = {"type": "pty"} if upstream or console is None else {"type": "file", "source_path": str(console)}
     return {
         "name": domain_name(settings.topology.name, node.name),
         "type": domain_type,

@@ -52,12 +52,16 @@ def start(props: Mapping[str, Any]) -> None:
 
 
 def stop(props: Mapping[str, Any]) -> None:
-    services.stop_service(service(props["lab"]))
+    end(props["lab"], props["netns"], props["table"])
     for name in props["files"]:
         (registry.folder(props["lab"]) / name).unlink(missing_ok=True)
-    # The packet filter's table outlives the controller, as it should when that restarts; now it goes.
-    inside = ["nsenter", f"--net={services.NETNS / props['netns']}", "--"] if props["netns"] else []
-    text = f"table inet {props['table']}\ndelete table inet {props['table']}\n"
+
+
+def end(lab: str, netns: str, table: str) -> None:
+    """The service, and its packet filter's table, which outlives it, as it should when it restarts."""
+    services.stop_service(service(lab))
+    inside = ["nsenter", f"--net={services.NETNS / netns}", "--"] if netns else []
+    text = f"table inet {table}\ndelete table inet {table}\n"
     subprocess.run([*inside, "nft", "-f", "-"], input=text, text=True, check=False, capture_output=True)
 
 

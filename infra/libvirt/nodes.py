@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider,
 from infra.install import vm
 from infra.install.ssh import Ssh, SshError
 from infra.libvirt import cluster, registry
+from infra.libvirt.arguments import domain_name
+from infra.provider import binding, waiting
 from infra.provider.engine import Engine
 from infra.topology import CONTROL_PLANE, Node, Topology, TopologyError
 
@@ -33,7 +35,8 @@ REASONS = ("files", "machine", "size")  # a change of these is a reason to insta
 
 
 class MachineUnreachable(RuntimeError):
-    """A machine of the lab has no network, or does not boot; the message has the end of its console."""
+    """A machine of the lab has no network, or does not boot; the message says what to look at, and has the end of its
+    console."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Installation:
     ssh_key: bytes
     host_key: str
     wheel: Path
+    own_image: bool  # the machine's image is the user's: Debian packages have to come first
 
     @staticmethod
     def of(props: Mapping[str, Any]) -> Installation:
@@ -57,7 +61,12 @@ class Installation:
             ssh_key=props["sshKey"].encode(),
             host_key=props["hostKey"],
             wheel=Path(props["wheel"]),
+            own_image=bool(props.get("ownImage")),
         )
+
+    @property
+    def console(self) -> Path:
+        return registry.folder(self.topology.name) / registry.CONSOLE / f"{self.node.name}.log"
 
     @property
     def kubeconfig(self) -> Path:
@@ -69,8 +78,9 @@ def install(todo: Installation, say: Callable[[str], None]) -> None:
     node, began = todo.node, time.time()
     machine = Ssh(node.name, node.address_v4, key=todo.ssh_key, host_keys=(todo.host_key,))
     try:
-        reach(machine, registry.folder(todo.topology.name) / registry.CONSOLE / f"{node.name}.log", say)
-        done = vm.install(machine, vm.wanted(todo.topology, node, todo.keys, todo.wheel), say)
+        reach(machine, todo.console, say, trouble=lambda: trouble(todo.topology, node))
+        wish = vm.wanted(todo.topology, node, todo.keys, todo.wheel, own_image=todo.own_image)
+        done = vm.install(machine, wish, say)
     finally:
         machine.close()
     control_planes = [one.name for one in todo.topology.nodes if one.role == CONTROL_PLANE]
@@ -82,14 +92,52 @@ def install(todo: Installation, say: Callable[[str], None]) -> None:
     registry.note_installed(todo.topology.name, node.name, is_so=True)
 
 
-def reach(machine: Ssh, console: Path, say: Callable[[str], None], limit_s: float = BOOT_TIMEOUT_S) -> None:
-    """Wait for SSH. A machine that cannot be reached has at least said something on its serial port."""
+def reach(
+    machine: Ssh,
+    console: Path,
+    say: Callable[[str], None],
+    limit_s: float = BOOT_TIMEOUT_S,
+    trouble: Callable[[], str] = lambda: "",
+) -> None:
+    """Wait for SSH. A machine that cannot be reached has at least said something on its serial port. `trouble`: what
+    its hypervisor knows of it."""
     try:
         machine.wait(limit_s, say)
     except SshError as error:
-        lines = console.read_text(errors="replace").splitlines() if console.exists() else []
-        said = "\n".join([line for line in lines if line.strip()][-CONSOLE_LINES:]) or "(nothing)"
-        raise MachineUnreachable(f"{error}\nIts serial console said last ({console}):\n{said}") from error
+        if not console.exists():  # on another hypervisor, whose files are not here
+            raise MachineUnreachable(f"{error}\n{trouble() or 'See what its console says (virsh console)'}") from error
+        said = console.read_text(errors="replace").splitlines()
+        lines = [line for line in said if line.strip()][-CONSOLE_LINES:]
+        shown = "\n".join(lines) or "(nothing)"
+        raise MachineUnreachable(
+            f"{error}\n{trouble() or guess(lines)}\nIts serial console said last ({console}):\n{shown}"
+        ) from error
+
+
+def guess(console: Sequence[str]) -> str:
+    """What to do about a machine that runs and does not answer; `console`: its last lines."""
+    if not console:
+        return (
+            "It has said nothing: if its image is your own (pulumi config get sampan:image), it must boot by BIOS and "
+            "have its console on ttyS0 (console=ttyS0), as Debian's cloud images do"
+        )
+    if any("Kernel panic" in line for line in console):
+        return "Its kernel has panicked: the image is broken, or the machine too small; make the lab anew with another"
+    return (
+        "It boots, but has no network or no SSH: cloud-init must set both up from its NoCloud disk (cidata); "
+        "log in on its console (virsh console), or look at what it said"
+    )
+
+
+def trouble(topology: Topology, node: Node) -> str:
+    """Why the machine cannot answer, by its hypervisor; empty where it runs."""
+    lab = registry.read(topology.name)
+    connection = binding.connect(node.hypervisor or (lab.uri if lab else ""))
+    domain = connection.lookupByName(domain_name(topology.name, node.name))
+    if not domain.isActive():
+        return f"Its machine is off: {waiting.last_words(domain)}. Run it again with --refresh: that starts it"
+    stopped = waiting.stuck(domain)
+    return f"Its machine has stopped: {stopped}" if stopped else ""
 
 
 def leave(props: Mapping[str, Any], say: Callable[[str], None]) -> None:
@@ -139,6 +187,6 @@ class NodeProvider(ResourceProvider):
 
 class NodeInstall(Resource, module="sampan", name="NodeInstall"):
     def __init__(self, name: str, props: Mapping[str, Any], options: pulumi.ResourceOptions) -> None:
-        """`props`: topology, node, machine, size, files, wheel, hostKey in clear; keys and sshKey as secrets."""
+        """`props`: topology, node, machine, size, files, wheel, ownImage, hostKey in clear; keys, sshKey as secrets."""
         secret = pulumi.ResourceOptions(additional_secret_outputs=["keys", "sshKey"])
         super().__init__(NodeProvider(), name, dict(props), pulumi.ResourceOptions.merge(options, secret))

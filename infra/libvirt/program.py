@@ -71,6 +71,8 @@ def run() -> None:
     early = settings.read(values, stack=stack, index=0)  # whatever is wrong is said before anything is looked for
     refuse_unsupported(early.topology)
     hypervisor = find_hypervisor(early)
+    if early.image and registry.read(name) is None:  # later it is a base volume, which the file may go from
+        image.check(Path(early.image))
     present = clashes.of_hypervisor(hypervisor.uri) if registry.read(name) is None else {}
     index = clashes.place_of(name, present)
     if index is None:
@@ -172,7 +174,7 @@ class Site:
         self.options = ResourceOptions.merge(after, ResourceOptions(provider=provider, delete_before_replace=True))
         network = arguments.joined_network(topology) if suffix else arguments.network(topology)
         self.network = libvirt.Network(f"network{suffix}", **network, opts=self.options)
-        folder = registry.folder(topology.name) / "pool"
+        folder = registry.folder(topology.name) / f"pool{suffix}"
         self.pool = libvirt.Pool(f"pool{suffix}", **arguments.pool(topology, folder), opts=self.options)
         self.within = ResourceOptions.merge(self.options, ResourceOptions(depends_on=[self.pool]))
         self.disks = ClusterDisks(
@@ -209,7 +211,7 @@ class Site:
             network_config=cloud_init.network_config(topology, node),
             opts=self.within,
         )
-        console = registry.folder(topology.name) / registry.CONSOLE / f"{node.name}.log"
+        console = registry.folder(topology.name) / registry.CONSOLE / f"{node.name}.log" if self.is_first else None
         boot = {}
         if not self.wish.image:
             boot = {
@@ -250,6 +252,7 @@ def installation(
         "size": size(node),
         "files": Output.unsecret(files),
         "wheel": str(here.wheel),
+        "ownImage": wish.image,
         "keys": keys,  # secret, as what they are made of
         "sshKey": lab_keys.apply(lambda made: made[SSH]),
         "hostKey": Output.unsecret(node_keys.apply(lambda made: made[f"{SSH}.pub"])),

@@ -113,14 +113,19 @@ def claim(wish: Lab) -> None:
         new.rename(own / "lab.json")
 
 
-def release(name: str, project: str, stack: str) -> None:
-    """The lab's folder goes, if it is this stack's."""
+def release(name: str, project: str, stack: str) -> bool:
+    """The lab's folder goes, if it is this stack's, or has lost its lab.json; whether it was there."""
     with exclusive():
         known = read(name)
-        if known is not None and (known.project, known.stack) == (project, stack):
+        if known is not None:
+            is_ours = (known.project, known.stack) == (project, stack)
+        else:
+            is_ours = backend(name) is None and (folder(name) / CONSOLE).is_dir()
+        if is_ours:
             shutil.rmtree(folder(name))
         with suppress(OSError):  # other labs are there
             LABS.rmdir()
+        return is_ours
 
 
 def installed(name: str) -> set[str]:

@@ -18,6 +18,7 @@ from infra.libvirt import project as projects
 from infra.libvirt.events import Line, Reader
 from infra.libvirt.project import Project
 from infra.libvirt.settings import NAMESPACE
+from infra.toolchain import stack_files
 
 Show = Callable[[Line], None]
 LAST_LINES = 15
@@ -39,9 +40,8 @@ class Stack(automation.Stack):
 
 def exists(backend_url: str, project: Project) -> bool:
     """Whether there is state, with a file:// backend; another kind is asked when it is used."""
-    if not backend_url.startswith("file://"):
-        return True
-    return Path(backend_url.removeprefix("file://"), ".pulumi/stacks", project.name, f"{project.stack}.json").exists()
+    file = stack_files.stack_file(backend_url, project.name, project.stack)
+    return file is None or file.exists()
 
 
 def open_stack(project: Project, pulumi: Path) -> Stack:
@@ -73,9 +73,11 @@ def up(stack: Stack, show: Show, *, refresh: bool = False) -> Reader:
 
 
 def destroy(stack: Stack, show: Show) -> Reader:
-    """Everything of the stack, and then the stack itself."""
+    """Everything of the stack, and then the stack itself with its backups (the SDK has no word for those)."""
     reader = _run(lambda reader: stack.destroy(on_event=reader, color="never"), show)
-    stack.workspace.remove_stack(stack.name)
+    workspace = stack.workspace
+    remove = ["stack", "rm", stack.name, "--yes", "--remove-backups"]
+    workspace.pulumi_command.run(remove, workspace.work_dir, workspace.env_vars)
     return reader
 
 

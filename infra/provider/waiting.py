@@ -53,8 +53,8 @@ def wait(context: Context, domain: Any, macs: Mapping[str, str], *, has_agent: b
         if context.cancelled.is_set():
             raise NoAddress(f"domain {name}: interrupted while waiting for an address of {', '.join(missing)}")
         if not domain.isActive():
-            raise NoAddress(f"domain {name} went off while its addresses were awaited: {_last_words(domain)}")
-        if why := _stuck(domain):
+            raise NoAddress(f"domain {name} went off while its addresses were awaited: {last_words(domain)}")
+        if why := stuck(domain):
             raise NoAddress(f"domain {name} stopped while its addresses were awaited: {why}")
         if waited > limit:
             raise NoAddress(f"domain {name}: {_reason(context.connection, missing, limit, has_agent=has_agent)}")
@@ -65,7 +65,7 @@ def wait(context: Context, domain: Any, macs: Mapping[str, str], *, has_agent: b
         time.sleep(POLL_S)
 
 
-def _stuck(domain: Any) -> str:
+def stuck(domain: Any) -> str:
     """Why QEMU has halted a guest, if it has; one that somebody paused may go on."""
     state, why = domain.state()
     if state != libvirt.VIR_DOMAIN_PAUSED or why != libvirt.VIR_DOMAIN_PAUSED_IOERROR:
@@ -98,7 +98,8 @@ def _reason(connection: Any, missing: Mapping[str, str], limit: float, *, has_ag
     )
 
 
-def _last_words(domain: Any) -> str:
+def last_words(domain: Any) -> str:
+    """Why a guest is off."""
     _state, why = domain.state()
     reasons = {
         libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "it shut down by itself",

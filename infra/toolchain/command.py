@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from infra.images.tree import Progress
 from infra.progress import console
-from infra.toolchain import environment, launchers, whole
+from infra.toolchain import checkpoint, environment, launchers, stack_lock, whole
 from infra.toolchain.whole import Toolchain
 
 app = typer.Typer(help=__doc__)
@@ -28,16 +29,36 @@ def show(
     ] = False,
     output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
 ) -> None:
-    """Bring the VM lab's tools where they are missing (minutes, once), and show what is used and from where."""
+    """Bring the VM lab's tools where they are missing (minutes, once), and show what is used and from where.
+
+    Stacks that a killed command left locked are free afterwards.
+    """
     if output not in ("table", "json"):
         raise ValueError(f"--output is {output!r}; it must be table or json")
-    found = whole.ensure(lambda words: console.print(f"   [dim]{words}[/]"))
+    found = whole.ensure(_note)
+    mend(found.environment["PULUMI_BACKEND_URL"], _note)
     if shell:
         sys.stdout.write(environment.shell(found.environment))
     elif output == "json":
         print(json.dumps(described(found), indent=2))
     else:
         _table(described(found))
+
+
+def mend(backend_url: str, say: Progress) -> None:
+    """Stacks that killed commands have left locked, or with half a state: what `./sampan up` does for its own stack,
+    plain pulumi would only complain of. What is being made by a living command is left alone."""
+    for project, stack in stack_lock.stale_stacks(backend_url):
+        killed = stack_lock.release_stale(backend_url, project, stack)
+        checkpoint.recover(backend_url, project, stack)
+        who = ", ".join(str(lock.pid) for lock in killed)
+        say(
+            f"stack {stack} of {project}: a command was killed (process {who}): the next pulumi up goes on where it was"
+        )
+
+
+def _note(words: str) -> None:
+    console.print(f"   [dim]{words}[/]")
 
 
 def described(found: Toolchain) -> dict[str, dict[str, str]]:

@@ -2,7 +2,8 @@
 
 The official one comes with Pulumi's release archive and is preferred; this one serves a CLI that was built from its
 Go module, which brings no language host. It runs programs and installs their requirements. It generates no code: what
-it does not implement answers UNIMPLEMENTED, as the engine expects of a host without that ability.
+it does not implement answers UNIMPLEMENTED, as the engine expects of a host without that ability, and says what else
+helps.
 The interpreter is the one of the project's `virtualenv` option (relative to Pulumi.yaml), else the one that runs this.
 Source: pulumi/sdk/proto/pulumi/language.proto; measured against CLI v3.274.1.
 """
@@ -102,6 +103,37 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
                 yield language_pb2.InstallDependenciesResponse(stdout=line)
         if pip.returncode != 0:
             context.abort(grpc.StatusCode.UNKNOWN, f"{' '.join(command)}: exit code {pip.returncode}")
+
+    def GenerateProgram(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Asked by `pulumi import` after the import, and by `pulumi convert`."""
+        context.abort(
+            grpc.StatusCode.UNIMPLEMENTED,
+            "Sampan's language host writes no programs. What was imported is in the stack's state all the same: "
+            "declare it in the program with the properties that `pulumi stack export` shows, and pass "
+            "--generate-code=false to `pulumi import` from now on. Pulumi's own release has a host that writes them",
+        )
+
+    def GenerateProject(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._refuse("converts no projects (pulumi convert)", context)
+
+    def GeneratePackage(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._refuse("generates no SDKs (pulumi package gen-sdk, package add)", context)
+
+    def Pack(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._refuse("builds no SDKs (pulumi package)", context)
+
+    def Link(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._refuse("links no local SDKs (pulumi package add)", context)
+
+    def RunPlugin(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._refuse("runs no plugins that are written in Python", context)
+
+    def _refuse(self, what: str, context: grpc.ServicerContext) -> None:
+        context.abort(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"Sampan's language host {what}: put Pulumi's own release, which has one that does, on PATH "
+            "(https://www.pulumi.com/docs/install/)",
+        )
 
     def Run(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.attach_debugger:

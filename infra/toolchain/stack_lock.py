@@ -45,11 +45,21 @@ def release_stale(backend_url: str, project: str, stack: str) -> tuple[Lock, ...
     return tuple(stale)
 
 
+def stale_stacks(backend_url: str) -> list[tuple[str, str]]:
+    """Project and name of each stack that killed commands alone have locked: `release_stale` lets it go."""
+    found: dict[tuple[str, str], bool] = {}
+    for lock in locks(backend_url, "*", "*"):
+        stack = (lock.file.parents[1].name, lock.file.parent.name)
+        found[stack] = found.get(stack, True) and is_stale(lock, socket.gethostname(), program_of)
+    return [stack for stack, is_all_stale in found.items() if is_all_stale]
+
+
 def locks(backend_url: str, project: str, stack: str) -> Iterator[Lock]:
+    """`*` is any project, any stack."""
     if not backend_url.startswith("file://"):
         return
     root = Path(unquote(backend_url.removeprefix("file://").partition("?")[0])).expanduser()
-    for file in sorted((root / ".pulumi/locks/organization" / project / stack).glob("*.json")):
+    for file in sorted((root / ".pulumi/locks/organization").glob(f"{project}/{stack}/*.json")):
         try:
             content = json.loads(file.read_text())
             yield Lock(file, int(content["pid"]), content["username"], content["hostname"], content["timestamp"])

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from infra.hypervisor import host
 from infra.libvirt import project, registry
 from infra.libvirt.arguments import bridge
 from infra.topology import Topology
@@ -162,7 +163,7 @@ def leftovers(lab: VmLab, topology: Topology) -> list[str]:
     found = [str(path) for path in (registry.folder(name),) if path.exists()]
     for listing in (("list", "--all", "--name"), ("net-list", "--all", "--name"), ("pool-list", "--all", "--name")):
         found += [f"{listing[0]}: {one}" for one in lab.virsh(*listing).split() if one == name or f"{name}-" in one]
-    found += [str(file) for file in (lab.state / ".pulumi/stacks").rglob(f"{name}.json")]
+    found += [str(file) for file in (lab.state / ".pulumi").rglob("*") if _is_of(file.relative_to(lab.state), name)]
     found += [str(path) for path in (Path("/var/lib/sampan-libvirt/projects", name),) if path.exists()]
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -172,13 +173,18 @@ def leftovers(lab: VmLab, topology: Topology) -> list[str]:
         if f"sampan-labs/{name}" in command or f"guest={name}-" in command or f"sampan-cloud-{name}" in command:
             found.append(f"{process.name}: {command}")
     heirs = [other.topology.index for other in registry.labs()]
-    if topology.index not in heirs and (netns := _netns(lab)):
-        links = run("ip", "netns", "exec", netns, "ip", "-json", "link", "show")
+    if topology.index not in heirs and (namespace := netns(lab)):
+        links = run("ip", "netns", "exec", namespace, "ip", "-json", "link", "show")
         found += [link["ifname"] for link in json.loads(links) if link["ifname"] == bridge(topology)]
     return found
 
 
-def _netns(lab: VmLab) -> str:
+def _is_of(file: Path, lab: str) -> bool:
+    """A state, its backup, a half-written copy of either, history: by the stack's name or the project's."""
+    return any(part == lab or part.startswith(f"{lab}.") or part == f"sampan-{lab}" for part in file.parts)
+
+
+def netns(lab: VmLab) -> str:
+    """The network namespace of the libvirtd that Sampan started; "" where the machine's own answers."""
     seen = json.loads(lab.sampan("toolchain", "-o", "json"))["hypervisor"]
-    names = [place.name for place in Path("/run/netns").glob("*")]
-    return names[0] if "own libvirtd" in seen["origin"] and len(names) == 1 else ""
+    return host.own().netns if "own libvirtd" in seen["origin"] else ""

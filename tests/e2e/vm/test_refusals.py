@@ -5,6 +5,7 @@ No machine is started here.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -121,6 +122,32 @@ def test_a_wrong_setting_names_field_value_and_rule(lab: VmLab, key: str, value:
     assert registry.read(lab.name) is None
 
 
+def test_a_full_disk_says_how_much_is_left_and_where(lab: VmLab) -> None:
+    pool = registry.folder(lab.name) / "pool"
+    pool.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", pool], check=True)
+    try:
+        said = refused(lab)
+        assert f"the pool {lab.name} has" in said, said
+        assert "Make room there" in said
+        assert "Traceback" not in said
+    finally:
+        subprocess.run(["umount", "--lazy", pool], check=True)
+
+
+def test_an_image_that_was_cut_short_is_refused_before_anything_is_made(lab: VmLab, tmp_path: Path) -> None:
+    content, image = tmp_path / "content", tmp_path / "cloud.qcow2"
+    content.write_bytes(os.urandom(4 << 20))
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", content, image], check=True)
+    os.truncate(image, image.stat().st_size // 2)
+    lab.prepare()
+    lab.pulumi_at_project("config", "set", "sampan:image", str(image))
+    said = words(lab.pulumi_at_project("preview", check=False))
+    assert f"image: {image}: it is cut short or corrupt" in said
+    assert "pulumi config rm sampan:image" in said
+    assert registry.read(lab.name) is None
+
+
 def test_a_libvirt_that_is_not_there_says_what_to_do(lab: VmLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "qemu+unix:///system?socket=/nowhere/libvirt-sock")
     said = refused(lab)
@@ -141,4 +168,40 @@ def test_what_a_killed_up_made_is_taken_away(lab: VmLab) -> None:
     topology = lab.topology
     said = words(lab.sampan_said("down", "--name", lab.name, timeout_s=600))
     assert "an earlier command was killed" in said
+    assert leftovers(lab, topology) == []
+
+
+def test_a_lab_whose_state_is_gone_is_taken_away_and_nothing_else(lab: VmLab) -> None:
+    lab.kill_up_at("pool made", "--backend", "libvirt", "--workers", "0")
+    topology = lab.topology
+    stacks = lab.state / ".pulumi/stacks/sampan"
+    for file in stacks.glob(f"{lab.name}.*"):
+        file.unlink()
+    other = f"{lab.name}x"
+    define(
+        lab, "net-define", FOREIGN_NETWORK.format(name=other, bridge=f"gt{uuid.uuid4().hex[:8]}", address="10.250.0.1")
+    )
+    try:
+        before = lab.virsh("net-dumpxml", other)
+        said = words(lab.sampan_said("down", "--name", lab.name, timeout_s=600))
+        for what in (f"network {lab.name}", f"pool {lab.name}", f"folder {registry.folder(lab.name)}"):
+            assert f"{what} removed, of which Pulumi's state knew nothing" in said, said
+        assert f"Lab {lab.name} is gone." in said
+        assert lab.virsh("net-dumpxml", other) == before
+    finally:
+        lab.virsh("net-undefine", other)
+    assert leftovers(lab, topology) == []
+    assert "nothing to do" in lab.sampan("down", "--name", lab.name)
+
+
+def test_plain_pulumi_after_a_killed_up_is_told_who_holds_the_stack_and_goes_on_once_it_is_free(lab: VmLab) -> None:
+    assert lab.environment  # a shell that was set up before
+    lab.kill_up_at("pool made", "--backend", "libvirt", "--workers", "0")
+    topology = lab.topology
+    said = words(lab.pulumi("destroy", "--yes", check=False))
+    assert "the stack is currently locked by 1 lock(s)" in said
+    assert "delete the lock file with `pulumi cancel`" in said
+    assert f"stack {lab.name} of sampan: a command was killed" in words(lab.sampan_said("toolchain", timeout_s=600))
+    lab.pulumi("destroy", "--yes")
+    lab.sampan("down", "--name", lab.name, timeout_s=600)
     assert leftovers(lab, topology) == []

@@ -85,6 +85,16 @@ def test_an_up_killed_at_any_moment_is_finished_by_the_next(lab: VmLab, word: st
     assert "is Ready" not in again
 
 
+def test_plain_pulumi_finishes_an_up_that_was_killed(lab: VmLab) -> None:
+    assert lab.environment  # a shell that was set up before
+    lab.kill_up_at("machine control-plane-1 made", "--backend", "libvirt", "--workers", "0")
+    assert "delete the lock file with `pulumi cancel`" in " ".join(lab.pulumi("up", "--yes", check=False).split())
+    lab.pulumi("cancel", "--yes")
+    lab.pulumi("up", "--yes")
+    assert "is Ready" not in lab.up()
+    assert [node["metadata"]["name"] for node in lab.json("get", "nodes")["items"]] == ["control-plane-1"]
+
+
 def test_plain_pulumi_in_labs_minimal(tmp_path: Path) -> None:
     """As its README says, on a copy, so that the checkout stays clean."""
     lab = VmLab("minimal", tmp_path / "kubeconfig")
@@ -109,7 +119,7 @@ def test_plain_pulumi_in_labs_minimal(tmp_path: Path) -> None:
         assert pulumi("stack", "output", "api_endpoint").strip() == topology.server
     finally:
         pulumi("destroy", "--yes")
-        pulumi("stack", "rm", "--yes")
+        pulumi("stack", "rm", "--yes", "--remove-backups")
     assert leftovers(lab, topology) == []
 
 

@@ -68,12 +68,11 @@ class Stack:
     def destroy(self) -> Run:
         return self.run("destroy", "--yes", "--skip-preview")
 
-    def adopt(self, kind: str, name: str, id: str) -> Run:
-        """`pulumi import` of what is there."""
+    def adopt(self, kind: str, name: str, id: str, *, code: bool = False) -> Run:
+        """`pulumi import` of what is there. `code`: the CLI is asked for a program too, which fails."""
         token = f"libvirt:index/{kind[0].lower()}{kind[1:]}:{kind}"
-        return self.run(
-            "import", token, name, id, "--yes", "--skip-preview", "--protect=false", "--generate-code=false"
-        )
+        options = () if code else ("--generate-code=false",)
+        return self.run("import", token, name, id, "--yes", "--skip-preview", "--protect=false", *options, fails=code)
 
     def forget(self, name: str) -> None:
         """Take a resource out of the state, as if its update had been killed before it was written."""

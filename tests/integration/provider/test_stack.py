@@ -295,6 +295,19 @@ def test_two_hypervisors(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def test_an_import_that_asks_for_code_says_what_to_do_and_has_imported(
+    new_stack: Callable[[str], Stack], connection: Any
+) -> None:
+    network = connection.networkDefineXML("<network><name>imported</name><bridge name='gt-imported'/></network>")
+    stack = new_stack("code")
+    said = " ".join(stack.adopt("Network", "imported", network.UUIDString(), code=True).output.split())
+    assert "Method not implemented" not in said
+    assert "declare it in the program with the properties that `pulumi stack export` shows" in said
+    assert "--generate-code=false" in said
+    assert stack.state("imported")["inputs"]["bridge"] == "gt-imported"
+    stack.destroy()
+
+
 def providers() -> list[str]:
     """Ours, and the upstream one wherever it is installed: an ordinary program, not one of our launchers."""
     found = [""]

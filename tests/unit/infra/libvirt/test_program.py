@@ -188,12 +188,18 @@ def test_each_hypervisor_has_its_own_network_pool_and_base(here: Host) -> None:
     assert engine.of(":Domain")["worker-2"]["networkInterfaces"][0]["networkId"] == "network-1-id"
     assert engine.of(":Network")["network-1"]["mode"] == "bridge"
     assert "addresses" not in engine.of(":Network")["network-1"]  # there is one gateway
+    # Two libvirtds of one machine have one file system, and of another one's nobody here reads a file.
+    folders = {name: one["target"]["path"] for name, one in engine.of(":Pool").items()}
+    assert folders == {name: f"/var/lib/sampan-labs/dev/{name}" for name in ("pool", "pool-1")}
+    consoles = {name: one["consoles"][0]["type"] for name, one in engine.of(":Domain").items()}
+    assert consoles == {"control-plane-1": "file", "worker-1": "file", "worker-2": "pty"}
 
 
 def test_a_cloud_image_boots_by_itself(here: Host) -> None:
     engine, _ = run(here, workers=0, image="/debian.qcow2")
     assert engine.of(":Volume")[arguments.BASE]["source"] == "/debian.qcow2"
     assert not {"kernel", "initrd", "cmdlines"} & set(engine.of(":Domain")["control-plane-1"])
+    assert engine.of(":NodeInstall")["control-plane-1"]["ownImage"] == "/debian.qcow2"
 
 
 def test_nodes_that_were_ready_change_one_after_the_other(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:

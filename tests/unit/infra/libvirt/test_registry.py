@@ -82,6 +82,20 @@ def test_another_stack_releases_nothing() -> None:
     assert registry.read("a") == wish("a", 0)
 
 
+def test_a_folder_that_has_lost_its_record_is_released_too(labs: Path) -> None:
+    registry.claim(wish("a", 0))
+    (labs / "a/lab.json").unlink()
+    assert registry.release("a", "p", "dev")
+    assert not (labs / "a").exists()
+    assert not registry.release("a", "p", "dev")
+
+
+def test_a_folder_of_no_virtual_machines_is_not_released(labs: Path) -> None:
+    (labs / "near/nodes").mkdir(parents=True)
+    assert not registry.release("near", "p", "dev")
+    assert (labs / "near/nodes").exists()
+
+
 def test_labs_of_other_backends_are_seen_but_not_counted(labs: Path) -> None:
     (labs / "near").mkdir(parents=True)
     (labs / "near/lab.json").write_text('{"topology": {"name": "near"}, "tree": "/t", "code": "/c"}')

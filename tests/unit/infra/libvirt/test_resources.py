@@ -172,7 +172,20 @@ def test_a_machine_without_network_is_told_of_with_its_console(tmp_path: Path) -
             nodes.reach(machine, console, print, limit_s=0.1)
     assert "worker-1" in str(caught.value)
     assert "refuses the connection" in str(caught.value)
+    assert "It boots, but has no network or no SSH: cloud-init must set both up" in str(caught.value)
     assert str(caught.value).endswith("[    0.0] booting\n[   31.7] Failed to start networking")
+
+
+@pytest.mark.parametrize(
+    ("console", "says"),
+    [
+        pytest.param([], "It has said nothing: if its image is your own", id="does-not-boot"),
+        pytest.param(["[ 1.0] Kernel panic - not syncing: VFS"], "Its kernel has panicked", id="no-root"),
+        pytest.param(["debian login:"], "no network or no SSH", id="no-network"),
+    ],
+)
+def test_what_to_do_about_a_machine_that_does_not_answer(console: list[str], says: str) -> None:
+    assert says in nodes.guess(console)
 
 
 def pod(name: str, **more: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.toolchain import stack_lock
+from infra.toolchain import command, stack_lock
 from infra.toolchain.errors import ToolchainError
 
 
@@ -78,3 +78,30 @@ def test_a_lock_that_is_just_being_written_is_passed_over(tmp_path: Path, dead: 
 
 def test_other_backends_are_left_to_pulumi() -> None:
     assert stack_lock.release_stale("https://api.pulumi.com", "labs", "dev") == ()
+
+
+def test_stacks_that_only_killed_commands_hold_are_told(tmp_path: Path, living: int, dead: int) -> None:
+    url = f"file://{tmp_path}"
+    lock(tmp_path, dead)
+    lock(tmp_path, dead, stack="both")
+    lock(tmp_path, living, name="b", stack="both")
+    lock(tmp_path, dead, host="elsewhere", stack="far")
+    assert stack_lock.stale_stacks(url) == [("labs", "dev")]
+    release(tmp_path)
+    assert stack_lock.stale_stacks(url) == []
+
+
+def test_a_shell_for_plain_pulumi_is_made_with_no_stale_lock(tmp_path: Path, living: int, dead: int) -> None:
+    url, said = f"file://{tmp_path}", list[str]()
+    mine, other = lock(tmp_path, dead), lock(tmp_path, living, stack="busy")
+    half = tmp_path / ".pulumi/stacks/labs/dev.json"
+    half.parent.mkdir(parents=True)
+    half.write_text("")
+    half.with_name("dev.json.bak").write_text('{"n": 1}')
+    command.mend(url, said.append)
+    assert (mine.exists(), other.exists(), half.read_text()) == (False, True, '{"n": 1}')
+    assert said == [
+        f"stack dev of labs: a command was killed (process {dead}): the next pulumi up goes on where it was"
+    ]
+    command.mend(url, said.append)
+    assert len(said) == 1

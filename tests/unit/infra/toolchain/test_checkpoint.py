@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.libvirt import checkpoint
+from infra.toolchain import checkpoint
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from infra.toolchain import stack_files
+
 
 def recover(backend_url: str, project: str, stack: str) -> bool:
     """Whether the state was broken and had to be put back. Other kinds of backend write whole or not at all."""
-    if not backend_url.startswith("file://"):
+    file = stack_files.stack_file(backend_url, project, stack)
+    if file is None:
         return False
-    file = Path(backend_url.removeprefix("file://"), ".pulumi/stacks", project, f"{stack}.json")
     broken = [one for one in file.parent.glob(f"{file.name}*.attrs") if not _is_whole(one)]
     for attributes in broken:
         attributes.unlink()
