@@ -130,8 +130,15 @@ def fingerprint(wish: Wanted) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def install(connection: Connection, wish: Wanted, say: Say) -> tuple[str, ...]:
-    """The titles of the steps that were needed, in their order."""
+def _at_once() -> None:
+    return None
+
+
+def install(
+    connection: Connection, wish: Wanted, say: Say, before_start: Callable[[], None] = _at_once
+) -> tuple[str, ...]:
+    """The titles of the steps that were needed, in their order. `before_start` is called when all is laid down and
+    before components start: it may wait for what they would miss."""
     name = wish.node.name
     done: list[str] = []
 
@@ -146,7 +153,10 @@ def install(connection: Connection, wish: Wanted, say: Say) -> tuple[str, ...]:
         run(todo)
         seen = _look(connection, wish)
     refuse(name, seen)
-    run(steps(wish, seen))
+    run(laying(wish, seen))
+    if starting := plan.units(wish.units, seen):
+        before_start()
+        run(starting)
     _wait(connection, wish)
     return tuple(done)
 
@@ -159,6 +169,11 @@ def uninstall(connection: Connection, node: Node, say: Say) -> None:
 
 
 def steps(wish: Wanted, seen: Facts) -> list[Step]:
+    return [*laying(wish, seen), *plan.units(wish.units, seen)]
+
+
+def laying(wish: Wanted, seen: Facts) -> list[Step]:
+    """All that is done before components start."""
     found = [
         *plan.accounts(wish.node, seen),
         *plan.folders(wish.folders, seen),
@@ -169,7 +184,7 @@ def steps(wish: Wanted, seen: Facts) -> list[Step]:
         if wish.release.name not in seen.releases:
             found.append(plan.unpack(wish.release, seen, wish.release.archive(cache.node_image(lambda _: None))))
         found += plan.switch(wish.release, seen)
-    return [*found, *plan.units(wish.units, seen)]
+    return found
 
 
 def refuse(node: str, seen: Facts) -> None:

@@ -16,11 +16,13 @@ from orchestrator.api import meta
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES, PODS
 from orchestrator.api.status import ApiError, NotFound
+from orchestrator.api.wire import Request
 from orchestrator.client.client import Client
 
 POLL_S = 0.2
 READY_TIMEOUT_S = 180.0  # a guest without KVM needs a while to import its components
-INITIALIZED_TIMEOUT_S = 60.0
+INITIALIZED_TIMEOUT_S = 180.0  # a worker may be Ready before the cloud controller has been started
+API_TIMEOUT_S = 480.0  # the control plane's machine may still have to boot and be installed
 DRAIN_TIMEOUT_S = 120.0
 ASK_TIMEOUT_S = 10.0
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
@@ -44,6 +46,16 @@ async def _wait_ready(kubeconfig: Path, node: str, control_planes: list[str], si
         return why_not_ready(nodes, {node: since}, has_cloud=False)  # a control plane is installed before that
 
     await _until(kubeconfig, look, READY_TIMEOUT_S, f"node {node}", say)
+
+
+def wait_api(kubeconfig: Path, node: str, say: Say) -> None:
+    """Until the API server says that it is ready. `node` is the one that waits for it."""
+
+    async def look(client: Client) -> str:
+        response = await client.request(Request("GET", "/readyz"))
+        return "" if response.status == 200 else f"/readyz answers {response.status}"
+
+    asyncio.run(_until(kubeconfig, look, API_TIMEOUT_S, f"node {node} waits for the control plane", say))
 
 
 def wait_initialized(kubeconfig: Path, node: str, say: Say) -> None:

@@ -4,9 +4,10 @@
          └── each hypervisor: network, pool, base volume, kernel, initrd, the end of the cluster's disks
                  └── each node: drain, volume, cloud-init disk, domain ── installation (over SSH, until Ready)
 
-Control planes are installed first, then the cloud controller is started on this machine, then workers are installed.
+New machines are made side by side: a worker is prepared while the control plane is, and its components start when the
+API answers. The cloud controller is started on this machine when the control planes are Ready.
 Nodes that were Ready before change one after the other, machine and installation, so that the lab's workloads have
-somewhere to run; new ones are made side by side.
+somewhere to run.
 A project's __main__.py calls `main`; nothing is decided here that `declare` does not get as an argument.
 """
 
@@ -148,7 +149,8 @@ def declare(wish: Settings, here: Host, lab: Lab) -> None:
         drain = Drain(topology, node, ResourceOptions(depends_on=[opened, *before]))
         domain = site.machine(node, keys, keys_of[node.name], drain)
         props = installation(wish, here, node, keys.files, keys_of[node.name].files, domain)
-        needs = [domain, opened, *(before or controls)]
+        earlier = before or (controls if node.role == CONTROL_PLANE else ())
+        needs = [domain, opened, *earlier]
         install = NodeInstall(node.name, props, ResourceOptions(depends_on=needs))
         installs.append(install)
         if node.role == CONTROL_PLANE:

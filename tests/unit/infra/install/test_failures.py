@@ -23,6 +23,7 @@ class Fake:
     fails: str = ""
     error: Exception | None = None
     problem: str = ""
+    stopped: str = ""  # a unit
     ran: list[str] = field(default_factory=list)
 
     def run(self, command: Sequence[str], stdin: bytes | None = None) -> bytes:
@@ -47,7 +48,11 @@ class Fake:
             "files": files,
             "folders": {path: list(owner) for path, owner in INSTALLED.folders.items()},
             "units": {
-                name: {"active": "active", "enabled": "enabled", "inputs": seen.inputs}
+                name: {
+                    "active": "failed" if name == self.stopped else "active",
+                    "enabled": "enabled",
+                    "inputs": seen.inputs,
+                }
                 for name, seen in INSTALLED.units.items()
             },
             "ours": list(INSTALLED.our_units),
@@ -75,6 +80,16 @@ def test_each_step_is_one_line_of_progress() -> None:
     machine, said = Fake(lacks="/etc/sampan/kubelet.yaml"), list[str]()
     assert vm.install(machine, WISH, said.append) == ("configuration (kubelet.yaml)",)
     assert said == ["worker-1: configuration (kubelet.yaml)"]
+
+
+def test_components_start_when_what_they_would_miss_is_there() -> None:
+    machine, said = Fake(lacks="/etc/sampan/kubelet.yaml", stopped="sampan-kubelet.service"), list[str]()
+    vm.install(machine, WISH, said.append, lambda: said.append("(waited)"))
+    assert said == ["worker-1: configuration (kubelet.yaml)", "(waited)", "worker-1: starting kubelet"]
+
+
+def test_nothing_is_waited_for_where_nothing_starts() -> None:
+    vm.install(Fake(), WISH, print, lambda: pytest.fail("it waited"))
 
 
 def test_a_failed_step_names_node_command_and_what_was_said() -> None:

@@ -18,7 +18,8 @@ from pulumi.runtime import mocks, rpc
 
 from infra.hypervisor.host import Hypervisor
 from infra.images.vm import VmImage
-from infra.libvirt import arguments, drain, keys, program, settings
+from infra.libvirt import arguments, drain, keys, nodes, program, settings
+from infra.libvirt.nodes import NodeInstall
 from infra.libvirt.program import Host
 from infra.libvirt.registry import Lab
 from infra.topology import TopologyError
@@ -213,6 +214,29 @@ def test_nodes_that_were_ready_change_one_after_the_other(here: Host, monkeypatc
     monkeypatch.setattr(program, "Drain", noted)
     run(replace(here, installed={"control-plane-1", "worker-1"}), workers=2)
     assert waits == {"control-plane-1": [], "worker-1": ["control-plane-1"], "worker-2": []}
+
+
+def test_a_new_worker_is_prepared_while_its_control_plane_is(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: dict[str, list[str]] = {}
+
+    def noted(name: str, props: Any, options: pulumi.ResourceOptions) -> NodeInstall:
+        before = options.depends_on if isinstance(options.depends_on, list) else []
+        waits[name] = [one._name for one in before if isinstance(one, NodeInstall)]
+        return NodeInstall(name, props, options)
+
+    monkeypatch.setattr(program, "NodeInstall", noted)
+    run(here, workers=1)
+    assert waits == {"control-plane-1": [], "worker-1": []}
+
+
+@pytest.mark.parametrize(("node", "waits"), [("control-plane-1", []), ("worker-1", ["worker-1"])])
+def test_a_workers_components_wait_for_the_api(node: str, waits: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(nodes.cluster, "wait_api", lambda kubeconfig, name, say: asked.append(name))
+    topology = settings.read({"workers": 1}, stack="dev", index=2).topology
+    todo = nodes.Installation(topology, topology.node(node), {}, b"", "", Path("/w"), own_image=False)
+    nodes.before_start(todo, print)
+    assert asked == waits
 
 
 def test_three_control_planes_are_refused_before_anything_is_made() -> None:
