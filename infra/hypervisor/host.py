@@ -49,7 +49,7 @@ def ensure(say: Say, environment: Mapping[str, str] = os.environ) -> Hypervisor:
             raise HypervisorError(
                 f"{VARIABLE} is {chosen}, and no libvirtd answers there: {refusal}", _remedy(chosen, refusal)
             )
-        return Hypervisor(chosen, None, _type_at(chosen, say, environment), f"{VARIABLE} of the environment")
+        return Hypervisor(chosen, None, type_at(chosen, say, environment), f"{VARIABLE} of the environment")
     if not chosen and (found := _system(say, environment)):
         return found
     installed = install_missing(say)
@@ -122,8 +122,8 @@ def _system(say: Say, environment: Mapping[str, str]) -> Hypervisor | None:
     return Hypervisor(SYSTEM_URI, None, domain_type(environment=environment, say=say), "this machine's libvirtd")
 
 
-def _type_at(uri: str, say: Say, environment: Mapping[str, str]) -> DomainType:
-    """This machine is asked by trying; of another one libvirt's word must do."""
+def type_at(uri: str, say: Say, environment: Mapping[str, str] = os.environ) -> DomainType:
+    """Of domains at a hypervisor. This machine is asked by trying; of another one libvirt's word must do."""
     if "+" not in uri.partition(":")[0] or environment.get(kvm.VARIABLE):
         return domain_type(environment=environment, say=say)
     done = subprocess.run(

@@ -137,10 +137,15 @@ def guess(console: Sequence[str]) -> str:
 
 
 def trouble(topology: Topology, node: Node) -> str:
-    """Why the machine cannot answer, by its hypervisor; empty where it runs."""
+    """Why the machine cannot answer, by its hypervisor; empty where it runs, and where nobody can tell."""
     lab = registry.read(topology.name)
-    connection = binding.connect(node.hypervisor or (lab.uri if lab else ""))
-    domain = connection.lookupByName(domain_name(topology.name, node.name))
+    try:
+        connection = binding.connect(node.hypervisor or (lab.uri if lab else ""))
+        domain = connection.lookupByName(domain_name(topology.name, node.name))
+    except binding.ConnectionFailed as error:
+        return f"Its hypervisor does not answer: {error}"
+    except binding.libvirt.libvirtError:
+        return ""
     if not domain.isActive():
         return f"Its machine is off: {waiting.last_words(domain)}. Run it again with --refresh: that starts it"
     stopped = waiting.stuck(domain)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pulumi
@@ -27,6 +27,7 @@ from pulumi import Output, ResourceOptions
 from infra import kubeconfig, pki
 from infra.hypervisor import host, kvm
 from infra.hypervisor.host import Hypervisor
+from infra.hypervisor.kvm import DomainType
 from infra.images.vm import VmImage
 from infra.images.wheel import wheel
 from infra.install import components, release, vm
@@ -54,6 +55,7 @@ class Host:
     wheel: Path
     code: str  # hash of the components' code in it
     installed: Collection[str] = ()  # nodes of the lab that were Ready before
+    types: Mapping[str, DomainType] = field(default_factory=dict)  # of domains, by URI of a further hypervisor
 
 
 def main() -> None:
@@ -87,6 +89,7 @@ def run() -> None:
         wheel=code,
         code=release.of_wheel(code).name,
         installed=registry.installed(name),
+        types={uri: type_at(wish, uri) for uri in wish.topology.hypervisors.values()},
     )
     lab = Lab(
         topology=wish.topology,
@@ -116,6 +119,11 @@ def find_hypervisor(wish: Settings) -> Hypervisor:
     if configured is None:
         return found
     return Hypervisor(found.uri, found.netns, kvm.domain_type(configured), found.origin)
+
+
+def type_at(wish: Settings, uri: str) -> DomainType:
+    """Another hypervisor may have KVM where the first has none, and the other way round."""
+    return host.type_at(uri, pulumi.log.info) if wish.domain_type == AUTOMATIC else kvm.domain_type(wish.domain_type)
 
 
 def declare(wish: Settings, here: Host, lab: Lab) -> None:
@@ -170,6 +178,7 @@ class Site:
 
     def __init__(self, wish: Settings, here: Host, uri: str, suffix: str, after: ResourceOptions) -> None:
         self.wish, self.here, self.is_first = wish, here, not suffix
+        self.domain_type = here.types.get(uri, here.hypervisor.domain_type)
         topology = wish.topology
         provider = libvirt.Provider(f"hypervisor{suffix}", uri=uri)
         # Names are fixed, so what is replaced has to go first.
@@ -223,7 +232,7 @@ class Site:
             }
         return libvirt.Domain(
             node.name,
-            **arguments.domain(self.wish, node, self.here.hypervisor.domain_type, console),
+            **arguments.domain(self.wish, node, self.domain_type, console),
             **boot,
             cloudinit=disk.id,
             disks=[{"volume_id": volume.id}],

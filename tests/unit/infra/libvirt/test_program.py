@@ -182,7 +182,11 @@ def test_a_changed_setting_of_the_control_plane_reaches_it_alone(here: Host) -> 
 
 
 def test_each_hypervisor_has_its_own_network_pool_and_base(here: Host) -> None:
+    here = replace(here, types={"qemu+ssh://other/system": "kvm"})
     engine, _ = run(here, workers=2, hypervisors={"worker-2": "qemu+ssh://other/system"})
+    assert {name: one["type"] for name, one in engine.of(":Domain").items()} == {
+        "control-plane-1": "qemu", "worker-1": "qemu", "worker-2": "kvm",
+    }  # fmt: skip
     assert {one["uri"] for one in engine.of("providers:libvirt").values()} == {OWN, "qemu+ssh://other/system"}
     assert set(engine.of(":Network")) == {"network", "network-1"}
     assert set(engine.of(":Pool")) == {"pool", "pool-1"}
