@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from infra.images import containers, dependencies, store
@@ -47,13 +47,13 @@ def build(tree: Path, lock: Path, say: Progress) -> None:
     prepare(tree)
 
 
-def bootstrap(tree: Path, packages: Sequence[str] = NODE_PACKAGES) -> None:
+def bootstrap(tree: Path) -> None:
     mirror = debian_mirror()
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED] + apt_options()
     subprocess.run(
         [
             *("mmdebstrap", "--quiet", "--variant=minbase", "--format=directory", *options),
-            *('--aptopt=APT::Install-Recommends "0"', f"--include={','.join(packages)}"),
+            *('--aptopt=APT::Install-Recommends "0"', f"--include={','.join(NODE_PACKAGES)}"),
             *(NODE_SUITE, str(tree), f"deb {trust()}{mirror} {NODE_SUITE} main"),
         ],
         check=True,

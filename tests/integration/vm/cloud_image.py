@@ -13,6 +13,8 @@ from pathlib import Path
 
 from infra.images import cache, tree
 from infra.images.machine import disk
+from infra.images.packages import NODE_SUITE
+from infra.images.sources import debian_mirror
 
 PACKAGES = (
     "ca-certificates", "cloud-guest-utils", "cloud-init", "dbus", "e2fsprogs", "grub-common", "grub-pc-bin",
@@ -40,7 +42,7 @@ def image() -> Path:
 
 def build(place: Path) -> None:
     root, raw = place / "tree", place / "disk.raw"
-    tree.bootstrap(root, PACKAGES)
+    bootstrap(root)
     (root / "etc/fstab").write_text("/dev/vda1 / ext4 defaults 0 1\n")
     (root / "boot/grub").mkdir(parents=True, exist_ok=True)
     (root / "boot/grub/grub.cfg").write_text(GRUB_CFG)
@@ -74,6 +76,17 @@ def build(place: Path) -> None:
     )
     raw.unlink()
     shutil.rmtree(root)
+
+
+def bootstrap(root: Path) -> None:
+    """From this machine's mirror, which the image then has as its own, and trusts as this machine does."""
+    options = ["--quiet", "--variant=minbase", "--format=directory", *tree.apt_options()]
+    source = f"deb {tree.trust()}{debian_mirror()} {NODE_SUITE} main"
+    subprocess.run(
+        ["mmdebstrap", *options, f"--include={','.join(PACKAGES)}", NODE_SUITE, str(root), source],
+        check=True,
+        capture_output=True,
+    )
 
 
 def boot_sector(grub: bytes) -> bytes:
