@@ -46,7 +46,7 @@ PLAIN = Accepted()
 
 
 @dataclass(slots=True)
-class _Range:
+class Range:
     """One clause of the header."""
 
     type: str
@@ -58,7 +58,7 @@ class _Range:
         kind, _, subtype = media_type.partition("/")
         return self.type in (kind, "*") and (self.subtype == subtype or self.subtype == "*")
 
-    def precedes(self, other: _Range) -> bool:
+    def precedes(self, other: Range) -> bool:
         """Not an order, since a wildcard of more quality and a name of less each precede the other: so upstream."""
         if self.quality > other.quality:
             return True
@@ -72,14 +72,14 @@ def accepted(header: str, forms: tuple[str, ...] = FORMS, encodings: tuple[str, 
     """What fits best; `encodings` are those that whole objects are to be had in."""
     if not header:
         return PLAIN
-    for wanted in _ordered(header):
+    for wanted in ranges(header):
         for media_type in ENCODINGS:
             if wanted.covers(media_type) and (found := _fitting(wanted, media_type, forms, encodings)):
                 return found
     raise NotAcceptable(NOTHING_FITS)
 
 
-def _fitting(wanted: _Range, media_type: str, forms: tuple[str, ...], encodings: tuple[str, ...]) -> Accepted | None:
+def _fitting(wanted: Range, media_type: str, forms: tuple[str, ...], encodings: tuple[str, ...]) -> Accepted | None:
     parameters = wanted.parameters
     if parameters.get("stream") and (parameters["stream"] != "watch" or media_type == YAML):
         return None
@@ -96,7 +96,7 @@ def _fitting(wanted: _Range, media_type: str, forms: tuple[str, ...], encodings:
     return Accepted(form, media_type, version)
 
 
-def _ordered(header: str) -> list[_Range]:
+def ranges(header: str) -> list[Range]:
     """The clauses by quality, named types before wildcards, else in the client's order: by insertion, as upstream's
     sort does it with so few, and `precedes` wants no other."""
     found = [made for part in header.split(",") if (made := _range(part.strip(" "))) is not None]
@@ -108,7 +108,7 @@ def _ordered(header: str) -> list[_Range]:
     return found
 
 
-def _range(text: str) -> _Range | None:
+def _range(text: str) -> Range | None:
     name, *rest = text.split(";")
     kind, _, subtype = name.partition("/")
     kind, subtype = kind.strip(" "), subtype.strip(" ")
@@ -116,7 +116,7 @@ def _range(text: str) -> _Range | None:
         subtype = "*"
     if not subtype or "/" in subtype:
         return None
-    made = _Range(kind, subtype)
+    made = Range(kind, subtype)
     for piece in rest:
         key, is_given, value = piece.partition("=")
         if not is_given or not value or "=" in value:

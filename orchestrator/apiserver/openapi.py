@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -21,6 +21,9 @@ from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import openapi_custom
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
+from orchestrator.apiserver.encoding import JSON
+from orchestrator.apiserver.negotiation import ranges
+from orchestrator.apiserver.protobuf import openapi_v2
 from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED
 
 DOCUMENTS_KEPT = 4
@@ -50,6 +53,15 @@ _PARAMETERS: dict[str, tuple[tuple[str, str], ...]] = {
     "patch": (*_WRITING, ("force", "boolean")),
     "delete": _DELETION,
     "deletecollection": (*_SELECTION, *_DELETION),
+}
+
+
+_PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+# As clients ask for them, and as they are answered: the older name of the second is still the one that most ask for.
+_ENCODINGS_V2 = {
+    JSON: JSON,
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf": _PROTOBUF_V2,
+    _PROTOBUF_V2: _PROTOBUF_V2,
 }
 
 
@@ -84,11 +96,17 @@ class OpenApi:
         return Response(200, headers, self._kept(f"{root}?{self._hash(root)}", lambda: document_v3(self._rows(root))))
 
     async def v2(self, request: Request) -> Response:
+        """`/openapi/v2`: in JSON, or in protobuf, which some versions of kubectl ask for alone."""
+        media_type = _encoding_v2(request.headers.get("accept") or "*/*")
+        if media_type is None:
+            return Response(406, {"vary": "Accept"})
         rows = list(self._table)
         etag = f'"{_digest(rows)}"'
+        headers = {"content-type": media_type, "etag": etag, "vary": "Accept"}
         if request.headers.get("if-none-match") == etag:
-            return Response(304, {**JSON_HEADERS, "etag": etag})
-        return Response(200, {**JSON_HEADERS, "etag": etag}, self._kept(f"v2?{etag}", lambda: document_v2(rows)))
+            return Response(304, headers)
+        write = orjson.dumps if media_type == JSON else openapi_v2.document
+        return Response(200, headers, self._kept(f"{media_type}?{etag}", lambda: document_v2(rows), write))
 
     def _roots(self) -> list[str]:
         return sorted({row.root for row in self._table})
@@ -102,15 +120,23 @@ class OpenApi:
     def _url(self, root: str) -> str:
         return f"/openapi/v3{root}?hash={self._hash(root)}"
 
-    def _kept(self, key: str, build: Any) -> bytes:
+    def _kept(self, key: str, build: Any, write: Callable[[Any], bytes] = orjson.dumps) -> bytes:
         found = self._documents.get(key)
         if found is None:
-            found = orjson.dumps(build())
+            found = write(build())
             self._documents[key] = found
             if len(self._documents) > DOCUMENTS_KEPT:
                 self._documents.popitem(last=False)
         self._documents.move_to_end(key)
         return found
+
+
+def _encoding_v2(accept: str) -> str | None:
+    for wanted in ranges(accept):
+        for asked, answered in _ENCODINGS_V2.items():
+            if wanted.covers(asked):
+                return answered
+    return None
 
 
 def _digest(rows: list[Resource]) -> str:

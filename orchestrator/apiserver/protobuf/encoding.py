@@ -9,20 +9,28 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.api.meta import Object
 from orchestrator.apiserver.protobuf import envelope, wire
 from orchestrator.apiserver.protobuf.special import SPECIAL, wrapped
-from orchestrator.apiserver.protobuf.table import message_name, messages
+from orchestrator.apiserver.protobuf.table import Fields, message_name, messages
 from orchestrator.apiserver.protobuf.wire import delimited, varint
 
 _KEY = wire.tag(1, wire.LENGTH)
 _ZEROS: dict[str, Any] = {"s": "", "b": False, "i": 0, "d": 0.0, "y": ""}
 
 Write = Callable[[Any], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ToBytes:
+    write: Write
+
+
+Shape = ToBytes | Callable[[Any], dict[str, Any]]
 
 
 def encode(obj: Object) -> bytes:
@@ -32,12 +40,65 @@ def encode(obj: Object) -> bytes:
     return envelope.closed(obj.get("apiVersion", ""), obj["kind"], message(name)(obj))
 
 
+class Encoder:
+    """Writes the messages of one table: Kubernetes' own, or the OpenAPI document's."""
+
+    def __init__(self, messages: Callable[[], Mapping[str, Fields]], shape: Callable[[str], Shape | None]) -> None:
+        """`shape(name)` is None, or what makes of a JSON value the message's bytes, or its fields by name."""
+        self._messages = messages
+        self._shape = shape
+        self._made: dict[str, Write] = {}
+
+    def message(self, name: str) -> Write:
+        """The function that makes a message `name` of its JSON."""
+        found = self._made.get(name)
+        if found is None:
+            found = self._made[name] = self._new(name)
+        return found
+
+    def fields(self, name: str) -> Fields:
+        return self._messages()[name]
+
+    def _new(self, name: str) -> Write:
+        shape = self._shape(name)
+        if isinstance(shape, ToBytes):
+            return shape.write
+        made = _Message(self, name)
+        return made if shape is None else lambda value: made(shape(value))
+
+    def field(self, number: int, kind: str) -> Write:
+        """Writes a field with its tag."""
+        if kind[0] == "*":
+            one, zero = self.field(number, kind[1:]), _ZEROS.get(kind[1:], {})
+            return lambda values: b"".join([one(zero if value is None else value) for value in values])
+        if kind[0] == "{":
+            return _map(wire.tag(number, wire.LENGTH), self.field(2, kind[1:]), _ZEROS.get(kind[1:], {}))
+        match kind:
+            case "i":
+                start = wire.tag(number, wire.VARINT)
+                return lambda value: start + varint(int(value))
+            case "b":
+                true, false = (wire.tag(number, wire.VARINT) + flag for flag in (b"\x01", b"\x00"))
+                return lambda value: true if value else false
+            case "d":
+                start = wire.tag(number, wire.FIXED64)
+                return lambda value: start + struct.pack("<d", value)
+        start = wire.tag(number, wire.LENGTH)
+        if kind == "s":
+            return lambda value: delimited(start, value.encode())
+        if kind == "y":
+            return lambda value: delimited(start, base64.b64decode(value))
+        inner = self.message(kind)
+        return lambda value: delimited(start, inner(value))
+
+
 class _Message:
-    """Writes the fields of one message. Fields are compiled when first needed, since messages refer to themselves."""
+    """Writes the fields of one message. They are compiled when first needed, since messages refer to themselves."""
 
-    __slots__ = ("_inlined", "_name", "_writes")
+    __slots__ = ("_encoder", "_inlined", "_name", "_writes")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, encoder: Encoder, name: str) -> None:
+        self._encoder = encoder
         self._name = name
         self._writes: dict[str, Write] | None = None
         self._inlined: list[tuple[bytes, Write]] = []
@@ -49,57 +110,20 @@ class _Message:
             for name, inner in value.items()
             if inner is not None and (write := writes.get(name)) is not None
         ]
-        for start, message_ in self._inlined:
-            if data := message_(value):  # of the same names: it takes its own
+        for start, message in self._inlined:
+            if data := message(value):  # of the same names: it takes its own
                 pieces.append(delimited(start, data))
         return b"".join(pieces)
 
     def _compile(self) -> dict[str, Write]:
         writes = {}
-        for number, (name, kind) in messages()[self._name].items():
+        for number, (name, kind) in self._encoder.fields(self._name).items():
             if kind[0] == "~":
-                self._inlined.append((wire.tag(int(number), wire.LENGTH), message(kind[1:])))
+                self._inlined.append((wire.tag(int(number), wire.LENGTH), self._encoder.message(kind[1:])))
             else:
-                writes[name] = _field(int(number), kind)
+                writes[name] = self._encoder.field(int(number), kind)
         self._writes = writes
         return writes
-
-
-@cache
-def message(name: str) -> Write:
-    """The function that makes a message `name` of its JSON."""
-    if name in SPECIAL:
-        return SPECIAL[name][1]
-    inner, made = wrapped(name), _Message(name)
-    if inner is None:
-        return made
-    return lambda value: made(inner[1](value))
-
-
-def _field(number: int, kind: str) -> Write:
-    """Writes a field with its tag."""
-    if kind[0] == "*":
-        one, zero = _field(number, kind[1:]), _ZEROS.get(kind[1:], {})
-        return lambda values: b"".join([one(zero if value is None else value) for value in values])
-    if kind[0] == "{":
-        return _map(wire.tag(number, wire.LENGTH), _field(2, kind[1:]), _ZEROS.get(kind[1:], {}))
-    match kind:
-        case "i":
-            start = wire.tag(number, wire.VARINT)
-            return lambda value: start + varint(int(value))
-        case "b":
-            true, false = (wire.tag(number, wire.VARINT) + flag for flag in (b"\x01", b"\x00"))
-            return lambda value: true if value else false
-        case "d":
-            start = wire.tag(number, wire.FIXED64)
-            return lambda value: start + struct.pack("<d", value)
-    start = wire.tag(number, wire.LENGTH)
-    if kind == "s":
-        return lambda value: delimited(start, value.encode())
-    if kind == "y":
-        return lambda value: delimited(start, base64.b64decode(value))
-    inner = message(kind)
-    return lambda value: delimited(start, inner(value))
 
 
 def _map(start: bytes, write: Write, zero: Any) -> Write:
@@ -112,3 +136,13 @@ def _map(start: bytes, write: Write, zero: Any) -> Write:
         )
 
     return pairs
+
+
+def _shape(name: str) -> Shape | None:
+    if name in SPECIAL:
+        return ToBytes(SPECIAL[name][1])
+    inner = wrapped(name)
+    return inner[1] if inner else None
+
+
+message = Encoder(messages, _shape).message

@@ -62,6 +62,23 @@ spec:
 """
 
 
+LIST = """
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: one}, data: {x: "1"}}
+- {apiVersion: v1, kind: Service, metadata: {name: two}, spec: {ports: [{port: 80}], selector: {app: web}}}
+"""
+
+
+async def test_a_list_is_validated_by_the_older_openapi_document(kubectl: Kubectl) -> None:
+    """Version 1.32 does not find the kind List in version 3, and asks for version 2 in protobuf alone."""
+    assert await kubectl("apply", "-f", "-", stdin=LIST) == "configmap/one created\nservice/two created\n"
+    wrong = LIST.replace("port: 80", "prot: 80")
+    assert 'unknown field "prot" in io.k8s.api.core.v1.ServicePort' in await kubectl.fails("create", "-f", "-", stdin=wrong)
+    assert await kubectl("apply", "-f", "-", stdin=LIST) == "configmap/one unchanged\nservice/two unchanged\n"
+
+
 async def test_apply_both_ways_and_all_patches(kubectl: Kubectl) -> None:
     assert await kubectl("apply", "-f", "-", stdin=DEPLOYMENT) == "deployment.apps/web created\n"
     assert await kubectl("apply", "-f", "-", stdin=DEPLOYMENT) == "deployment.apps/web unchanged\n"

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from orchestrator.api import custom
-from orchestrator.api.resources import ROWS, Resource
+from orchestrator.api.resources import ROWS, Resource, ResourceTable
+from orchestrator.api.wire import Request
 from orchestrator.apiserver import openapi
+from orchestrator.apiserver.encoding import JSON
+from orchestrator.apiserver.protobuf import openapi_v2
 
 
 @pytest.mark.parametrize("document", [openapi.document_v2, openapi.document_v3])
@@ -130,3 +134,35 @@ def test_a_version_that_is_not_served_is_not_published() -> None:
     made = openapi.document_v2(custom.resources_of(definition))
     assert [name for name in made["definitions"] if name.startswith("com.example.")] == [FOO, f"{FOO}List"]
     assert not [path for path in made["paths"] if "/v0/" in path]
+
+
+OLDER = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+BINARY = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+
+
+@pytest.mark.parametrize(
+    ("accept", "answered"),
+    [
+        ("", JSON),
+        ("*/*", JSON),
+        (f"{JSON};q=0.5,{BINARY}", BINARY),
+        (OLDER, BINARY),
+        (f"{OLDER},{JSON}", BINARY),
+    ],
+)
+async def test_version_2_is_also_served_in_protobuf(accept: str, answered: str) -> None:
+    served = openapi.OpenApi(ResourceTable())
+    headers = {"accept": accept} if accept else {}
+    answer = await served.v2(Request("GET", "/openapi/v2", headers=headers))
+    assert (answer.status, answer.headers["content-type"]) == (200, answered)
+    assert isinstance(answer.body, bytes)
+    document = openapi.document_v2(list(ResourceTable()))
+    assert answer.body == (orjson.dumps(document) if answered == JSON else openapi_v2.document(document))
+    etag = answer.headers["etag"]
+    again = await served.v2(Request("GET", "/openapi/v2", headers={**headers, "if-none-match": etag}))
+    assert (again.status, again.body) == (304, b"")
+
+
+async def test_version_2_in_another_encoding_is_not_to_be_had() -> None:
+    answer = await openapi.OpenApi(ResourceTable()).v2(Request("GET", "/openapi/v2", headers={"accept": "text/plain"}))
+    assert (answer.status, answer.body) == (406, b"")

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.unknown_fields import UnknownFieldSet
+import yaml
 
 from orchestrator.api import schema
 from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.schema import Type
-from orchestrator.apiserver.protobuf import envelope
+from orchestrator.apiserver.protobuf import envelope, openapi_v2
 from orchestrator.apiserver.protobuf.decoding import decode
 from orchestrator.apiserver.protobuf.encoding import encode
 from orchestrator.apiserver.protobuf.special import SPECIAL
 from orchestrator.apiserver.protobuf.table import message_name, messages
+from tests.unit.apiserver.protobuf_library import classes, has_unknown, inner
 
 RECORDED = [orjson.loads(line) for line in (Path(__file__).parent / "cases/protobuf.jsonl").open("rb")]
 KINDS = [row for row in ResourceTable() if schema.type_of(row) is not None]
@@ -149,54 +148,36 @@ def test_there_and_back_again(row: Resource) -> None:
 
 # -- the protobuf library as a judge -----------------------------------------------------------------------------------
 
-_KINDS = {"s": 9, "b": 8, "i": 3, "d": 1, "y": 12}  # of FieldDescriptorProto
-
 
 @cache
-def classes() -> dict[str, Any]:
-    """Message classes from the table, of proto2; what JSON writes in another way is bytes to them."""
-    file = descriptor_pb2.FileDescriptorProto(name="all.proto", package="all", syntax="proto2")
-    names = {name: f"M{place}" for place, name in enumerate(messages())}
-    for name, fields in messages().items():
-        made = file.message_type.add(name=names[name])
-        for number, (_, kind) in fields.items():
-            field = made.field.add(name=f"f{number}", number=int(number), label=3 if kind[0] in "*{" else 1)
-            if kind[0] == "{":
-                entry = made.nested_type.add(name=f"F{number}Entry")
-                entry.options.map_entry = True
-                entry.field.add(name="key", number=1, type=9, label=1)
-                describe(entry.field.add(name="value", number=2, label=1), kind[1:], names)
-                field.type, field.type_name = 11, f".all.{names[name]}.F{number}Entry"
-            else:
-                describe(field, kind.lstrip("*~"), names)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"all.{names[name]}")) for name in names}
-
-
-def describe(field: Any, kind: str, names: dict[str, str]) -> None:
-    if kind in names:
-        field.type, field.type_name = 11, f".all.{names[kind]}"
-    else:
-        assert kind in _KINDS or kind in SPECIAL
-        field.type = _KINDS.get(kind, 12)
+def library() -> dict[str, Any]:
+    return classes(messages(), SPECIAL)
 
 
 def read_and_written_by_the_library(body: bytes) -> bytes:
     api_version, kind, raw = envelope.opened(body)
-    parsed = classes()[message_name(api_version, kind) or ""].FromString(raw)
-    assert not list(unknown(parsed))
+    parsed = library()[message_name(api_version, kind) or ""].FromString(raw)
+    assert not has_unknown(parsed)
     return envelope.closed(api_version, kind, parsed.SerializeToString())
 
 
-def unknown(parsed: Any) -> Iterator[str]:
-    """Where the library found a field that the table does not have, or that has another type there."""
-    if len(UnknownFieldSet(parsed)):
-        yield parsed.DESCRIPTOR.name
-    for descriptor, value in parsed.ListFields():
-        if descriptor.type != 11:
-            continue
-        inner = value.values() if descriptor.message_type.GetOptions().map_entry else value
-        for one in inner if descriptor.is_repeated else [inner]:
-            if hasattr(one, "ListFields"):
-                yield from unknown(one)
+def test_an_openapi_document_is_what_gnostic_makes_of_it() -> None:
+    """The same message; only YAML text is JSON here."""
+    case = orjson.loads((Path(__file__).parent / "cases/openapi_v2.json").read_bytes())
+    made = classes(openapi_v2.MESSAGES)
+    ours, theirs = (
+        made["Document"].FromString(data)
+        for data in (openapi_v2.document(case["json"]), base64.b64decode(case["protobuf"]))
+    )
+    assert not has_unknown(ours)
+    assert not has_unknown(theirs)
+    for parsed in (ours, theirs):
+        read_yaml(parsed, made["Any"])
+    assert ours == theirs
+
+
+def read_yaml(parsed: Any, kind: Any) -> None:
+    if isinstance(parsed, kind):
+        parsed.f2 = orjson.dumps(yaml.safe_load(parsed.f2), option=orjson.OPT_SORT_KEYS)
+    for one in inner(parsed):
+        read_yaml(one, kind)
