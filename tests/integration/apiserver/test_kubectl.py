@@ -75,7 +75,8 @@ async def test_a_list_is_validated_by_the_older_openapi_document(kubectl: Kubect
     """Version 1.32 does not find the kind List in version 3, and asks for version 2 in protobuf alone."""
     assert await kubectl("apply", "-f", "-", stdin=LIST) == "configmap/one created\nservice/two created\n"
     wrong = LIST.replace("port: 80", "prot: 80")
-    assert 'unknown field "prot" in io.k8s.api.core.v1.ServicePort' in await kubectl.fails("create", "-f", "-", stdin=wrong)
+    why = await kubectl.fails("create", "-f", "-", stdin=wrong)
+    assert 'unknown field "prot" in io.k8s.api.core.v1.ServicePort' in why
     assert await kubectl("apply", "-f", "-", stdin=LIST) == "configmap/one unchanged\nservice/two unchanged\n"
 
 
