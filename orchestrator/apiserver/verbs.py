@@ -10,13 +10,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from orchestrator.api import decoding, schema
-from orchestrator.api.custom import ScalePaths
 from orchestrator.api.kinds import faults
 from orchestrator.api.meta import Object
 from orchestrator.api.patch import apply as server_side_apply
+from orchestrator.api.patch import managed_fields
 from orchestrator.api.patch import request as patch_request
+from orchestrator.api.patch.field_sets import FieldSet
 from orchestrator.api.patch.managed_fields import Writer
 from orchestrator.api.resources import Resource
+from orchestrator.api.schema import Type
 from orchestrator.api.status import (
     ApiError,
     BadRequest,
@@ -37,7 +39,7 @@ from orchestrator.apiserver.options import WriteOptions
 from orchestrator.apiserver.protobuf.encoding import encode
 from orchestrator.apiserver.representation import renderer
 from orchestrator.apiserver.request import Attributes, Authorizer, RequestInfo
-from orchestrator.apiserver.scale import SCALES, scale_of, scaled
+from orchestrator.apiserver.scale import SCALES, replicas_paths, rescaled, scale_of
 from orchestrator.apiserver.subresources import NARROW
 from orchestrator.apiserver.watchcache import Entry
 
@@ -266,43 +268,17 @@ async def _patch(asked: Asked) -> Response:
 
 async def _apply(asked: Asked, write: WriteOptions, form: Accepted) -> Response:
     endpoint, info, attributes = asked.endpoint, asked.info, asked.attributes
-    if not asked.request.param("fieldManager"):
-        cause = faults.required("fieldManager", "is required for apply patch")
-        raise invalid(options.META, "PatchOptions", "", [cause])
+    wanted = _wanted(asked)
     if endpoint.type is None:
         raise UnsupportedMediaType(f"server-side apply is not supported for {endpoint.resource.group_resource}")
-    wanted = body.from_yaml(asked.request.body)
-    if not isinstance(wanted, dict):
-        raise BadRequest("error decoding YAML: the body is not an object")
-    if (wanted.get("metadata") or {}).get("managedFields"):
-        raise BadRequest("metadata.managedFields must be nil")
-    writing.check_names(endpoint, wanted, info.namespace, info.name)
-    writer = Writer(write.field_manager, endpoint.resource.api_version, asked.core.now(), info.subresource)
     ignored = endpoint.rules.reset_fields(info.subresource)
-    text = encoding.encode_as_is(wanted)
-    kind = endpoint.type
-    repeats = body.repeated_keys(asked.request) if write.field_validation != "Ignore" else []
-    attributes.warnings += repeats
-
-    def applied(live: Object | None) -> Object:
-        return server_side_apply.apply(
-            live, encoding.decode(text), endpoint.resource, kind, writer, force=write.force, ignored=ignored
-        )
-
-    def check_repeats() -> None:
-        """After the merge, whose faults come first."""
-        if repeats and write.field_validation == "Strict":
-            why = f"error converting YAML to JSON: {decoding.yaml_error(repeats)}"
-            raise BadRequest(f"error strict decoding YAML: {why}")
+    merged = _merging(asked, write, wanted, endpoint.resource, endpoint.type, ignored)
 
     async def change(old: Object) -> Object:
-        new = applied(endpoint.to_served(old))
-        check_repeats()
-        return _narrowed(asked, endpoint.to_stored(new), old)
+        return _narrowed(asked, endpoint.to_stored(merged(endpoint.to_served(old))), old)
 
     if endpoint.cache.get(info.namespace, info.name) is None and not info.subresource:
-        obj = applied(None)
-        check_repeats()
+        obj = merged(None)
         if uid := (wanted.get("metadata") or {}).get("uid"):
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(endpoint.resource.group, endpoint.resource.plural, info.name, why)
@@ -313,6 +289,41 @@ async def _apply(asked: Asked, write: WriteOptions, form: Accepted) -> Response:
         )
     done = await writing.update(asked.core, endpoint, attributes, write, change, applied=True, is_patch=True)
     return await _written(asked, form, done)
+
+
+def _wanted(asked: Asked) -> Object:
+    """The configuration that is applied. Errors: Invalid, BadRequest."""
+    if not asked.request.param("fieldManager"):
+        cause = faults.required("fieldManager", "is required for apply patch")
+        raise invalid(options.META, "PatchOptions", "", [cause])
+    wanted = body.from_yaml(asked.request.body)
+    if not isinstance(wanted, dict):
+        raise BadRequest("error decoding YAML: the body is not an object")
+    if (wanted.get("metadata") or {}).get("managedFields"):
+        raise BadRequest("metadata.managedFields must be nil")
+    writing.check_names(asked.endpoint, wanted, asked.info.namespace, asked.info.name)
+    return wanted
+
+
+def _merging(
+    asked: Asked, write: WriteOptions, wanted: Object, resource: Resource, kind: Type, ignored: FieldSet
+) -> Callable[[Object | None], Object]:
+    """From what there is (None: nothing) to what it becomes by the apply; `resource` and `kind` are what is applied."""
+    writer = Writer(write.field_manager, resource.api_version, asked.core.now(), asked.info.subresource)
+    text = encoding.encode_as_is(wanted)
+    repeats = body.repeated_keys(asked.request) if write.field_validation != "Ignore" else []
+    asked.attributes.warnings += repeats
+
+    def merged(live: Object | None) -> Object:
+        new = server_side_apply.apply(
+            live, encoding.decode(text), resource, kind, writer, force=write.force, ignored=ignored
+        )
+        if repeats and write.field_validation == "Strict":  # after the merge, whose faults come first
+            why = f"error converting YAML to JSON: {decoding.yaml_error(repeats)}"
+            raise BadRequest(f"error strict decoding YAML: {why}")
+        return new
+
+    return merged
 
 
 async def _written(asked: Asked, form: Accepted, written: writing.Written) -> Response:
@@ -376,31 +387,42 @@ async def _scale(asked: Asked) -> Response:
         parent = encoding.decode(reading.find(endpoint, info.namespace, info.name).data)
         return object_answer(200, scale_of(endpoint.to_served(parent), paths), form)
     write = _prepare(asked, "UpdateOptions" if info.verb == "update" else "PatchOptions")
-    text = b""
-    if info.verb == "update":
-        obj, _ = body.read(asked.request)
-        text = encoding.encode_as_is(decoded(asked, SCALES, obj, asked.request.body, write))
-    elif body.media_type(asked.request) == patch_request.APPLY_PATCH:
-        raise UnsupportedMediaType("server-side apply of scale is not supported; apply spec.replicas of the object")
+    make = _changed_scale(asked, write)
+    rows = (row for row in core.resources if row.group_resource == endpoint.resource.group_resource)
+    places = replicas_paths(rows)
 
     async def change(old: Object) -> Object:
-        if info.verb == "update":
-            return _narrow_scale(endpoint, old, encoding.decode(text), paths)
-        media_type = body.media_type(asked.request)
-        scale, found = patch_request.patched(
-            scale_of(endpoint.to_served(old), paths), asked.request.body, media_type, SCALES, write.field_validation
-        )
-        attributes.warnings[:] = found
-        return _narrow_scale(endpoint, old, scale, paths)
+        return endpoint.to_stored(rescaled(endpoint.to_served(old), endpoint.resource, places, make))
 
-    done = await writing.update(core, endpoint, attributes, write, change, is_patch=info.verb == "patch")
+    done = await writing.update(core, endpoint, attributes, write, change, applied=True, is_patch=info.verb == "patch")
     await endpoint.ready(core, (done.data,))
     scale = scale_of(endpoint.to_served(encoding.decode(done.data)), paths)
     return object_answer(200, scale, form, attributes.warnings)
 
 
-def _narrow_scale(endpoint: Endpoint, old: Object, scale: Object, paths: ScalePaths | None) -> Object:
-    return endpoint.to_stored(scaled(endpoint.to_served(old), scale, paths))
+def _changed_scale(asked: Asked, write: WriteOptions) -> Callable[[Object], Object]:
+    """What the request makes of a Scale, with who owns what in it."""
+    request, info, attributes = asked.request, asked.info, asked.attributes
+    writer = Writer(write.field_manager, SCALES.api_version, asked.core.now(), info.subresource)
+    kind = schema.type_of(SCALES)
+    assert kind is not None
+    media_type = body.media_type(request)
+    if info.verb == "update":
+        obj, _ = body.read(request)
+        text = encoding.encode_as_is(decoded(asked, SCALES, obj, request.body, write))
+    elif media_type == patch_request.APPLY_PATCH:
+        return _merging(asked, write, _wanted(asked), SCALES, kind, managed_fields.NO_FIELDS)
+
+    def changed(scale: Object) -> Object:
+        if info.verb == "update":
+            new = encoding.decode(text)
+        else:
+            new, found = patch_request.patched(scale, request.body, media_type, SCALES, write.field_validation)
+            attributes.warnings[:] = found
+        managed_fields.record_update(scale, new, kind, writer)
+        return new
+
+    return changed
 
 
 # -- handlers ----------------------------------------------------------------------------------------------------------

@@ -204,6 +204,22 @@ async def test_status_and_scale_are_their_own(server: WholeServer) -> None:
     assert read(await call(server, "GET", f"{ROOT}/one"))["metadata"]["generation"] == 2
 
 
+async def test_a_scale_is_applied(server: WholeServer) -> None:
+    await define(server)
+    sent = "application/apply-patch+yaml"
+    answer = await call(server, "PATCH", f"{ROOT}/one?fieldManager=owner", crontab(), content_type=sent)
+    assert answer.status == 201, answer.body
+    wanted = {"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": 5}}
+    answer = await call(server, "PATCH", f"{ROOT}/one/scale?fieldManager=x", wanted, content_type=sent)
+    assert (answer.status, read(answer)["reason"]) == (409, "Conflict")
+    answer = await call(server, "PATCH", f"{ROOT}/one/scale?fieldManager=x&force=true", wanted, content_type=sent)
+    assert (answer.status, read(answer)["spec"]) == (200, {"replicas": 5})
+    entries = read(await call(server, "GET", f"{ROOT}/one"))["metadata"]["managedFields"]
+    owners = [entry["manager"] for entry in entries if "f:replicas" in entry["fieldsV1"]["f:spec"]]
+    assert owners == ["x"]
+    assert entries[0]["apiVersion"] == "stable.example.com/v1"
+
+
 async def test_apply_merges_by_the_schema(server: WholeServer) -> None:
     await define(server)
     sent = "application/apply-patch+yaml"
