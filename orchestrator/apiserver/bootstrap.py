@@ -1,8 +1,9 @@
 """What a server writes when it starts: the objects that every cluster has before anyone asks.
 
-The four namespaces, the ServiceCIDR, the Service `kubernetes` with the first address of the service range, and the
-Endpoints and EndpointSlice behind it, which name the address that this server advertises. Objects that are there stay,
-except that the endpoints follow the advertised address. Source: upstream controlplane, "kubernetes" service reconciler.
+The four namespaces, the ServiceCIDR, the day since which the use of tokens in Secrets is seen, the Service `kubernetes`
+with the first address of the service range, and the Endpoints and EndpointSlice behind it, which name the address that
+this server advertises. Objects that are there stay, except that the endpoints follow the advertised address.
+Source: upstream controlplane, "kubernetes" service reconciler and legacytokentracking.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import ipaddress
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import orjson
 
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 NAME = "kubernetes"
 HTTPS = 443
+TOKEN_TRACKING = "kube-apiserver-legacy-service-account-token-tracking"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +127,22 @@ def requestheader(authority: str, settings: RequestHeaders) -> dict[str, str]:
     return {"requestheader-client-ca-file": authority, **shown}
 
 
-async def bootstrap(client: Client, lookup: Lookup, advertised: Advertised, trust: Mapping[str, str]) -> None:
+def token_tracking(now: float) -> Object:
+    """By which the cleaner of tokens that lie in Secrets knows since when their use is seen."""
+    place = {"name": TOKEN_TRACKING, "namespace": "kube-system"}
+    return {"metadata": place, "data": {"since": meta.format_time(now).partition("T")[0]}}
+
+
+def is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+async def bootstrap(
+    client: Client, lookup: Lookup, advertised: Advertised, trust: Mapping[str, str], now: float
+) -> None:
     """`trust`: data of the ConfigMap by which aggregated servers know whom to believe."""
     async with asyncio.TaskGroup() as tasks:
         for name in SYSTEM_NAMESPACES:
@@ -135,6 +153,9 @@ async def bootstrap(client: Client, lookup: Lookup, advertised: Advertised, trus
         place = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
         authentication = {"metadata": place, "data": dict(trust)}
         tasks.create_task(_ensure(client, lookup, CONFIGMAPS, authentication, "data"))
+        have = lookup.get(CONFIGMAPS, "kube-system", TOKEN_TRACKING) or {}
+        if not is_day((have.get("data") or {}).get("since", "")):
+            tasks.create_task(_ensure(client, lookup, CONFIGMAPS, token_tracking(now), "data"))
         if ipaddress.ip_address(advertised.address).is_loopback:
             log.warning("no endpoints for a loopback address", extra={"address": advertised.address})
             return

@@ -219,7 +219,7 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     advertised = Advertised(address=config.advertise_address, port=config.port, service_ranges=ranges)
     state.custom = CustomResources(core, lookup, server.client)
     await state.custom.start()
-    await bootstrap.bootstrap(server.client, lookup, advertised, _trust(config))
+    await bootstrap.bootstrap(server.client, lookup, advertised, _trust(config), clock.now())
     await access.bootstrap(server.client)
     await upkeep.ensure(server.client, lookup)
     keeping = upkeep.Upkeep(server.gate, server.client, lookup, clock)

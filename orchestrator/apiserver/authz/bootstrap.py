@@ -49,6 +49,8 @@ AGGREGATED_RULES: dict[str, Rules] = {
         rule(WRITE, "networking.k8s.io", "ingresses networkpolicies"),
         rule(WRITE, "policy", "poddisruptionbudgets"),
         rule(f"create delete deletecollection {READ} patch update", "coordination.k8s.io", "leases"),
+        rule(WRITE, "events.k8s.io", "events"),
+        rule(WRITE, "resource.k8s.io", "resourceclaims resourceclaimtemplates"),
     ],
     "view": [
         rule(
@@ -68,6 +70,8 @@ AGGREGATED_RULES: dict[str, Rules] = {
         rule(READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
         rule(READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
         rule(READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
+        rule(READ, "events.k8s.io", "events"),
+        rule(READ, "resource.k8s.io", "resourceclaims resourceclaims/status resourceclaimtemplates"),
     ],
 }  # fmt: skip
 
@@ -95,6 +99,9 @@ NODE_RULES: Rules = [
     rule(READ, "storage.k8s.io", "csidrivers"),
     rule("create delete get patch update", "storage.k8s.io", "csinodes"),
     rule(READ, "node.k8s.io", "runtimeclasses"),
+    rule("get", "", "serviceaccounts"),
+    rule("get", "resource.k8s.io", "resourceclaims"),
+    rule("deletecollection", "resource.k8s.io", "resourceslices"),
 ]
 
 CLUSTER_ROLES: dict[str, Rules] = {
@@ -102,7 +109,10 @@ CLUSTER_ROLES: dict[str, Rules] = {
     "system:discovery": [
         urls("get", "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/"),
     ],
-    "system:monitoring": [urls("get", "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*")],
+    "system:monitoring": [
+        urls("get", "/flagz /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/* /statusz"),
+        rule("get", "", "nodes/metrics"),
+    ],
     "system:public-info-viewer": [urls("get", "/healthz /livez /readyz /version /version/")],
     "system:basic-user": [
         rule("create", "authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews"),
@@ -124,7 +134,7 @@ CLUSTER_ROLES: dict[str, Rules] = {
     "system:kubelet-api-admin": [
         rule(READ, "", "nodes"),
         rule("proxy", "", "nodes"),
-        rule("*", "", "nodes/log nodes/metrics nodes/proxy nodes/stats"),
+        rule("*", "", "nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/stats"),
     ],
     "system:node-bootstrapper": [rule("create get list watch", "certificates.k8s.io", "certificatesigningrequests")],
     "system:auth-delegator": [
@@ -165,7 +175,8 @@ CLUSTER_ROLES: dict[str, Rules] = {
     "system:kube-scheduler": [
         EVENTS,
         rule("create", "coordination.k8s.io", "leases"),
-        rule("get update", "coordination.k8s.io", "leases", "kube-scheduler"),
+        rule(f"{READ} update", "coordination.k8s.io", "leases", "kube-scheduler"),
+        rule(f"{READ} {WRITE}", "coordination.k8s.io", "leasecandidates"),
         rule(READ, "", "nodes"),
         rule("delete get list watch", "", "pods"),
         rule("create", "", "bindings pods/binding"),
@@ -182,7 +193,13 @@ CLUSTER_ROLES: dict[str, Rules] = {
         rule(READ, "storage.k8s.io", "csidrivers csistoragecapacities"),
         rule(READ, "storage.k8s.io", "storageclasses volumeattachments"),
         rule(READ, "scheduling.k8s.io", "priorityclasses"),
+        rule(READ, "resource.k8s.io", "deviceclasses resourceslices"),
+        rule(f"create delete {READ} patch update", "resource.k8s.io", "resourceclaims"),
+        rule(f"{READ} patch update", "resource.k8s.io", "resourceclaims/status"),
+        rule("patch update", "resource.k8s.io", "resourceclaims/binding"),
+        rule("update", "", "pods/finalizers"),
     ],
+    "system:heapster": [rule(READ, "", "events namespaces nodes pods"), rule(READ, "extensions", "deployments")],
     "system:kube-dns": [
         rule("list watch", "", "endpoints services"),
         rule("list watch", "discovery.k8s.io", "endpointslices"),

@@ -64,6 +64,12 @@ CONTROLLERS: dict[str, Rules] = {
         rule(f"{READ} update", "", "pods"),
         EVENTS,
     ],
+    "device-taint-eviction-controller": [
+        rule(f"delete {READ}", "", "pods"),
+        rule("patch update", "", "pods/status"),
+        rule(READ, "resource.k8s.io", "deviceclasses resourceclaims resourceslices"),
+        EVENTS,
+    ],
     "disruption-controller": [
         rule(READ, "apps", "deployments replicasets statefulsets"),
         rule(READ, "", "replicationcontrollers"),
@@ -152,7 +158,12 @@ CONTROLLERS: dict[str, Rules] = {
         rule("patch", "", "pods/status"),
     ],
     "pv-protection-controller": [rule(f"{READ} update", "", "persistentvolumes"), EVENTS],
-    "pvc-protection-controller": [rule(f"{READ} update", "", "persistentvolumeclaims"), rule(READ, "", "pods"), EVENTS],
+    "pvc-protection-controller": [
+        rule(f"{READ} update", "", "persistentvolumeclaims"),
+        rule("update", "", "persistentvolumeclaims/status"),
+        rule(READ, "", "pods"),
+        EVENTS,
+    ],
     "replicaset-controller": [
         rule(f"{READ} update", "apps", "replicasets"),
         rule("update", "apps", "replicasets/finalizers replicasets/status"),
@@ -165,9 +176,22 @@ CONTROLLERS: dict[str, Rules] = {
         POD_OWNER,
         EVENTS,
     ],
+    "resource-claim-controller": [
+        rule(READ, "", "pods"),
+        rule("update", "", "pods/finalizers"),
+        rule("patch update", "", "pods/status"),
+        rule(f"create delete {READ} patch update", "resource.k8s.io", "resourceclaims"),
+        rule("patch update", "resource.k8s.io", "resourceclaims/binding resourceclaims/status"),
+        EVENTS,
+    ],
     "resourcequota-controller": [rule("list watch", "*", "*"), rule("update", "", "resourcequotas/status"), EVENTS],
     "root-ca-cert-publisher": [rule("create update", "", "configmaps"), EVENTS],
     "route-controller": [rule("list watch", "", "nodes"), rule("patch", "", "nodes/status"), EVENTS],
+    "selinux-warning-controller": [
+        rule(READ, "", "persistentvolumeclaims persistentvolumes pods"),
+        rule(READ, "storage.k8s.io", "csidrivers"),
+        EVENTS,
+    ],
     "service-account-controller": [rule("create", "", "serviceaccounts"), EVENTS],
     "service-cidrs-controller": [
         rule(f"{READ} patch update", "networking.k8s.io", "servicecidrs"),
@@ -192,4 +216,14 @@ CONTROLLERS: dict[str, Rules] = {
     ],
     "ttl-after-finished-controller": [rule("delete get list watch", "batch", "jobs"), EVENTS],
     "ttl-controller": [rule("list patch update watch", "", "nodes"), EVENTS],
+    "validatingadmissionpolicy-status-controller": [
+        rule(READ, "admissionregistration.k8s.io", "validatingadmissionpolicies"),
+        rule("get patch update", "admissionregistration.k8s.io", "validatingadmissionpolicies/status"),
+        EVENTS,
+    ],
+    "volumeattributesclass-protection-controller": [
+        rule(READ, "", "persistentvolumeclaims persistentvolumes"),
+        rule(f"{READ} update", "storage.k8s.io", "volumeattributesclasses"),
+        EVENTS,
+    ],
 }

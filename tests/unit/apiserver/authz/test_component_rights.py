@@ -137,12 +137,16 @@ def test_rules_name_resources_that_exist() -> None:
                 for resource in rule.get("resources", ()):
                     if "*" not in (group, resource) and "*" not in resource and (group, resource) not in known:
                         unknown.add(f"{group}:{resource}")
-    virtual = {":nodes/log", ":nodes/metrics", ":nodes/stats", ":endpoints/restricted", ":services/finalizers"}
+    virtual = {f":nodes/{name}" for name in ("configz", "healthz", "log", "metrics", "pods", "stats")}
+    virtual |= {":endpoints/restricted", ":services/finalizers"}
     assert {name for name in unknown - virtual if not name.endswith("/finalizers")} == {
         "apps:deployments/rollback",
         "certificates.k8s.io:certificatesigningrequests/nodeclient",
         "certificates.k8s.io:certificatesigningrequests/selfnodeclient",
         "certificates.k8s.io:signers",
+        "coordination.k8s.io:leasecandidates",
         "discovery.k8s.io:endpointslices/restricted",
+        "extensions:deployments",
         "metrics.k8s.io:pods",
+        "resource.k8s.io:resourceclaims/binding",
     }
