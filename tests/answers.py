@@ -15,6 +15,12 @@ UID = "6f9b4a52-0000-4000-8000-000000000000"
 VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "selfLink")
 CHOSEN = ("clusterIP", "clusterIPs", "nodePort", "healthCheckNodePort", "deletionTimestamp", "lastTransitionTime")
 AGE = re.compile(r"^(\d+[smhdy])+( \(.*\))?$")
+_MASKS = (
+    (re.compile(r"X509SHA256=[0-9a-f]{64}"), "X509SHA256=<certificate>"),
+    (re.compile(r"kube-api-access-[a-z0-9]{5}"), "kube-api-access-xxxxx"),
+    (re.compile(r"(ResourceVersion in record \()\d+"), r"\1<revision>"),
+    (re.compile(r"(Too large resource version: \d+, current: )\d+"), r"\1<revision>"),
+)
 _UIDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}")
 # Upstream shows a value as its own Go struct in places, and a change as a diff of such; we show the wire's words.
 _SHOWN_OBJECT = re.compile(r"(Invalid|Unsupported|Duplicate) value: \{.*?\}(?=$|: [^{}]*$)", re.DOTALL)
@@ -61,6 +67,8 @@ def _comparable(message: str) -> str:
     message = re.sub(r'value: "\{.*\}": ', "value: {…}: ", message)  # a patched document
     if message.startswith("failed to create typed"):
         message = "\n".join(sorted(message.split("\n")))
+    for pattern, shown in _MASKS:
+        message = pattern.sub(shown, message)
     return _UIDS.sub(UID, _SHOWN_OBJECT.sub(r"\1 value: {…}", message))
 
 
@@ -112,4 +120,8 @@ def _masked(value: Any, sent: str, name: str = "") -> Any:
         return [_masked(item, sent, name) for item in value]
     if name in CHOSEN and value not in ("", "None") and str(value) not in sent:
         return "<chosen>"
-    return _UIDS.sub(UID, value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    for pattern, shown in _MASKS:
+        value = pattern.sub(shown, value)
+    return _UIDS.sub(UID, value)

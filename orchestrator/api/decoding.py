@@ -97,7 +97,7 @@ def blank(kind: Type) -> Any:
     """What Kubernetes writes for a field that was never set: `{}` with its own such fields, "", 0 or false."""
     if kind.kind == STRUCT:
         return {name: blank(kind.fields[name].type) for name in kind.always}
-    return {BOOL: False, STRING: ""}.get(kind.kind, 0)
+    return {BOOL: False, STRING: "", QUANTITY: "0"}.get(kind.kind, 0)
 
 
 def _decode(value: Any, kind: Type, trail: Trail, owner: Type, unknown: list[str]) -> Any:
@@ -191,9 +191,22 @@ def _bytes(value: str) -> str:
     try:
         base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        bad = re.search(r"[^A-Za-z0-9+/]", text)
-        raise DecodeError(f"illegal base64 data at input byte {bad.start() if bad else len(text)}") from error
+        raise DecodeError(f"illegal base64 data at input byte {bad_base64_at(text)}") from error
     return text
+
+
+def bad_base64_at(text: str) -> int:
+    """Where Go's decoder gives up: at what is no digit, or where a group of four begins that is not whole."""
+    bad = re.search(r"[^A-Za-z0-9+/]", text)
+    if bad is None:
+        return len(text) // 4 * 4
+    at = bad.start()
+    if text[at] != "=" or at % 4 < 2:
+        return at
+    end = at + 2 - at % 4 // 3  # one or two signs fill a group
+    if len(text) < end:
+        return len(text)
+    return at if text[at:end].strip("=") else end
 
 
 def _mismatch(value: Any, kind: Type, trail: Trail, owner: Type) -> DecodeError:

@@ -45,6 +45,7 @@ class Resource:
     singular_name: str = ""
     storage_group_version: str = ""
     list_kind_name: str = ""
+    deprecated: str = ""  # the warning that comes with every answer
     custom: CustomKind | None = field(default=None, compare=False, repr=False)  # what its definition says
 
     @property
@@ -63,6 +64,10 @@ class Resource:
     @property
     def list_kind(self) -> str:
         return self.list_kind_name or f"{self.kind}List"
+
+    @property
+    def deprecation(self) -> str:
+        return self.custom.deprecation if self.custom is not None else self.deprecated
 
     @property
     def is_custom(self) -> bool:
@@ -102,11 +107,13 @@ def _row(
     categories: tuple[str, ...] = (),
     verbs: tuple[str, ...] = ALL_VERBS,
     stored_as: str = "",
+    deprecated: str = "",
 ) -> Resource:
     group, _, version = api.rpartition("/")
     return Resource(
-        group, version, plural, kind, not cluster, tuple(short.split()), categories, verbs, subs, "", stored_as
-    )
+        group, version, plural, kind, not cluster, tuple(short.split()), categories, verbs, subs, "", stored_as,
+        deprecated=deprecated,
+    )  # fmt: skip
 
 
 ALL = ("all",)
@@ -132,7 +139,10 @@ PODS = _row(
 SERVICES = _row(
     "v1", "services", "Service", "svc", STATUS, Subresource("proxy", PROXY_VERBS, "ServiceProxyOptions"), categories=ALL
 )
-ENDPOINTS = _row("v1", "endpoints", "Endpoints", "ep")
+ENDPOINTS = _row(
+    "v1", "endpoints", "Endpoints", "ep",
+    deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+)  # fmt: skip
 CONFIGMAPS = _row("v1", "configmaps", "ConfigMap", "cm")
 SECRETS = _row("v1", "secrets", "Secret")
 SERVICEACCOUNTS = _row(
@@ -149,7 +159,10 @@ LIMITRANGES = _row("v1", "limitranges", "LimitRange", "limits")
 RESOURCEQUOTAS = _row("v1", "resourcequotas", "ResourceQuota", "quota", STATUS)
 PODTEMPLATES = _row("v1", "podtemplates", "PodTemplate")
 BINDINGS = _row("v1", "bindings", "Binding", verbs=CREATE_ONLY)
-COMPONENTSTATUSES = _row("v1", "componentstatuses", "ComponentStatus", "cs", cluster=True, verbs=("get", "list"))
+COMPONENTSTATUSES = _row(
+    "v1", "componentstatuses", "ComponentStatus", "cs", cluster=True, verbs=("get", "list"),
+    deprecated="v1 ComponentStatus is deprecated in v1.19+",
+)  # fmt: skip
 
 DEPLOYMENTS = _row("apps/v1", "deployments", "Deployment", "deploy", STATUS, SCALE, categories=ALL)
 REPLICASETS = _row("apps/v1", "replicasets", "ReplicaSet", "rs", STATUS, SCALE, categories=ALL)

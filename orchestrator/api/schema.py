@@ -6,7 +6,8 @@ pays for the kinds it sees (a Pod: 3 ms and 1 MiB, once; all kinds: 10 ms and 3 
 
 The Go names that kube-apiserver's messages show and the schemas lack are in `go_types.json`: per definition `go`
 (field → Go type), `embedded` (field → the Go struct inlined around it), `zero` (fields whose "", 0 or false is not
-written back), `always` (structs and scalars that are written even when empty).
+written back), `always` (structs and scalars that are written even when empty), `omitted` (lists that must be there and
+yet are left out when empty), `nulls` (lists that need not be there and are written even so).
 Source: OpenAPI of Kubernetes v1.36; API conventions, "Merge strategies" (list and map types).
 """
 
@@ -109,7 +110,7 @@ class Field:
         self.name = name
         self.type = kind
         self.go_path = go_path
-        self.required = required
+        self.required = required  # written even when empty: what must be there, but for a few lists either way
         self.strategies = strategies  # of merge, replace, retainKeys
         self.merge_key = merge_key
 
@@ -204,7 +205,8 @@ def _compile_fields(owner: Type, definition: Mapping[str, Any]) -> dict[str, Fie
         strategies = tuple(filter(None, schema.get("x-kubernetes-patch-strategy", "").split(",")))
         go_path = f"{embedded[name]}.{name}" if name in embedded else name
         merge_key = schema.get("x-kubernetes-patch-merge-key", "")
-        fields[name] = Field(name, _compile(schema, go.get(name, "")), go_path, name in required, strategies, merge_key)
+        written = (name in required and name not in facts.get("omitted", ())) or name in facts.get("nulls", ())
+        fields[name] = Field(name, _compile(schema, go.get(name, "")), go_path, written, strategies, merge_key)
     return fields
 
 

@@ -36,7 +36,9 @@ ANSWERS_OBJECT = frozenset(
     {
         "pods", "persistentvolumes", "persistentvolumeclaims", "podtemplates", "resourcequotas", "serviceaccounts",
         "storageclasses.storage.k8s.io", "csidrivers.storage.k8s.io", "csinodes.storage.k8s.io",
-        "csistoragecapacities.storage.k8s.io", "volumeattachments.storage.k8s.io",
+        "volumeattachments.storage.k8s.io", "volumeattributesclasses.storage.k8s.io", "services",
+        "deviceclasses.resource.k8s.io", "resourceclaims.resource.k8s.io", "resourceclaimtemplates.resource.k8s.io",
+        "resourceslices.resource.k8s.io",
     }
 )  # fmt: skip
 

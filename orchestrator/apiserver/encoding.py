@@ -45,6 +45,11 @@ def encode_as_is(obj: Object) -> bytes:
     return orjson.dumps(obj)
 
 
+def untyped(data: bytes, head: bytes) -> bytes:
+    """An item of a list, whose kind says what its items are: without their own kind and version."""
+    return b'{"metadata":{%s' % data[len(head) :] if data.startswith(head) else data
+
+
 def with_revision(value: bytes, head: bytes, revision: int) -> bytes:
     cut = len(head)
     return b'%s"resourceVersion":"%d",%s' % (head, revision, value[cut:])

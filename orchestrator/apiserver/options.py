@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.api import decoding, schema
 from orchestrator.api.kinds import faults
 from orchestrator.api.status import ApiError, BadRequest, Cause, invalid
 from orchestrator.api.wire import Request
@@ -67,7 +68,7 @@ def list_options(request: Request, *, watch: bool) -> ListOptions:
         field_selector=query.get("fieldSelector", ""),
         revision=int(version) if version else None,
         match=query.get("resourceVersionMatch", ""),
-        limit=_number(query, "limit"),
+        limit=max(0, _number(query, "limit")),
         continue_token=query.get("continue", ""),
         timeout_s=_number(query, "timeoutSeconds"),
         bookmarks=is_true(query.get("allowWatchBookmarks", "")),
@@ -180,8 +181,14 @@ def delete_options(request: Request) -> DeleteOptions:
     found: dict[str, Any] = {}
     if request.body:
         found, _ = body.read(request)
-        if found.get("kind", "DeleteOptions") != "DeleteOptions":
-            raise BadRequest(f"decoded object cannot be converted to DeleteOptions: {found.get('kind')}")
+        kind = found.get("kind") or "DeleteOptions"
+        if kind != "DeleteOptions":
+            version = found.get("apiVersion") or ""
+            raise BadRequest(f'no kind "{kind}" is registered for version "{version}" in scheme "{body.SCHEME}"')
+        try:
+            decoding.decode(found, schema.named_type("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"))
+        except decoding.DecodeError as error:
+            raise BadRequest(str(error)) from error
     query = dict(reversed(request.query))
     for name in ("gracePeriodSeconds", "propagationPolicy", "orphanDependents"):
         if name in query and name not in found:
@@ -205,8 +212,6 @@ def parse_delete_options(found: Mapping[str, Any]) -> DeleteOptions:
         raise _invalid("DeleteOptions", *causes)
     if propagation is None and orphan is not None:
         propagation = "Orphan" if orphan is True or is_true(str(orphan)) else "Background"
-    if grace is not None and not isinstance(grace, int):
-        raise BadRequest("gracePeriodSeconds must be a number")
     return DeleteOptions(
         grace_period_s=None if grace is None else max(grace, 0) if grace != -1 else 1,
         propagation=propagation,

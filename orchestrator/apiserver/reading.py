@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from orchestrator.api import decoding
 from orchestrator.api.status import ApiError, BadRequest, Cause, Expired, Timeout, not_found
 from orchestrator.api.wire import Request
 from orchestrator.apiserver import options, selection
@@ -181,7 +182,10 @@ def read_token(token: str) -> tuple[int, str]:
     try:
         found = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         revision, start = int(found["rv"]), str(found["start"]).removesuffix("\x00")
-    except (ValueError, TypeError, KeyError, binascii.Error) as error:
+    except binascii.Error as error:
+        why = f"illegal base64 data at input byte {decoding.bad_base64_at(token)}"
+        raise BadRequest(f"invalid continue token: continue key is not valid: {why}") from error
+    except (ValueError, TypeError, KeyError) as error:
         raise BadRequest(f"invalid continue token: continue key is not valid: {error}") from error
     if found.get("v") != "meta.k8s.io/v1":
         raise BadRequest("invalid continue token: server does not recognize this encoded version")

@@ -139,4 +139,7 @@ def list_document(
     if isinstance(render, PartialRenderer):
         kind, version = "PartialObjectMetadataList", META_V1 + render.version
     items = (render(entry, entry.data) for entry in entries) if render else (entry.data for entry in entries)
+    if not isinstance(render, PartialRenderer) and not endpoint.resource.is_custom:
+        head = encoding.head_of(endpoint.resource)
+        items = (encoding.untyped(data, head) for data in items)
     return encoding.list_body(kind, version, metadata, items)

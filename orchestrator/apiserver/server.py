@@ -152,8 +152,17 @@ class ApiServer:
                 raise ServiceUnavailable(f"storage is not available: {error}") from error
         asked = Asked(self.core, endpoint, request, info, attributes, self._authorizer)
         verbs.check_served(endpoint, info)
-        if (custom := endpoint.resource.custom) is not None and custom.deprecation:
-            return verbs.warned(await verbs.serve(asked), custom.deprecation)
+        try:
+            answer = await self._dispatched(asked)
+        except NeedsConversion:
+            raise
+        except Exception as error:
+            answer = verbs.warned(_failed(request, error), *attributes.warnings)
+        return verbs.warned(answer, endpoint.resource.deprecation) if endpoint.resource.deprecation else answer
+
+    async def _dispatched(self, asked: verbs.Asked) -> Response:
+        """The answer of a handler, where the path has one of its own, or of the generic verbs."""
+        info, attributes, endpoint = asked.info, asked.attributes, asked.endpoint
         if not info.subresource and info.verb != "create":
             return await verbs.serve(asked)
         handler = self.core.tables.handlers.get((endpoint.resource.group_resource, info.subresource))
@@ -165,7 +174,7 @@ class ApiServer:
             if attributes.operation != "UPDATE":
                 await self.core.admission.mutate(attributes)
                 await self.core.admission.validate(attributes)
-            return verbs.handled(asked, await handler(Call(request, info, attributes, self)))
+            return verbs.handled(asked, await handler(Call(asked.request, info, attributes, self)))
         return await verbs.serve(asked)
 
     def _authenticated(self, request: Request) -> Identity:

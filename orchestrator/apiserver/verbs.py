@@ -147,16 +147,14 @@ def _answer(code: int, data: bytes, form: Accepted, warnings: list[str] | None =
         headers = BINARY_HEADERS
     elif form.media_type != encoding.JSON:
         data, headers = encoding.to_yaml(data), YAML_HEADERS
-    answer = Response(code, dict(headers), data)
-    if warnings:
-        answer.headers["warning"] = ", ".join(f"299 - {_quoted(text)}" for text in dict.fromkeys(warnings))
-    return answer
+    return warned(Response(code, dict(headers), data), *(warnings or ()))
 
 
-def warned(answer: Response, text: str) -> Response:
-    """The answer with one more warning, the first."""
+def warned(answer: Response, *texts: str) -> Response:
+    """The answer with more warnings, the first."""
     others = [answer.headers["warning"]] if "warning" in answer.headers else []
-    answer.headers["warning"] = ", ".join([f"299 - {_quoted(text)}", *others])
+    if texts:
+        answer.headers["warning"] = ", ".join([*(f"299 - {_quoted(text)}" for text in dict.fromkeys(texts)), *others])
     return answer
 
 
@@ -190,7 +188,8 @@ async def _create(asked: Asked) -> Response:
     writing.check_kind(endpoint, obj)
     decoded(asked, endpoint.resource, obj, text, write)
     writing.check_names(endpoint, obj, info.namespace, "")
-    if obj["metadata"].get("resourceVersion") not in (None, "", "0"):
+    revision = obj["metadata"].get("resourceVersion") or ""
+    if revision.isdecimal() and int(revision):  # what is no revision is no claim either
         raise ApiError("resourceVersion should not be set on objects to be created")
     made = await writing.create(asked.core, endpoint, attributes, write, endpoint.to_stored(obj))
     return await _written(asked, form, made)
@@ -203,9 +202,7 @@ async def _update(asked: Asked) -> Response:
     first, text = body.read(asked.request)
     writing.check_kind(endpoint, first)
     decoded(asked, endpoint.resource, first, text, write)
-    if not (first.get("metadata") or {}).get("name"):
-        raise BadRequest(f"the name of the object ({info.name} based on URL) was undeterminable: name must be provided")
-    writing.check_names(endpoint, first, info.namespace, info.name)
+    writing.check_names(endpoint, first, info.namespace, info.name, is_named=True)
     canonical = encoding.encode_as_is(first)
     may_create = not info.subresource and endpoint.stored.group_resource in CREATED_BY_PUT
     if may_create and endpoint.cache.get(info.namespace, info.name) is None:
@@ -258,7 +255,7 @@ async def _patch(asked: Asked) -> Response:
         )
         warnings[:] = found
         writing.check_kind(endpoint, new)
-        writing.check_names(endpoint, new, info.namespace, info.name)
+        writing.check_names(endpoint, new, info.namespace, info.name, is_named=True)
         return _narrowed(asked, endpoint.to_stored(new), old)
 
     done = await writing.update(asked.core, endpoint, attributes, write, change, is_patch=True)
@@ -299,9 +296,6 @@ def _wanted(asked: Asked) -> Object:
     wanted = body.from_yaml(asked.request.body)
     if not isinstance(wanted, dict):
         raise BadRequest("error decoding YAML: the body is not an object")
-    if (wanted.get("metadata") or {}).get("managedFields"):
-        raise BadRequest("metadata.managedFields must be nil")
-    writing.check_names(asked.endpoint, wanted, asked.info.namespace, asked.info.name)
     return wanted
 
 
@@ -321,6 +315,7 @@ def _merging(
         if repeats and write.field_validation == "Strict":  # after the merge, whose faults come first
             why = f"error converting YAML to JSON: {decoding.yaml_error(repeats)}"
             raise BadRequest(f"error strict decoding YAML: {why}")
+        writing.check_names(asked.endpoint, new, asked.info.namespace, asked.info.name, is_named=True)
         return new
 
     return merged
@@ -365,6 +360,8 @@ async def _delete_collection(asked: Asked) -> Response:
     items = await deletion.delete_collection(asked.core, endpoint, page.entries, asked.attributes, wanted)
     await endpoint.ready(asked.core, items)
     shown = [endpoint.served_bytes(item) for item in items]
+    if not endpoint.resource.is_custom:
+        shown = [encoding.untyped(item, encoding.head_of(endpoint.resource)) for item in shown]
     resource = endpoint.resource
     metadata = encoding.list_metadata(asked.core.cache.revision)
     data = encoding.list_body(resource.list_kind, resource.api_version, metadata, shown)
@@ -445,7 +442,7 @@ def handler_body(asked: Asked) -> None:
     obj.setdefault("kind", kind)
     obj.setdefault("apiVersion", api_version)
     if obj["kind"] != kind:
-        raise BadRequest(f'{obj["kind"]} in version "{version}" cannot be handled as a {kind}')
+        raise BadRequest(writing.not_this(obj.get("apiVersion") or api_version, obj["kind"], resource))
     if schema.type_of(resource) is not None:
         decoded(asked, resource, obj, text, write)
     if endpoint.resource.namespaced:
@@ -453,6 +450,9 @@ def handler_body(asked: Asked) -> None:
         if metadata.get("namespace", info.namespace) not in ("", info.namespace):
             raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
         metadata["namespace"] = info.namespace
+    if info.verb == "create" and (known := schema.type_of(resource)) is not None and "metadata" in known.fields:
+        writer = Writer(write.field_manager, resource.api_version, asked.core.now(), info.subresource)
+        managed_fields.record_update(None, obj, known, writer)
     attributes.object = obj
 
 

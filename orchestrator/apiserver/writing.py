@@ -15,12 +15,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from orchestrator.api import meta, schema, status
+from orchestrator.api.kinds import faults
+from orchestrator.api.kinds import metadata as metadata_rules
 from orchestrator.api.meta import Object
 from orchestrator.api.patch import managed_fields
 from orchestrator.api.patch.managed_fields import Writer
 from orchestrator.api.resources import Resource
 from orchestrator.api.status import ApiError, BadRequest, Conflict, ServiceUnavailable
-from orchestrator.apiserver import encoding
+from orchestrator.apiserver import body, encoding
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.options import WriteOptions
 from orchestrator.apiserver.reading import find
@@ -35,7 +37,20 @@ NAME_TRIES = 8
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 _RETRIES_MAX = 100  # lost races of one request: with this many someone is writing in a loop
 # Kinds whose updates must say what they were based on.
-NEEDS_REVISION = frozenset({"leases.coordination.k8s.io", "poddisruptionbudgets.policy"})
+NEEDS_REVISION = frozenset(
+    {
+        "csidrivers.storage.k8s.io", "csinodes.storage.k8s.io", "csistoragecapacities.storage.k8s.io",
+        "volumeattachments.storage.k8s.io", "leases.coordination.k8s.io", "poddisruptionbudgets.policy",
+        "runtimeclasses.node.k8s.io", "apiservices.apiregistration.k8s.io",
+        "customresourcedefinitions.apiextensions.k8s.io",
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+        "validatingwebhookconfigurations.admissionregistration.k8s.io",
+        "mutatingadmissionpolicies.admissionregistration.k8s.io",
+        "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
+        "validatingadmissionpolicies.admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+    }
+)  # fmt: skip
 
 Change = Callable[[Object], Awaitable[Object]]  # the stored object (not to be changed) → the new one
 
@@ -57,6 +72,7 @@ async def create(
     rules.default(obj)
     metadata = obj.setdefault("metadata", {})
     if not applied:  # what the client asked for is the client's; what the server adds from here on is nobody's
+        metadata_rules.wipe_system_fields(obj)
         writer = _writer(core, endpoint, attributes, write)
         managed_fields.record_update(None, obj, endpoint.type, writer, rules.reset_fields())
     base = metadata.get("generateName") if not metadata.get("name") else None
@@ -191,18 +207,20 @@ def generated_name(core: Core, base: str) -> str:
     return base[: NAME_LENGTH_MAX - NAME_RANDOM_LENGTH] + suffix
 
 
-def check_names(endpoint: Endpoint, obj: Object, namespace: str, name: str) -> None:
-    """The body agrees with the path, or leaves it to the path."""
+def check_names(endpoint: Endpoint, obj: Object, namespace: str, name: str, *, is_named: bool = False) -> None:
+    """The body agrees with the path, or leaves it to the path; an update must name its object (`is_named`)."""
     metadata = obj.setdefault("metadata", {})
     if endpoint.resource.namespaced:
         if metadata.get("namespace", namespace) not in ("", namespace):
             raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
         metadata["namespace"] = namespace
-    elif metadata.get("namespace") == "":
-        del metadata["namespace"]
+    else:
+        metadata.pop("namespace", None)  # whatever it says: there is none
     if not name:
         return
     if not metadata.get("name"):
+        if is_named:
+            raise BadRequest(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
         metadata["name"] = name
     elif metadata["name"] != name:
         raise BadRequest(f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})")
@@ -216,8 +234,7 @@ def check_kind(endpoint: Endpoint, obj: Object) -> None:
     is_served = version == resource.api_version or resource.is_custom  # a custom kind's other versions are not known
     is_known = is_served or schema.type_of_kind(group, bare, kind) is not None
     if (group, kind) != (resource.group, resource.kind) or not is_known:
-        why = _why_not(version, kind, resource)
-        raise BadRequest(f'{kind} in version "{bare}" cannot be handled as a {resource.kind}: {why}')
+        raise BadRequest(not_this(version, kind, resource))
     if version != resource.api_version:
         raise BadRequest(
             f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
@@ -225,11 +242,19 @@ def check_kind(endpoint: Endpoint, obj: Object) -> None:
     obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
 
 
+def not_this(api_version: str, kind: str, resource: Resource) -> str:
+    """What a client is told whose body is of another kind."""
+    version = api_version.rpartition("/")[2]
+    return (
+        f'{kind} in version "{version}" cannot be handled as a {resource.kind}: {_why_not(api_version, kind, resource)}'
+    )
+
+
 def _why_not(api_version: str, kind: str, resource: Resource) -> str:
     """Why a body of another kind is not this one: it is nothing that is known, or cannot become this."""
     group, _, version = api_version.rpartition("/")
     if schema.type_of_kind(group, version, kind) is None:
-        return f'no kind "{kind}" is registered for version "{api_version}"'
+        return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{body.SCHEME}"'
     package = resource.group.partition(".")[0] or "core"
     return f"converting ({version}.{kind}) to ({package}.{resource.kind}): unknown conversion"
 
@@ -251,7 +276,7 @@ def _check_preconditions(endpoint: Endpoint, new: Object, old: Object, *, is_pat
             raise status.invalid(endpoint.resource.group, endpoint.resource.plural, stored["name"], [cause])
         return False
     if not version.isdecimal():
-        raise ApiError(f'strconv.ParseUint: parsing "{version}": invalid syntax')
+        raise ApiError(f"strconv.ParseUint: parsing {faults.shown(version)}: invalid syntax")
     if version != stored["resourceVersion"]:
         raise modified(endpoint, stored["name"])
     return True

@@ -102,15 +102,17 @@ async def _recorded(theirs: Client, case: Case) -> Case:
 
 
 async def _keep_mended(server: WholeServer, file: Path) -> None:
-    await prepare(server.admin)
+    ours = Client.from_kubeconfig(server.kubeconfig("admin"))
+    await prepare(ours)
     left, kept = [], json.loads(RECORDED.read_text()) if RECORDED.exists() else []
     known = {json.dumps(case["steps"]) for case in kept}
     for case in json.loads(file.read_text()):
-        told = await answers(server.admin, case)
+        told = await answers(ours, case)
         if told != [step["answer"] for step in case["steps"]]:
             left.append(case)
         elif json.dumps(case["steps"]) not in known:
             kept.append(case)
+    await ours.close()
     RECORDED.write_text(json.dumps(kept, indent=1) + "\n")
     file.write_text(json.dumps(left, indent=1))
     print(f"{len(kept)} recorded, {len(left)} still differ")

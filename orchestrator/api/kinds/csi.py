@@ -24,6 +24,17 @@ NODE_ID_MAX = 192
 EXACTLY_ONE = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
 
 
+TOKENS_IN_SECRETS = (
+    "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, "
+    "set to true to prevent possible logging of tokens in volume attributes"
+)
+
+
+def driver_warnings(obj: Json) -> list[str]:
+    spec = _spec(obj)
+    return [TOKENS_IN_SECRETS] if spec.get("tokenRequests") and "serviceAccountTokenInSecrets" not in spec else []
+
+
 def _spec(obj: Json) -> dict[str, Any]:
     return obj.get("spec") or {}
 
@@ -166,6 +177,7 @@ RULES = (
         default=default_driver,
         faults=driver,
         update_faults=driver_update,
+        warnings=driver_warnings,
         columns=(
             NAME,
             *_yes_no("AttachRequired", "PodInfoOnMount", "StorageCapacity"),
@@ -192,6 +204,7 @@ RULES = (
     ),
     KindRules(
         resource=VOLUMEATTACHMENTS,
+        status_keeps_metadata=True,
         faults=attachment,
         update_faults=attachment_update,
         columns=(NAME, Column("Attacher", format="name"), *table.texts("PV", "Node"), *_yes_no("Attached"), AGE),

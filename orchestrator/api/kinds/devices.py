@@ -172,7 +172,8 @@ RULES = (
         update_faults=lambda new, old: device_class(new),
     ),
     KindRules(
-        resource=RESOURCECLAIMS, default=default_claim, faults=claim, update_faults=claim_update,
+        resource=RESOURCECLAIMS, status_keeps_metadata=True,
+        default=default_claim, faults=claim, update_faults=claim_update,
         columns=(NAME, *texts("State"), AGE), cells=_claim_cells,
     ),
     KindRules(

@@ -170,7 +170,6 @@ RULES = (
         default=default_endpoints,
         faults=endpoints,
         update_faults=lambda new, old: endpoints(new),
-        warnings=lambda obj: ["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"],
         columns=(NAME, *table.texts("Endpoints"), AGE),
         cells=_endpoints_cells,
     ),

@@ -265,7 +265,7 @@ def _level_cells(obj: Object, now: float) -> Cells:
 
 RULES = (
     KindRules(
-        resource=FLOWSCHEMAS,
+        resource=FLOWSCHEMAS, status_keeps_metadata=True,
         has_generation=True,
         default=default_schema,
         faults=flow_schema,
@@ -277,7 +277,7 @@ RULES = (
         cells=_schema_cells,
     ),
     KindRules(
-        resource=PRIORITYLEVELCONFIGURATIONS,
+        resource=PRIORITYLEVELCONFIGURATIONS, status_keeps_metadata=True,
         has_generation=True,
         default=default_level,
         faults=level,

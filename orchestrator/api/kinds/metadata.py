@@ -22,7 +22,7 @@ _IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestam
 def wipe_system_fields(obj: Object) -> None:
     """What a client may not bring to a new object; the server sets uid, creation time and resource version next."""
     metadata = obj.setdefault("metadata", {})
-    for name in (*_SYSTEM_FIELDS, "resourceVersion", "generation"):
+    for name in (*_SYSTEM_FIELDS, "resourceVersion"):
         metadata.pop(name, None)
 
 
@@ -37,7 +37,10 @@ def carry_over(new: Object, old: Object) -> None:
             metadata.pop(name, None)
 
 
-def create(obj: Object, *, namespaced: bool, name_format: formats.NameFormat) -> list[Cause]:
+def create(
+    obj: Object, *, namespaced: bool, name_format: formats.NameFormat, own_finalizers: bool = True
+) -> list[Cause]:
+    """`own_finalizers`: a finalizer without a domain must be one of Kubernetes' own; some API groups do not ask."""
     metadata = obj.get("metadata") or {}
     causes: list[Cause] = []
     prefix, name = metadata.get("generateName") or "", metadata.get("name") or ""
@@ -54,10 +57,10 @@ def create(obj: Object, *, namespaced: bool, name_format: formats.NameFormat) ->
         causes += faults.each("metadata.namespace", namespace, formats.dns_label(namespace))
     elif namespace:
         causes.append(faults.forbidden("metadata.namespace", "not allowed on this type"))
-    return causes + _either_way(metadata) + _finalizers(metadata.get("finalizers") or [])
+    return causes + _either_way(metadata) + _finalizers(metadata.get("finalizers") or [], own_finalizers)
 
 
-def update(new: Object, old: Object) -> list[Cause]:
+def update(new: Object, old: Object, *, own_finalizers: bool = True) -> list[Cause]:
     metadata, before = new.get("metadata") or {}, old.get("metadata") or {}
     causes: list[Cause] = []
     if before.get("deletionTimestamp"):
@@ -70,7 +73,7 @@ def update(new: Object, old: Object) -> list[Cause]:
     for name in _IMMUTABLE:
         if metadata.get(name) != before.get(name):
             causes.append(faults.invalid(f"metadata.{name}", metadata.get(name), faults.IMMUTABLE))
-    return causes + _either_way(metadata) + _finalizers(metadata.get("finalizers") or [])
+    return causes + _either_way(metadata) + _finalizers(metadata.get("finalizers") or [], own_finalizers)
 
 
 def embedded(found: Mapping[str, Any]) -> list[Cause]:
@@ -79,7 +82,7 @@ def embedded(found: Mapping[str, Any]) -> list[Cause]:
     for name in ("name", "generateName"):
         if found.get(name):
             causes += faults.each(f"metadata.{name}", found[name], formats.dns_subdomain(found[name], name != "name"))
-    return causes + _either_way(found) + _finalizers(found.get("finalizers") or [])
+    return causes + _either_way(found) + _finalizers(found.get("finalizers") or [], own=False)
 
 
 def _either_way(metadata: Mapping[str, Any]) -> list[Cause]:
@@ -136,13 +139,13 @@ def _owner_references(references: list[dict[str, Any]]) -> list[Cause]:
     return causes
 
 
-def _finalizers(names: list[str]) -> list[Cause]:
+def _finalizers(names: list[str], own: bool) -> list[Cause]:
     path = "metadata.finalizers"
     causes: list[Cause] = []
     for name in names:
         causes += faults.each(path, name, formats.qualified_name(name))
     for index, name in enumerate(names):
-        if "/" not in name and name not in STANDARD_FINALIZERS:
+        if own and "/" not in name and name not in STANDARD_FINALIZERS:
             detail = "name is neither a standard finalizer name nor is it fully qualified"
             causes.append(faults.invalid(f"{path}[{index}]", name, detail))
     if {"orphan", "foregroundDeletion"} <= set(names):

@@ -370,6 +370,7 @@ RULES = (
     ),
     KindRules(
         resource=SERVICECIDRS,
+        status_keeps_metadata=True,
         faults=ranges,
         update_faults=ranges_update,
         columns=(NAME, *table.texts("CIDRs"), AGE),

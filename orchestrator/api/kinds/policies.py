@@ -265,7 +265,8 @@ def _binding_cells(obj: Object, now: float) -> Cells:
 
 RULES = (
     KindRules(
-        resource=VALIDATINGADMISSIONPOLICIES, has_generation=True, default=default_policy, faults=validating,
+        resource=VALIDATINGADMISSIONPOLICIES, status_keeps_metadata=True,
+        has_generation=True, default=default_policy, faults=validating,
         update_faults=lambda new, old: validating(new),
         columns=(NAME, integer("Validations"), *texts("ParamKind"), AGE), cells=_validating_cells,
     ),

@@ -23,6 +23,13 @@ from orchestrator.api.patch.field_sets import FieldSet
 from orchestrator.api.resources import Resource
 from orchestrator.api.status import Cause
 
+# Groups that leave it to their finalizers what they are called.
+ANY_FINALIZERS = (
+    "admissionregistration.k8s.io",
+    "coordination.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+)
 STATUS_SUBRESOURCES = ("status", "approval")  # an approval is a condition in the status
 
 
@@ -59,6 +66,8 @@ class KindRules:
     has_generation: bool = False
     counts_annotations: bool = False  # a change of annotations moves the generation too
     keeps_labels: bool = False  # a status update cannot change labels
+    resets_spec: bool = False  # the server fills in the spec, so nobody owns it
+    status_keeps_metadata: bool = False  # a status update cannot change metadata, so its manager owns none of it
     clears_status: bool = True  # a new object's status is dropped; a Node's is not: the kubelet registers with one
     default: Callable[[Object], None] = _nothing
     on_create: Callable[[Object], None] = _nothing  # e.g. a Pod becomes Pending
@@ -92,10 +101,21 @@ class KindRules:
             obj["status"] = decoding.blank(kind.fields["status"].type) if kind and "status" in kind.fields else {}
         if self.has_generation:
             obj["metadata"]["generation"] = 1
+        elif self.resource.is_custom:
+            obj["metadata"].pop("generation", None)
         self.on_create(obj)
 
+    @property
+    def _own_finalizers(self) -> bool:
+        return not self.resource.is_custom and self.resource.group not in ANY_FINALIZERS
+
     def validate_create(self, obj: Object) -> list[Cause]:
-        found = metadata.create(obj, namespaced=self.resource.namespaced, name_format=self.name_format)
+        found = metadata.create(
+            obj,
+            namespaced=self.resource.namespaced,
+            name_format=self.name_format,
+            own_finalizers=self._own_finalizers,
+        )
         return _each_once(found + self.faults(obj))
 
     def prepare_update(self, new: Object, old: Object, subresource: str = "") -> None:
@@ -134,16 +154,18 @@ class KindRules:
                 fields.add(*(field_sets.field(name) for name in path))
         elif subresource == "status":
             fields.add("f:spec")
-            if self.resource.is_custom:
+            if self.resource.is_custom or self.status_keeps_metadata:
                 fields.add("f:metadata")
             if self.keeps_labels:
                 fields.add("f:metadata", "f:labels")
         elif self.has_status and not subresource:
             fields.add("f:status")
+            if self.resets_spec:
+                fields.add("f:spec")
         return fields
 
     def validate_update(self, new: Object, old: Object, subresource: str = "") -> list[Cause]:
-        found = metadata.update(new, old)
+        found = metadata.update(new, old, own_finalizers=self._own_finalizers)
         if subresource == "status":
             return _each_once(found + self.status_faults(new, old))
         check = self.subresource_faults.get(subresource, self.update_faults)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.api import meta
-from orchestrator.api.kinds import formats, service_faults, table
+from orchestrator.api.kinds import formats, service_faults, service_warnings, table
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.service_faults import is_external, is_headless, needs_health_check
 from orchestrator.api.kinds.table import AGE, NAME, Cells, age, wide
@@ -201,6 +201,7 @@ RULES = (
         faults=service_faults.create,
         update_faults=service_faults.update,
         status_faults=service_faults.status_update,
+        warnings=service_warnings.of_service,
         columns=(NAME, *table.texts("Type", "Cluster-IP", "External-IP", "Port(s)"), AGE, wide("Selector")),
         cells=_cells,
     ),

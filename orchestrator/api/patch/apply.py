@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from orchestrator.api import decoding, schema
-from orchestrator.api.meta import Object, copied, name, namespace
+from orchestrator.api.meta import Object, copied
 from orchestrator.api.patch import field_sets, managed_fields, structured
 from orchestrator.api.patch.field_sets import FieldSet, Path
 from orchestrator.api.patch.managed_fields import Manager, Managers, Owned, Writer
@@ -61,7 +61,8 @@ def apply(
         structured.check(applied, kind)
     except structured.StructureError as error:
         version = f"{resource.group}/{resource.version}"  # "/v1" for the core group, as upstream prints it
-        shown = f"{namespace(applied)}/{name(applied)}; {version}, Kind={resource.kind}"
+        named = applied["metadata"] if isinstance(applied.get("metadata"), dict) else {}
+        shown = f"{named.get('namespace') or ''}/{named.get('name') or ''}; {version}, Kind={resource.kind}"
         raise _Misfit(f"failed to create typed patch object ({shown}): {error}") from error
     base = live if live is not None else structured.unset(kind)
     managers = managed_fields.decode((base.get("metadata") or {}).get("managedFields"))
@@ -77,7 +78,10 @@ def apply(
         else:
             raise _conflict_error(conflicts) from conflicts
     _sync_last_applied(result, applied, writer)
-    decoding.decode_as(result, resource)
+    try:
+        decoding.decode_as(result, resource)
+    except decoding.DecodeError as error:
+        raise BadRequest(str(error)) from error
     managed_fields.store(result, managers)
     return result
 
@@ -93,7 +97,8 @@ def _check_identity(applied: Object, resource: Resource) -> None:
             f"Incorrect version specified in apply patch. Specified patch version: {api_version}, "
             f"expected: {resource.api_version}"
         )
-    if (applied.get("metadata") or {}).get("managedFields") is not None:
+    metadata = applied.get("metadata")
+    if isinstance(metadata, dict) and metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
 
 

@@ -68,7 +68,9 @@ def _same(left: Any, right: Any) -> bool:
 
 def _holder(document: Any, path: str) -> tuple[Any, str]:
     """The object or list that `path` points into, and the last key."""
-    *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]] or [""]
+    if "/" not in path:
+        raise JsonPatchError(f"doc is missing path: {path}")
+    *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
     for key in parents:
         document = _child(document, key, path)
     if not isinstance(document, (dict, list)):
@@ -103,8 +105,6 @@ def _get(document: Any, path: str) -> Any:
 
 
 def _add(document: Any, path: str, value: Any) -> Any:
-    if path == "":
-        return value
     holder, key = _holder(document, path)
     if isinstance(holder, dict):
         holder[key] = value

@@ -8,6 +8,7 @@ Errors: StructureError lists what does not fit the schema, in the words of kube-
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -358,11 +359,14 @@ def _item_faults(items: list[Any], kind: Type, repeats: bool) -> Iterator[tuple[
             yield f"{shown}{path}", what
 
 
+_ANY_SCALAR = (schema.QUANTITY, schema.INT_OR_STRING, schema.TIME, schema.MICRO_TIME)  # they have their own decoders
+
+
 def _scalar_faults(value: Any, kind: Type) -> Iterator[tuple[str, str]]:
-    if isinstance(value, (dict, list)) and kind.kind in (schema.QUANTITY, schema.INT_OR_STRING):
+    if isinstance(value, (dict, list)) and kind.kind in _ANY_SCALAR:
         yield "", f"expected any scalar, got {_go(value)}"
-    elif kind.kind in (STRING, BYTES, schema.TIME, schema.MICRO_TIME) and not isinstance(value, str):
-        yield "", f"expected string, got &value.valueUnstructured{{Value:{_go(value)[2:-1]}}}"
+    elif kind.kind in (STRING, BYTES) and not isinstance(value, str):
+        yield "", f"expected string, got &value.valueUnstructured{{Value:{_go_syntax(value)}}}"
     elif kind.kind == BOOL and not isinstance(value, bool):
         yield "", f"expected boolean, got {_go(value)}"
     elif kind.kind in (INTEGER, NUMBER) and (isinstance(value, bool) or not isinstance(value, (int, float))):
@@ -375,6 +379,16 @@ def _go(value: Any) -> str:
     if isinstance(value, list):
         return f"&{{[{' '.join(_go(item)[2:-1] for item in value)}]}}"
     return f"&{{{str(value).lower() if isinstance(value, bool) else value}}}"
+
+
+def _go_syntax(value: Any) -> str:
+    """A value as Go source."""
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{json.dumps(name)}:{_go_syntax(item)}" for name, item in sorted(value.items()))
+        return f"map[string]interface {{}}{{{pairs}}}"
+    if isinstance(value, list):
+        return f"[]interface {{}}{{{', '.join(map(_go_syntax, value))}}}"
+    return "interface {}(nil)" if value is None else json.dumps(value)
 
 
 def _go_type(value: Any) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.api import meta
+from orchestrator.api.kinds import faults
 from orchestrator.api.meta import Object
 from orchestrator.api.status import BadRequest, Cause, invalid
 from orchestrator.api.wire import Identity
@@ -40,19 +40,26 @@ class AccessReviews:
 
     async def subject(self, call: Call) -> Object:
         review = call.attributes.object or {}
+        _check(review, [*_faults_of_subject(review), *_faults_of_metadata(review)])
         return self._answered(review, subject_of(review))
 
     async def local(self, call: Call) -> Object:
         review = call.attributes.object or {}
-        user = subject_of(review)
-        asked = (review["spec"].get("resourceAttributes") or {}).get("namespace", "")
-        if asked != call.attributes.namespace:
-            raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {call.attributes.namespace}")
-        return self._answered(review, user)
+        spec = review.get("spec") or {}
+        found = [*_faults_of_subject(review), *_faults_of_metadata(review, but="namespace")]
+        asked = spec.get("resourceAttributes")
+        if asked is not None and asked.get("namespace", "") != call.attributes.namespace:
+            path = "spec.resourceAttributes.namespace"
+            found.append(faults.invalid(path, asked.get("namespace", ""), "must match metadata.namespace"))
+        if (plain := spec.get("nonResourceAttributes")) is not None:
+            path = "spec.nonResourceAttributes"
+            found.append(faults.invalid(path, plain, "disallowed on this kind of request"))
+        _check(review, found)
+        return self._answered(review, subject_of(review))
 
     async def self_access(self, call: Call) -> Object:
         review = call.attributes.object or {}
-        _raise(review, _faults_of_question(review.get("spec") or {}))
+        _check(review, [*_faults_of_question(review.get("spec") or {}), *_faults_of_metadata(review)])
         return self._answered(review, call.attributes.user)
 
     async def self_rules(self, call: Call) -> Object:
@@ -74,17 +81,17 @@ class AccessReviews:
         rules = [grant.rule for grant in grants.within(namespace)]
         if MASTERS in user.groups:
             rules = list(ANYTHING)
-        faults = grants.faults_within(namespace)
+        missing = grants.faults_within(namespace)
         if node_name(user) is not None:
-            faults = [*faults, "node authorizer does not support user rule resolution"]
+            missing = [*missing, "node authorizer does not support user rule resolution"]
         status: dict[str, Any] = {
             "resourceRules": [_resource_rule(rule) for rule in rules if rule.resources],
             "nonResourceRules": [
                 {"verbs": sorted(rule.verbs), "nonResourceURLs": list(rule.urls)} for rule in rules if rule.urls
             ],
-            "incomplete": bool(faults),
+            "incomplete": bool(missing),
         }
-        return status | ({"evaluationError": ", ".join(faults)} if faults else {})
+        return status | ({"evaluationError": ", ".join(missing)} if missing else {})
 
 
 def question(spec: Mapping[str, Any], user: Identity) -> Attributes:
@@ -112,31 +119,75 @@ def question(spec: Mapping[str, Any], user: Identity) -> Attributes:
 
 
 def subject_of(review: Object) -> Identity:
-    """Whom a SubjectAccessReview asks about; Invalid where it names nobody, or asks nothing."""
+    """Whom a SubjectAccessReview asks about."""
     spec = review.get("spec") or {}
-    faults = _faults_of_question(spec)
-    if not spec.get("user") and not spec.get("groups"):
-        why = "Required value: at least one of user or group must be specified"
-        faults.append(Cause("spec.user", "FieldValueRequired", why))
-    _raise(review, faults)
     extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
     return Identity(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
 
 
+def _faults_of_subject(review: Object) -> list[Cause]:
+    spec = review.get("spec") or {}
+    found = _faults_of_question(spec)
+    if not spec.get("user") and not spec.get("groups"):
+        detail = "at least one of user or group must be specified"
+        found.append(faults.invalid("spec.user", spec.get("user") or "", detail))
+    return found
+
+
 def _faults_of_question(spec: Mapping[str, Any]) -> list[Cause]:
-    kinds = [field for field in ("resourceAttributes", "nonResourceAttributes") if spec.get(field) is not None]
-    if len(kinds) == 2:
-        why = "Invalid value: cannot be specified in combination with resourceAttributes"
-        return [Cause("spec.nonResourceAttributes", "FieldValueInvalid", why)]
-    if not kinds:
-        why = "Required value: exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        return [Cause("spec.resourceAttributes", "FieldValueRequired", why)]
-    return []
+    asked, plain = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    found = []
+    if asked is not None and plain is not None:
+        detail = "cannot be specified in combination with resourceAttributes"
+        found.append(faults.invalid("spec.nonResourceAttributes", plain, detail))
+    if asked is None and plain is None:
+        detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        found.append(faults.invalid("spec.resourceAttributes", None, detail))
+    for name in ("fieldSelector", "labelSelector"):
+        if (selector := (asked or {}).get(name)) is not None:
+            found += _faults_of_selector(selector, f"spec.resourceAttributes.{name}")
+    return found
 
 
-def _raise(review: Object, faults: list[Cause]) -> None:
-    if faults:
-        raise invalid(GROUP, review.get("kind", ""), meta.name(review), faults)
+def _faults_of_selector(selector: Mapping[str, Any], path: str) -> list[Cause]:
+    raw, requirements = selector.get("rawSelector") or "", selector.get("requirements") or []
+    found = []
+    if raw and requirements:
+        detail = "may not specified at the same time as requirements"
+        found.append(faults.invalid(f"{path}.rawSelector", raw, detail))
+    if not raw and not requirements:
+        detail = f"when {path} is specified, requirements or rawSelector is required"
+        found.append(faults.required(f"{path}.requirements", detail))
+    for index, requirement in enumerate(requirements):
+        found += _faults_of_requirement(requirement, f"{path}.requirements[{index}]")
+    return found
+
+
+def _faults_of_requirement(requirement: Mapping[str, Any], path: str) -> list[Cause]:
+    """Operators that are not known are let pass: a newer server may ask on behalf of its clients."""
+    operator, values = requirement.get("operator") or "", requirement.get("values") or []
+    found = []
+    if not requirement.get("key"):
+        found.append(faults.required(f"{path}.key", "must be specified"))
+    if operator in ("In", "NotIn") and not values:
+        found.append(faults.required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+    if operator in ("Exists", "DoesNotExist") and values:
+        detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+        found.append(faults.forbidden(f"{path}.values", detail))
+    return found
+
+
+def _faults_of_metadata(review: Object, but: str = "") -> list[Cause]:
+    metadata = {name: value for name, value in (review.get("metadata") or {}).items() if name != "managedFields"}
+    if not any(value for name, value in metadata.items() if name != but):
+        return []
+    return [faults.invalid("metadata", metadata, f"must be empty except for {but}" if but else "must be empty")]
+
+
+def _check(review: Object, found: list[Cause]) -> None:
+    """A review has no name, and upstream has lost its kind by the time that it complains."""
+    if found:
+        raise invalid(GROUP, "", "", found)
 
 
 def _resource_rule(rule: Rule) -> dict[str, Any]:

@@ -32,8 +32,10 @@ async def test_the_whole_server_answers_as_recorded(tmp_path: Path) -> None:
     cases = [case for file in sorted(CASES.glob("*.json")) for case in json.loads(file.read_text())]
     different = {}
     async with whole_server(tmp_path) as server:
-        await prepare(server.admin)
+        client = Client.from_kubeconfig(server.kubeconfig("admin"))
+        await prepare(client)
         for case in cases:
-            if "table" not in case and (found := await told(server.admin, case)):
+            if "table" not in case and (found := await told(client, case)):
                 different[case["name"]] = found
+        await client.close()
     assert different == {}

@@ -54,6 +54,7 @@ class Replay:
             obj = orjson.loads(body)
             warnings = decoding.check(obj, resource, check, body)
             created = self._create(resource, namespace, obj, writer, dry)
+            warnings += [resource.deprecation] if resource.deprecation else []
             return 201, created, warnings + rules(resource).warnings(created)
         live = self.objects.get(key)
         if step["method"] == "PATCH" and step.get("type") == request.APPLY_PATCH:
