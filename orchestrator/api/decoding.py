@@ -116,6 +116,10 @@ def _decode(value: Any, kind: Type, trail: Trail, owner: Type, unknown: list[str
         _items(value, value.items(), kind.item or ANY_TYPE, trail, owner, unknown)
     elif kind.kind != ANY:
         return _decode_scalar(value, kind, trail, owner)
+    elif kind.nested is not None:
+        for item in value if type(value) is list else (value,):
+            if type(item) is dict:
+                _struct(item, kind.nested, trail, [])  # what it does not know goes without a word
     return value
 
 

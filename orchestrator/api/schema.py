@@ -63,6 +63,7 @@ class Type:
         "list_type",
         "map_type",
         "name",
+        "nested",
         "plain",
         "rest",
         "zero",
@@ -80,6 +81,7 @@ class Type:
         self.zero: frozenset[str] = frozenset()  # fields not written back when "", 0 or false
         self.always: tuple[str, ...] = ()  # fields written even when empty: {}, "", 0, false
         self.plain = {STRING: str, BOOL: bool}.get(kind)  # the Python class that needs no further look
+        self.nested: Type | None = None  # of an ANY: what its objects, and those in its list, are
         self.rest: Type | None = None  # a struct's other fields, where it allows any (custom resources)
         self._definition = definition
         self._fields: dict[str, Field] | None = None
@@ -177,6 +179,9 @@ def type_of_kind(group: str, version: str, kind: str) -> Type | None:
     return named_type(name) if name in definitions() else None
 
 
+_SCHEMA = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+
+
 @cache
 def named_type(name: str) -> Type:
     """The type of a definition by its OpenAPI name; one object per name, so types may refer to themselves."""
@@ -188,7 +193,9 @@ def named_type(name: str) -> Type:
     go_name = ".".join(name.rsplit(".", 2)[1:])
     if "properties" not in definition:
         # A struct without fields is `{}`; anything without a type is any JSON.
-        return Type(STRUCT if _json_type(definition) == "object" else ANY, go_name, definition={})
+        made = Type(STRUCT if _json_type(definition) == "object" else ANY, go_name, definition={})
+        made.nested = named_type(_SCHEMA) if name.startswith(f"{_SCHEMA}Or") else None
+        return made
     made = Type(STRUCT, go_name, definition={**definition, "definition": name})
     made.map_type = definition.get("x-kubernetes-map-type", "")
     facts = definitions().go.get(name, {})

@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from orchestrator.api import decoding
-from orchestrator.api.resources import DEPLOYMENTS, PODS, SECRETS, Resource
+from orchestrator.api.meta import Object
+from orchestrator.api.resources import CUSTOMRESOURCEDEFINITIONS, DEPLOYMENTS, PODS, SECRETS, Resource
 from orchestrator.api.status import BadRequest
 
 STRUCT_FIELD = "json: cannot unmarshal {} into Go struct field {} of type {}"
@@ -135,4 +136,24 @@ def test_values_become_what_kubernetes_writes_back() -> None:
             "volumes": [{"name": "v", "emptyDir": {}}],
         },
         "status": {"startTime": "2026-01-01T00:00:00Z"},
+    }
+
+
+def test_schemas_within_a_schema_are_decoded_too() -> None:
+    """Where a schema may be a list or a truth value instead; protobuf sends every field that is empty."""
+    empty = {"id": "", "$schema": "", "format": "", "uniqueItems": False, "x-kubernetes-int-or-string": False}
+    text = {**empty, "type": "string", "unknown": 1}
+    schema = {
+        "type": "object",
+        "additionalProperties": {**text, "items": {**text}},
+        "properties": {"a": {"type": "array", "items": {**text}}, "b": {"additionalProperties": False}},
+    }
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    obj: Object = {"spec": {"versions": [version]}}
+    assert decoding.check(obj, CUSTOMRESOURCEDEFINITIONS, "Strict") == []
+    kept = {"type": "string"}
+    assert obj["spec"]["versions"][0]["schema"]["openAPIV3Schema"] == {
+        "type": "object",
+        "additionalProperties": {**kept, "items": kept},
+        "properties": {"a": {"type": "array", "items": kept}, "b": {"additionalProperties": False}},
     }
