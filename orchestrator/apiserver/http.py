@@ -261,6 +261,7 @@ async def _streamed(raw: web.BaseRequest, answer: Response, body: AsyncIterator[
     if isinstance(body, PushStream):
         body.attach(connection)
         try:
+            await body.pour(lambda: _drained(raw))
             whole = await done
         finally:
             body.close()

@@ -4,12 +4,15 @@ A producer pushes bytes; they go straight to the connection that the network rim
 (a client in the same process). What has not been taken is bounded: a consumer that lags behind by more than
 UNSENT_BYTES_MAX is cut off, since its client can start again from the last revision it saw, and the memory of all
 others is at stake. `closed` is called once, whichever side ends it.
+
+What the stream begins with (`begin`) may be far more than that, the 22 MB of 5,000 Pods: it is not pushed but made
+piece by piece, each when the connection has taken the one before; what is pushed meanwhile waits behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 UNSENT_BYTES_MAX = 16 << 20
@@ -32,10 +35,11 @@ class Connection(Protocol):
 
 
 class PushStream:
-    __slots__ = ("_closed", "_connection", "_on_close", "_unsent", "_unsent_bytes", "_waiter", "first_bytes")
+    __slots__ = ("_closed", "_connection", "_first", "_on_close", "_unsent", "_unsent_bytes", "_waiter")
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
+        self._first: Iterator[bytes] | None = None
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -49,10 +53,14 @@ class PushStream:
     def is_closed(self) -> bool:
         return self._closed
 
+    def begin(self, pieces: Iterator[bytes]) -> None:
+        """What is sent before all that is pushed; called before the stream is attached or iterated."""
+        self._first = pieces
+
     def push(self, data: bytes) -> None:
         if self._closed:
             return
-        if self._connection is not None:
+        if self._connection is not None and self._first is None:
             self._connection.write(data)
             if self._connection.unsent_bytes() > UNSENT_BYTES_MAX:
                 self._connection.abort()
@@ -62,17 +70,37 @@ class PushStream:
         self._unsent_bytes += len(data)
         if self._unsent_bytes > UNSENT_BYTES_MAX and self._waiter is None and len(self._unsent) > 1:
             self._unsent.clear()
+            if self._connection is not None:
+                self._connection.abort()
             self.close()
         self._wake()
 
     def attach(self, connection: Connection) -> None:
-        """From now on bytes go to `connection`; those that waited go first."""
-        unsent, self._unsent = self._unsent, []
+        """From now on bytes go to `connection`; those that waited go first. Where the stream begins with something,
+        `pour` has to follow."""
         self._connection = connection
-        if unsent:
-            connection.write(b"".join(unsent))
+        if self._first is None:
+            self._send_unsent(connection)
         if self._closed:
             connection.finish()
+
+    async def pour(self, drained: Callable[[], Awaitable[None]]) -> None:
+        """Writes what the stream begins with; `drained` returns when the connection can take more."""
+        connection = self._connection
+        assert connection is not None
+        while self._first is not None and not self._closed:
+            piece = next(self._first, None)
+            if piece is None:
+                self._first = None
+                self._send_unsent(connection)
+            else:
+                connection.write(piece)
+                await drained()
+
+    def _send_unsent(self, connection: Connection) -> None:
+        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
+        if unsent:
+            connection.write(b"".join(unsent))
 
     def close(self) -> None:
         """Ends the answer; idempotent."""
@@ -89,6 +117,10 @@ class PushStream:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._first is not None:
+            if (piece := next(self._first, None)) is not None:
+                return piece
+            self._first = None
         while not self._unsent:
             if self._closed:
                 raise StopAsyncIteration

@@ -14,6 +14,7 @@ Source: Kubernetes API concepts, "Efficient detection of changes", "Streaming li
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.api.meta import Object
@@ -35,7 +36,7 @@ from orchestrator.store.interface import Compacted, Event
 BOOKMARK_EVERY_S = 60.0
 TIMEOUT_MIN_S = 1800  # a watch without a timeout of its own ends after one to two times this
 HISTORY_PAGE = 500
-INITIAL_BYTES_PER_PUSH = 1 << 20
+PRESENT_BYTES_PER_PIECE = 1 << 18
 INITIAL_EVENTS_END = {"k8s.io/initial-events-end": "true"}
 
 
@@ -167,16 +168,23 @@ class Watcher:
         self.stream.close()
 
     def show_present(self, entries: list[Entry]) -> None:
+        pieces = self._present(entries)
+        # What a webhook converted is not kept for long, and the first row of a table brings its columns: made at once.
+        at_once = self._remote is not None or self._shown.accepted.form == TABLE
+        self.stream.begin(iter([*pieces]) if at_once else pieces)
+
+    def _present(self, entries: list[Entry]) -> Iterator[bytes]:
         """The present as ADDED events, in pieces."""
-        render, size = self._shown.render, 0
+        render, frames, size = self._shown.render, [], 0
         for entry in entries:
             frame = self._framing(b"ADDED", render(entry, entry.data) if render else entry.data)
-            self._frames.append(frame)
+            frames.append(frame)
             size += len(frame)
-            if size >= INITIAL_BYTES_PER_PUSH:
-                self.flush()
-                size = 0
-        self.flush()
+            if size >= PRESENT_BYTES_PER_PIECE:
+                yield b"".join(frames)
+                frames, size = [], 0
+        if frames:
+            yield b"".join(frames)
 
     def bookmark(self, revision: int, annotations: dict[str, str] | None = None) -> None:
         metadata: dict[str, object] = {"resourceVersion": str(revision)}

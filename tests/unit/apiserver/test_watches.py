@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.apiserver import stream, watchcache
+from orchestrator.apiserver import stream, watchcache, watching
 from orchestrator.apiserver.stream import PushStream
 from tests.apiserver_fixture import Served, serving
 from tests.unit.apiserver.rest import CONFIGMAPS, PODS, call, configmap, pod, send
@@ -193,6 +193,71 @@ async def test_a_slow_watcher_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> Non
         for number in range(5):
             await call(served, "POST", CONFIGMAPS, configmap(f"c{number}", x="x" * 300))
         assert connection.ended == "aborted"
+        assert not served.server.core.endpoints["", "v1", "configmaps"].cache.observers()
+
+
+class Taking(SlowConnection):
+    """Takes a piece at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+        self.room = asyncio.Semaphore(0)
+
+    def write(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def unsent_bytes(self) -> int:
+        return 0
+
+    async def drained(self) -> None:
+        await self.room.acquire()
+
+
+def shown(pieces: list[bytes]) -> list[str]:
+    return [orjson.loads(line)["object"]["metadata"].get("name", "end") for line in b"".join(pieces).splitlines()]
+
+
+PRESENT_AND_BOOKMARK = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+
+
+async def test_a_present_larger_than_what_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes as the client takes it, in order before what happens meanwhile; nobody is cut off for its size."""
+    monkeypatch.setattr(stream, "UNSENT_BYTES_MAX", 2000)
+    monkeypatch.setattr(watching, "PRESENT_BYTES_PER_PIECE", 1000)
+    async with serving() as served:
+        for number in range(9):
+            await call(served, "POST", CONFIGMAPS, configmap(f"c{number}", x="x" * 900))
+        seen = await watch(served, f"{CONFIGMAPS}?{PRESENT_AND_BOOKMARK}")
+        connection = Taking()
+        seen.body.attach(connection)
+        task = asyncio.ensure_future(seen.body.pour(connection.drained))
+        await asyncio.sleep(0)
+        assert len(connection.pieces) == 1
+        await call(served, "POST", CONFIGMAPS, configmap("later"))
+        for _ in range(9):
+            connection.room.release()
+        await task
+        await call(served, "POST", CONFIGMAPS, configmap("last"))
+        assert shown(connection.pieces) == [*(f"c{number}" for number in range(9)), "end", "later", "last"]
+        assert len(connection.pieces) == 11
+
+
+async def test_a_client_that_does_not_take_the_present_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "UNSENT_BYTES_MAX", 1000)
+    async with serving() as served:
+        await call(served, "POST", CONFIGMAPS, configmap("a"))
+        seen = await watch(served, f"{CONFIGMAPS}?{PRESENT_AND_BOOKMARK}")
+        connection = Taking()
+        seen.body.attach(connection)
+        task = asyncio.ensure_future(seen.body.pour(connection.drained))
+        await asyncio.sleep(0)
+        for number in range(5):
+            await call(served, "POST", CONFIGMAPS, configmap(f"c{number}", x="x" * 300))
+        assert connection.ended == "aborted"
+        connection.room.release()
+        await task
+        assert shown(connection.pieces) == ["a"]
         assert not served.server.core.endpoints["", "v1", "configmaps"].cache.observers()
 
 
