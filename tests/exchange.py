@@ -63,7 +63,7 @@ class Seen:
 async def ask(client: Client, step: Step, seen: Seen | None = None) -> Answer:
     seen = seen or Seen()
     path, _, query = seen.fill(step["path"]).partition("?")
-    body = step["text"] if "text" in step else json.dumps(step["body"]) if "body" in step else ""
+    body = step["text"] if "text" in step else json.dumps(step["body"], separators=(",", ":")) if "body" in step else ""
     headers = {"content-type": step.get("type", JSON_TYPE), "accept": step.get("accept", JSON_TYPE)}
     headers |= IDENTITY
     pairs = parse_qsl(query, keep_blank_values=True)
@@ -109,7 +109,9 @@ def _made(step: Step, answer: Answer) -> list[str]:
         return []
     if path.rpartition("/")[2] in ("binding", "bindings", "eviction", "token"):
         return []
-    return [path if step["method"] in ("PATCH", "PUT") else f"{path}/{name}"]
+    if step["method"] == "POST":
+        return [f"{path}/{name}"]
+    return [re.sub(r"/(status|scale)$", "", path)]  # upstream makes some objects by an apply of their status
 
 
 async def _settled(client: Client, step: Step, answer: Answer) -> Answer:

@@ -84,6 +84,7 @@ def _autoscaler_to_served(obj: Object) -> Object:
             annotations[name] = orjson.dumps(value).decode()
     metadata = {**obj["metadata"], **({"annotations": annotations} if annotations else {})}
     version = HORIZONTALPODAUTOSCALERS_V1.api_version
+    status = {"currentReplicas": 0, "desiredReplicas": 0} | status
     return {**obj, "apiVersion": version, "metadata": metadata, "spec": spec, "status": status}
 
 
@@ -103,6 +104,8 @@ def _autoscaler_to_stored(obj: Object) -> Object:
         target = {"type": "Utilization", "averageUtilization": percentage}
         metrics = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}, *metrics]
     status.pop("currentCPUUtilizationPercentage", None)
+    if not status.get("currentReplicas"):
+        status.pop("currentReplicas", None)  # the one field that v1 writes and v2 does not
     for place, key, value in (
         (spec, "metrics", metrics),
         (spec, "behavior", taken(BEHAVIOR_ANNOTATION)),

@@ -79,7 +79,8 @@ class TableRenderer:
         return row
 
     def table(self, rows: list[dict[str, Any]], metadata: dict[str, Any]) -> bytes:
-        columns = [] if self._has_sent_columns else [c.to_json() for c in self._endpoint.rules.columns]
+        resource = self._endpoint.stored.group_resource
+        columns = [] if self._has_sent_columns else [c.to_json(resource) for c in self._endpoint.rules.columns]
         self._has_sent_columns = True
         return orjson.dumps(
             {
@@ -138,6 +139,8 @@ def list_document(
     kind, version = endpoint.resource.list_kind, endpoint.resource.api_version
     if isinstance(render, PartialRenderer):
         kind, version = "PartialObjectMetadataList", META_V1 + render.version
+    if isinstance(render, PartialRenderer) and not entries:
+        return encoding.encode_as_is({"kind": kind, "apiVersion": version, "metadata": metadata, "items": None})
     items = (render(entry, entry.data) for entry in entries) if render else (entry.data for entry in entries)
     if not isinstance(render, PartialRenderer) and not endpoint.resource.is_custom:
         head = encoding.head_of(endpoint.resource)

@@ -243,6 +243,8 @@ async def _patch(asked: Asked) -> Response:
         return await _apply(asked, write, form)
     if media_type not in patch_request.MEDIA_TYPES:
         raise UnsupportedMediaType("415: Unsupported Media Type")
+    if endpoint.resource.is_custom and media_type == patch_request.STRATEGIC_PATCH:
+        raise UnsupportedMediaType(patch_request.NOT_OF_CUSTOM)
     if asked.request.param("force"):
         cause = faults.forbidden("force", "may not be specified for non-apply patch")
         raise invalid(options.META, "PatchOptions", "", [cause])

@@ -73,8 +73,7 @@ async def create(
     metadata = obj.setdefault("metadata", {})
     if not applied:  # what the client asked for is the client's; what the server adds from here on is nobody's
         metadata_rules.wipe_system_fields(obj)
-        writer = _writer(core, endpoint, attributes, write)
-        managed_fields.record_update(None, obj, endpoint.type, writer, rules.reset_fields())
+        _record(core, endpoint, attributes, write, None, obj)
     base = metadata.get("generateName") if not metadata.get("name") else None
     tries = NAME_TRIES if base else 1
     if base:
@@ -158,8 +157,7 @@ async def _update_once(
     attributes.operation, attributes.object, attributes.old_object = "UPDATE", new, old
     rules.default(new)
     if not applied:
-        writer = _writer(core, endpoint, attributes, write)
-        managed_fields.record_update(old, new, endpoint.type, writer, rules.reset_fields(subresource))
+        _record(core, endpoint, attributes, write, old, new)
     rules.prepare_update(new, old, subresource)
     new["metadata"]["resourceVersion"] = str(entry.revision)
     strategy = core.tables.strategies.get(endpoint.stored.group_resource)
@@ -170,6 +168,7 @@ async def _update_once(
             await strategy.before_write(attributes)
         managed_fields.keep_times_if_unchanged(new, old)
         if new == old and not applied:  # the rules held when it was stored; admission may have changed its mind
+            attributes.warnings += rules.warnings(new)
             await core.admission.validate(attributes)
             return Written(entry.data)
         _check(endpoint, new, rules.validate_update(new, old, subresource))
@@ -209,7 +208,7 @@ def generated_name(core: Core, base: str) -> str:
 
 def check_names(endpoint: Endpoint, obj: Object, namespace: str, name: str, *, is_named: bool = False) -> None:
     """The body agrees with the path, or leaves it to the path; an update must name its object (`is_named`)."""
-    metadata = obj.setdefault("metadata", {})
+    metadata = obj["metadata"] = obj.get("metadata") or {}
     if endpoint.resource.namespaced:
         if metadata.get("namespace", namespace) not in ("", namespace):
             raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
@@ -292,8 +291,23 @@ def _exists(endpoint: Endpoint, obj: Object) -> ApiError:
 
 def _check(endpoint: Endpoint, obj: Object, causes: list[status.Cause]) -> None:
     if causes:
-        raise status.invalid(endpoint.resource.group, endpoint.resource.kind, meta.name(obj), causes)
+        raise status.invalid(endpoint.stored.group, endpoint.resource.kind, meta.name(obj), causes)
 
 
-def _writer(core: Core, endpoint: Endpoint, attributes: Attributes, write: WriteOptions) -> Writer:
-    return Writer(write.field_manager, endpoint.stored.api_version, core.now(), attributes.subresource)
+def _record(
+    core: Core, endpoint: Endpoint, attributes: Attributes, write: WriteOptions, old: Object | None, new: Object
+) -> None:
+    """Sets `new`'s managedFields: who wrote owns fields of the version that they wrote, not of the stored one. Where a
+    webhook converts, what is about to be stored cannot be shown in that version yet."""
+    ignored = endpoint.rules.reset_fields(attributes.subresource)
+    conversion = endpoint.conversion
+    is_stored = conversion is None or conversion.is_remote
+    version = endpoint.stored.api_version if is_stored else endpoint.resource.api_version
+    writer = Writer(write.field_manager, version, core.now(), attributes.subresource)
+    if conversion is None or conversion.is_remote:
+        managed_fields.record_update(old, new, endpoint.type, writer, ignored)
+        return
+    shown = meta.copied(conversion.to_served(new))
+    live = conversion.to_served(old) if old is not None else None
+    managed_fields.record_update(live, shown, endpoint.type, writer, ignored)
+    managed_fields.store_entries(new, shown["metadata"].get("managedFields"))

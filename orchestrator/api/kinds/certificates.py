@@ -256,7 +256,6 @@ def _cells(obj: Object, now: float) -> Cells:
 RULES = (
     KindRules(
         resource=CERTIFICATESIGNINGREQUESTS,
-        resets_spec=True,
         name_format=formats.path_segment,
         on_update=keep_all,
         faults=request,

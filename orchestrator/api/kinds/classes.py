@@ -84,6 +84,7 @@ RULES = (
     KindRules(
         resource=PRIORITYCLASSES,
         has_generation=True,
+        moves_generation=False,
         default=default_priority,
         faults=priority,
         update_faults=priority_update,

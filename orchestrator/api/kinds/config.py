@@ -128,6 +128,12 @@ def _secret_cells(obj: Object, now: float) -> Cells:
     return [meta.name(obj), obj.get("type") or "", len(obj.get("data") or {}), age(obj, now)]
 
 
+def _keep_names_of_secrets(account: Object) -> None:
+    """They can be in the account's namespace only, and be Secrets only."""
+    if account.get("secrets"):
+        account["secrets"] = [{"name": one["name"]} if one.get("name") else {} for one in account["secrets"]]
+
+
 RULES = (
     KindRules(
         resource=CONFIGMAPS,
@@ -145,5 +151,9 @@ RULES = (
         columns=(NAME, *table.texts("Type"), Column("Data"), AGE),
         cells=_secret_cells,
     ),
-    KindRules(resource=SERVICEACCOUNTS),
+    KindRules(
+        resource=SERVICEACCOUNTS,
+        on_create=_keep_names_of_secrets,
+        on_update=lambda new, old: _keep_names_of_secrets(new),
+    ),
 )

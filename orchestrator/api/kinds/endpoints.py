@@ -159,6 +159,7 @@ RULES = (
     KindRules(
         resource=ENDPOINTSLICES,
         has_generation=True,
+        counts_labels=True,
         default=default_slice,
         faults=slice_,
         update_faults=slice_update,

@@ -25,6 +25,9 @@ _FIXED = {(one["kind"], meta.name(one)): one["spec"] for one in (*MANDATORY_LEVE
 _VERBS = ("*", "get", "list", "create", "update", "delete", "deletecollection", "patch", "watch", "proxy")
 
 
+VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch")  # that are known
+
+
 def _spec(obj: Json) -> dict[str, Any]:
     return obj.get("spec") or {}
 
@@ -83,7 +86,32 @@ def _rule(rule: Json, path: str) -> list[Cause]:
         if not one.get("nonResourceURLs"):
             detail = "nonResourceURLs must contain at least one value"
             causes.append(faults.required(f"{place}.nonResourceURLs", detail))
+        causes += _urls(one.get("nonResourceURLs") or [], f"{place}.nonResourceURLs")
     return causes
+
+
+def _urls(urls: list[str], path: str) -> list[Cause]:
+    if "*" in urls:
+        detail = "if '*' is present, must not specify other non-resource URLs"
+        return [faults.invalid(path, urls, detail)] if len(urls) > 1 else []
+    found = ((index, url, _url_fault(url)) for index, url in enumerate(urls))
+    return [faults.invalid(f"{path}[{index}]", url, detail) for index, url, detail in found if detail]
+
+
+def _url_fault(url: str) -> str:
+    if not url:
+        return "must not be empty"
+    if url == "/":
+        return ""
+    if not url.startswith("/"):
+        return "must start with slash"
+    if " " in url:
+        return "must not contain white-space"
+    if "//" in url:
+        return "must not contain double slash"
+    if url.count("*") > 1 or ("*" in url and not url.endswith("/*")):
+        return "wildcard can only do suffix matching"
+    return ""
 
 
 def _subject(subject: Json, path: str) -> list[Cause]:
@@ -108,22 +136,36 @@ def _verbs(verbs: list[str], path: str) -> list[Cause]:
         return [faults.required(path, "verbs must contain at least one value")]
     if "*" in verbs and len(verbs) > 1:
         return [faults.invalid(path, verbs, "if '*' is present, must not specify other verbs")]
+    if "*" not in verbs and not set(verbs) <= set(VERBS):
+        return [faults.not_supported(path, verbs, VERBS)]
     return []
 
 
 def _resource_rule(rule: Json, path: str) -> list[Cause]:
     causes = _verbs(rule.get("verbs") or [], f"{path}.verbs")
-    for name, what in (("apiGroups", "API groups"), ("resources", "resources")):
+    for name, what, one in (("apiGroups", "api groups", "api group"), ("resources", "resources", "resource")):
         given = rule.get(name) or []
         if not given:
-            causes.append(faults.required(f"{path}.{name}", f"{what} must contain at least one value"))
+            causes.append(faults.required(f"{path}.{name}", f"resource rules must supply at least one {one}"))
         elif "*" in given and len(given) > 1:
             detail = f"if '*' is present, must not specify other {what}"
             causes.append(faults.invalid(f"{path}.{name}", given, detail))
     if not rule.get("namespaces") and not rule.get("clusterScope"):
         detail = "resource rules that are not cluster scoped must supply at least one namespace"
         causes.append(faults.required(f"{path}.namespaces", detail))
-    return causes
+    return causes + _namespaces(rule.get("namespaces") or [], f"{path}.namespaces")
+
+
+def _namespaces(names: list[str], path: str) -> list[Cause]:
+    if "*" in names:
+        detail = "if '*' is present, must not specify other namespaces"
+        return [faults.invalid(path, names, detail)] if len(names) > 1 else []
+    rule = "each member of this list must be '*' or a DNS-1123 label"
+    return [
+        faults.invalid(f"{path}[{index}]", name, f"{rule}; {complaint}")
+        for index, name in enumerate(names)
+        for complaint in formats.dns_label(name)
+    ]
 
 
 def default_level(obj: Object) -> None:

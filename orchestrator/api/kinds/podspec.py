@@ -6,6 +6,7 @@ host ports of the host network, service links). Fields are filled in place. Sour
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -97,8 +98,21 @@ def default_container(container: Json) -> None:
             _round_up(amounts)
 
 
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+# As the registries' own grammar has it (distribution, "reference").
+_REFERENCE = re.compile(
+    rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::\w[\w.-]{{0,127}})?"
+    r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
+
+
 def pull_policy(image: str) -> str:
-    """Always for the tag `latest`, named or implied; a digest pins the image."""
+    """Always for the tag `latest`, named or implied; a digest pins the image. What is no reference has no tag."""
+    if not _REFERENCE.fullmatch(image):
+        return "IfNotPresent"
     repository, _, digest = image.partition("@")
     _, colon, tag = repository.rpartition("/")[2].partition(":")
     tag = tag if colon else ("" if digest else "latest")

@@ -64,9 +64,10 @@ class KindRules:
     resource: Resource
     name_format: formats.NameFormat = formats.dns_subdomain
     has_generation: bool = False
+    moves_generation: bool = True
     counts_annotations: bool = False  # a change of annotations moves the generation too
+    counts_labels: bool = False
     keeps_labels: bool = False  # a status update cannot change labels
-    resets_spec: bool = False  # the server fills in the spec, so nobody owns it
     status_keeps_metadata: bool = False  # a status update cannot change metadata, so its manager owns none of it
     clears_status: bool = True  # a new object's status is dropped; a Node's is not: the kubelet registers with one
     default: Callable[[Object], None] = _nothing
@@ -136,7 +137,9 @@ class KindRules:
             moved = moved or new.get("status") != old.get("status")
         if self.counts_annotations and not subresource:
             moved = moved or meta.annotations(new) != meta.annotations(old)
-        if self.has_generation and moved:
+        if self.counts_labels and not subresource:
+            moved = moved or meta.labels(new) != meta.labels(old)
+        if self.has_generation and self.moves_generation and moved:
             new["metadata"]["generation"] = (old.get("metadata") or {}).get("generation", 0) + 1
 
     def _keep_all_but_status(self, new: Object, old: Object) -> None:
@@ -160,8 +163,6 @@ class KindRules:
                 fields.add("f:metadata", "f:labels")
         elif self.has_status and not subresource:
             fields.add("f:status")
-            if self.resets_spec:
-                fields.add("f:spec")
         return fields
 
     def validate_update(self, new: Object, old: Object, subresource: str = "") -> list[Cause]:

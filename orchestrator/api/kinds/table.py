@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from orchestrator.api import meta
+import orjson
+
+from orchestrator.api import meta, schema
 
 Cells = list[Any]
 
@@ -23,19 +27,40 @@ class Column:
     format: str = ""
     description: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """A TableColumnDefinition."""
+    def to_json(self, group_resource: str = "") -> dict[str, Any]:
+        """A TableColumnDefinition of this resource."""
         return {
             "name": self.name,
             "type": self.type,
             "format": self.format,
-            "description": self.description or self.name,
+            "description": self.description or _description(group_resource, self.name),
             "priority": self.priority,
         }
 
 
-NAME = Column("Name", format="name", description="Name must be unique within a namespace.")
-AGE = Column("Age", description="The time since the object was created.")
+_COMMON = {"Name": "=io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta.name",
+           "Age": "=io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta.creationTimestamp"}  # fmt: skip
+
+
+@cache
+def _description(group_resource: str, name: str) -> str:
+    """What a column holds: in `columns.json`, as text or as `=` and the published field whose description it is."""
+    text = _descriptions().get(group_resource, {}).get(name) or _COMMON.get(name) or name
+    if not text.startswith("="):
+        return text
+    definition, _, field = text[1:].rpartition(".")
+    found: str = schema.definitions().read(definition)["properties"][field]["description"]
+    return found
+
+
+@cache
+def _descriptions() -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = orjson.loads((Path(__file__).parent / "columns.json").read_bytes())
+    return found
+
+
+NAME = Column("Name", format="name")
+AGE = Column("Age")
 CREATED_AT = Column("Created At", "date", description="The time at which the object was created.")
 
 

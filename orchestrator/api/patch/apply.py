@@ -60,10 +60,7 @@ def apply(
     try:
         structured.check(applied, kind)
     except structured.StructureError as error:
-        version = f"{resource.group}/{resource.version}"  # "/v1" for the core group, as upstream prints it
-        named = applied["metadata"] if isinstance(applied.get("metadata"), dict) else {}
-        shown = f"{named.get('namespace') or ''}/{named.get('name') or ''}; {version}, Kind={resource.kind}"
-        raise _Misfit(f"failed to create typed patch object ({shown}): {error}") from error
+        raise _Misfit(f"failed to create typed patch object ({_object_of(applied, resource)}): {error}") from error
     base = live if live is not None else structured.unset(kind)
     managers = managed_fields.decode((base.get("metadata") or {}).get("managedFields"))
     base = _without_managed_fields(base)
@@ -81,9 +78,21 @@ def apply(
     try:
         decoding.decode_as(result, resource)
     except decoding.DecodeError as error:
-        raise BadRequest(str(error)) from error
+        why = f"unable to convert unstructured object to {_kind_of(resource)}: {error}"
+        raise _Misfit(
+            f"failed to convert new object ({_object_of(applied, resource)}) to proper version: {why}"
+        ) from error
     managed_fields.store(result, managers)
     return result
+
+
+def _object_of(applied: Object, resource: Resource) -> str:
+    named = applied["metadata"] if isinstance(applied.get("metadata"), dict) else {}
+    return f"{named.get('namespace') or ''}/{named.get('name') or ''}; {_kind_of(resource)}"
+
+
+def _kind_of(resource: Resource) -> str:
+    return f"{resource.group}/{resource.version}, Kind={resource.kind}"  # "/v1" for the core group
 
 
 def _check_identity(applied: Object, resource: Resource) -> None:

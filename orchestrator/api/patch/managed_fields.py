@@ -115,6 +115,14 @@ def store(obj: Object, managers: Managers) -> None:
         metadata.pop("managedFields", None)
 
 
+def store_entries(obj: Object, entries: list[dict[str, Any]] | None) -> None:
+    metadata = obj.setdefault("metadata", {})
+    if entries is not None:
+        metadata["managedFields"] = entries
+    else:
+        metadata.pop("managedFields", None)
+
+
 def record_update(
     live: Object | None, new: Object, kind: Type | None, writer: Writer, ignored: FieldSet = NO_FIELDS
 ) -> None:

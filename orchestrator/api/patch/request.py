@@ -22,6 +22,10 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+NOT_OF_CUSTOM = (
+    "the body of the request was in an unknown format - accepted media types include: "
+    f"{JSON_PATCH}, {MERGE_PATCH}, {APPLY_PATCH}"
+)
 _OPERATION = schema.Type(schema.STRUCT, "handlers.jsonPatchOp")
 _OPERATION.set_fields(
     {name: schema.Field(name, schema.ANY_TYPE, name, False, (), "") for name in ("op", "path", "from", "value")}

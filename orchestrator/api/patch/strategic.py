@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.api.meta import copied
 from orchestrator.api.schema import ANY_TYPE, LIST, STRUCT, Field, Type
-from orchestrator.api.status import InternalError
+from orchestrator.api.status import BadRequest, InternalError
 
 DIRECTIVE = "$patch"
 RETAIN_KEYS = "$retainKeys"
@@ -45,7 +45,7 @@ def _merge_map(original: Json, patch: Json, kind: Type) -> Json:
     _retain_keys(original, patch)
     ordered = {key[len(ORDER_PREFIX) :]: patch.pop(key) for key in list(patch) if key.startswith(ORDER_PREFIX)}
     for key, order in ordered.items():
-        _merge_ordered_list(original, patch, key, order, _field(kind, key))
+        _merge_ordered_list(original, patch, key, order, _known(kind, key))
     for key, value in patch.items():
         if key.startswith(DELETE_PREFIX):
             name = key[len(DELETE_PREFIX) :]
@@ -56,7 +56,7 @@ def _merge_map(original: Json, patch: Json, kind: Type) -> Json:
         elif type(original.get(key)) is not type(value) or not isinstance(value, (dict, list)):
             _set(original, key, value)
         else:
-            original[key] = _merge_value(original[key], value, _field(kind, key))
+            original[key] = _merge_value(original[key], value, _known(kind, key))
     return original
 
 
@@ -80,13 +80,22 @@ def _field(kind: Type, name: str) -> Field | None:
     return Field(name, kind.item or ANY_TYPE, name, False, (), "")
 
 
+def _known(kind: Type, name: str) -> Field:
+    """The field whose merge strategy is needed."""
+    found = _field(kind, name)
+    if found is None and kind.kind == STRUCT:
+        struct = kind.name.rpartition(".")[2]
+        raise StrategicPatchError(f'unable to find api field in struct {struct} for the json field "{name}"')
+    return found or Field(name, ANY_TYPE, name, False, (), "")
+
+
 def _retain_keys(original: Json, patch: Json) -> None:
     if RETAIN_KEYS not in patch:
         return
     keys = patch.pop(RETAIN_KEYS)
     named = [key for key, value in patch.items() if value is not None and not key.startswith("$")]
     if not isinstance(keys, list) or any(key not in keys for key in named):
-        raise StrategicPatchError("invalid patch format of retainKeys")
+        raise BadRequest("invalid patch format of retainKeys")
     for key in [key for key in original if key not in keys]:
         del original[key]
 

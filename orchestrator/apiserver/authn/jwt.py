@@ -37,6 +37,10 @@ class TokenError(ValueError):
     """Not a token, or not signed by a key we trust."""
 
 
+class NoJwt(TokenError):
+    """A token of some other sort: nothing can be said about it."""
+
+
 class Signer:
     """Holds the one private key that new tokens are signed with."""
 
@@ -80,7 +84,7 @@ class KeySet:
         """The claims of a token with a good signature; time and audience are the caller's to check."""
         parts = token.split(".")
         if len(parts) != 3:
-            raise TokenError("a token has three parts")
+            raise NoJwt("a token has three parts")
         header, claims = _object(parts[0]), _object(parts[1])
         candidates = [self._keys[header["kid"]]] if header.get("kid") in self._keys else list(self._keys.values())
         signed, signature = f"{parts[0]}.{parts[1]}".encode(), _decode(parts[2])

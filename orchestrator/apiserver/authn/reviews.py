@@ -11,7 +11,7 @@ from orchestrator.api.meta import Object
 from orchestrator.api.status import BadRequest
 from orchestrator.api.wire import Identity
 from orchestrator.apiserver.authn.chain import Authenticator
-from orchestrator.apiserver.authn.jwt import TokenError
+from orchestrator.apiserver.authn.jwt import NoJwt, TokenError
 from orchestrator.apiserver.handlers import Call, Handler
 
 GROUP = "authentication.k8s.io"
@@ -38,6 +38,8 @@ class IdentityReviews:
     def _status(self, token: str, audiences: list[str]) -> dict[str, Any]:
         try:
             answer = self._authenticator.token(token, audiences)
+        except NoJwt:
+            return {"user": {}, "error": "invalid bearer token"}
         except TokenError as error:
             return {"user": {}, "error": f"[invalid bearer token, {error}]"}
         return {"authenticated": True, "user": user_info(answer.identity), "audiences": list(answer.audiences)}

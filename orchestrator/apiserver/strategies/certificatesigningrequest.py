@@ -26,7 +26,7 @@ class RequesterRecord:
             "groups": list(user.groups),
             "extra": {key: list(values) for key, values in user.extra.items()},
         }
-        obj.pop("status", None)
+        obj["status"] = {}
         for field, value in recorded.items():
             if value:
                 spec[field] = value

@@ -25,7 +25,8 @@ def test_duration(seconds: int, text: str) -> None:
     ("image", "policy"),
     [
         ("nginx", "Always"), ("nginx:latest", "Always"), ("nginx:1", "IfNotPresent"), ("reg:5000/x", "Always"),
-        ("reg:5000/x:1", "IfNotPresent"), ("x@sha256:0", "IfNotPresent"), ("x:latest@sha256:0", "Always"),
+        ("reg:5000/x:1", "IfNotPresent"), ("x@sha256:" + 64 * "0", "IfNotPresent"),
+        ("x:latest@sha256:" + 64 * "0", "Always"), ("*", "IfNotPresent"), ("x:latest@sha256:0", "IfNotPresent"),
     ],
 )  # fmt: skip
 def test_pull_policy(image: str, policy: str) -> None:
