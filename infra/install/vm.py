@@ -134,11 +134,9 @@ def _at_once() -> None:
     return None
 
 
-def install(
-    connection: Connection, wish: Wanted, say: Say, before_start: Callable[[], None] = _at_once
-) -> tuple[str, ...]:
-    """The titles of the steps that were needed, in their order. `before_start` is called when all is laid down and
-    before components start: it may wait for what they would miss."""
+def install(connection: Connection, wish: Wanted, say: Say, started: Callable[[], None] = _at_once) -> tuple[str, ...]:
+    """The titles of the steps that were needed, in their order. `started` is called when components have been started,
+    before their health is waited for: it may wait for what they wait for."""
     name = wish.node.name
     done: list[str] = []
 
@@ -153,10 +151,8 @@ def install(
         run(todo)
         seen = _look(connection, wish)
     refuse(name, seen)
-    run(laying(wish, seen))
-    if starting := plan.units(wish.units, seen):
-        before_start()
-        run(starting)
+    run(steps(wish, seen))
+    started()
     _wait(connection, wish)
     return tuple(done)
 
@@ -169,11 +165,6 @@ def uninstall(connection: Connection, node: Node, say: Say) -> None:
 
 
 def steps(wish: Wanted, seen: Facts) -> list[Step]:
-    return [*laying(wish, seen), *plan.units(wish.units, seen)]
-
-
-def laying(wish: Wanted, seen: Facts) -> list[Step]:
-    """All that is done before components start."""
     found = [
         *plan.accounts(wish.node, seen),
         *plan.folders(wish.folders, seen),
@@ -184,7 +175,7 @@ def laying(wish: Wanted, seen: Facts) -> list[Step]:
         if wish.release.name not in seen.releases:
             found.append(plan.unpack(wish.release, seen, wish.release.archive(cache.node_image(lambda _: None))))
         found += plan.switch(wish.release, seen)
-    return found
+    return [*found, *plan.units(wish.units, seen)]
 
 
 def refuse(node: str, seen: Facts) -> None:

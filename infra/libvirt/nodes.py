@@ -80,7 +80,7 @@ def install(todo: Installation, say: Callable[[str], None]) -> None:
     try:
         reach(machine, todo.console, say, trouble=lambda: trouble(todo.topology, node))
         wish = vm.wanted(todo.topology, node, todo.keys, todo.wheel, own_image=todo.own_image)
-        done = vm.install(machine, wish, say, lambda: before_start(todo, say))
+        done = vm.install(machine, wish, say, lambda: started(todo, say))
     finally:
         machine.close()
     control_planes = [one.name for one in todo.topology.nodes if one.role == CONTROL_PLANE]
@@ -92,9 +92,8 @@ def install(todo: Installation, say: Callable[[str], None]) -> None:
     registry.note_installed(todo.topology.name, node.name, is_so=True)
 
 
-def before_start(todo: Installation, say: Callable[[str], None]) -> None:
-    """A worker's machine is prepared while its control plane still is; its components would only try in vain, and less
-    and less often, before the API answers."""
+def started(todo: Installation, say: Callable[[str], None]) -> None:
+    """A worker is installed while its control plane still is: its components wait for the API, and so does this."""
     if todo.node.role != CONTROL_PLANE:
         cluster.wait_api(todo.kubeconfig, todo.node.name, say)
 

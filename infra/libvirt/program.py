@@ -4,8 +4,8 @@
          └── each hypervisor: network, pool, base volume, kernel, initrd, the end of the cluster's disks
                  └── each node: drain, volume, cloud-init disk, domain ── installation (over SSH, until Ready)
 
-New machines are made side by side: a worker is prepared while the control plane is, and its components start when the
-API answers. The cloud controller is started on this machine when the control planes are Ready.
+New machines are made side by side: a worker is installed while the control plane is, and its components wait for the
+API by themselves. The cloud controller is started on this machine when the control planes are Ready.
 Nodes that were Ready before change one after the other, machine and installation, so that the lab's workloads have
 somewhere to run.
 A project's __main__.py calls `main`; nothing is decided here that `declare` does not get as an argument.

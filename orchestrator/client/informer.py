@@ -40,6 +40,8 @@ Keep = Callable[[Object], Object]
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 30.0
+# Nobody listens: a server that is not there has no load to be spared, and one that starts is found soon.
+REFUSED_BACKOFF_MAX_S = 2.0
 WATCH_MIN_S, WATCH_MAX_S = 300, 600  # the server ends a watch after a random time of this range
 INITIAL_SILENCE_MAX_S = 10.0  # without an event or the end bookmark, the server does not know sendInitialEvents
 
@@ -110,7 +112,8 @@ class Informer:
                 await self._back_off()
             except (status.ApiError, ConnectionError) as error:
                 log.warning("list or watch failed", extra=self._about(error))
-                await self._back_off()
+                is_there = not isinstance(error, ConnectionRefusedError)
+                await self._back_off(BACKOFF_MAX_S if is_there else REFUSED_BACKOFF_MAX_S)
 
     async def _load(self) -> None:
         """The whole state, streamed or listed."""
@@ -213,8 +216,8 @@ class Informer:
         except Exception:
             log.exception("handler failed", extra={"resource": self.resource.group_resource})
 
-    async def _back_off(self) -> None:
-        delay = min(BACKOFF_FIRST_S * 2 ** min(self._failures, 16), BACKOFF_MAX_S)
+    async def _back_off(self, max_s: float = BACKOFF_MAX_S) -> None:
+        delay = min(BACKOFF_FIRST_S * 2 ** min(self._failures, 16), max_s)
         self._failures += 1
         await asyncio.sleep(delay * self._random.uniform(0.5, 1.5))
 

@@ -70,7 +70,8 @@ class NetworkTransport:
             async with answer:
                 return Response(answer.status, found, await answer.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ConnectionError(f"{self._access.server}: {error or type(error).__name__}") from error
+            kind = ConnectionRefusedError if is_refused(error) else ConnectionError
+            raise kind(f"{self._access.server}: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
         if self._session is not None:
@@ -134,6 +135,11 @@ def _probed_socket(address: tuple[Any, ...]) -> socket.socket:
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBE_COUNT)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MAX_S * 1000)
     return made
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether nobody listens there: the request cannot have been carried out."""
+    return isinstance(getattr(error, "os_error", error), ConnectionRefusedError)
 
 
 def tls_context(access: Access) -> ssl.SSLContext:

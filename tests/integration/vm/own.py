@@ -18,7 +18,7 @@ from infra.images.vm import vm_image
 from infra.install.ssh import Ssh
 from infra.libvirt import cloud_init, keys
 from infra.provider import iso
-from infra.topology import LIBVIRT, Topology
+from infra.topology import LIBVIRT, Node, Topology
 
 BOOT_S = 300.0
 MEMORY_MIB = 1280
@@ -27,18 +27,17 @@ NETWORK = """\
 <network><name>own</name><forward mode='open'/><bridge name='own0'/>
 <ip address='{v4}' prefix='24'/><ip family='ipv6' address='{v6}' prefix='64'/></network>
 """
-# One processor: without KVM two of them may crash a kernel that patches itself.
 DOMAIN = """\
-<domain type='{type}'><name>own</name><memory unit='MiB'>{memory}</memory><vcpu>1</vcpu>
+<domain type='{type}'><name>{name}</name><memory unit='MiB'>{memory}</memory><vcpu>{vcpus}</vcpu>
 <os><type machine='pc'>hvm</type><kernel>{kernel}</kernel><initrd>{initrd}</initrd><cmdline>{cmdline}</cmdline></os>
 <features><acpi/></features><cpu mode='maximum'/><devices>
-<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe'/><source file='{folder}/disk.qcow2'/>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe'/><source file='{stem}.qcow2'/>
 <target dev='vda' bus='virtio'/></disk>
-<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='{folder}/seed.iso'/>
+<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='{stem}.iso'/>
 <target dev='hdd' bus='ide'/><readonly/></disk>
 <interface type='network'><mac address='{mac}'/><source network='own'/><model type='virtio'/></interface>
 <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
-<serial type='file'><source path='{folder}/console.log'/></serial></devices></domain>
+<serial type='file'><source path='{stem}.log'/></serial></devices></domain>
 """
 
 
@@ -49,41 +48,62 @@ class Own:
     folder: Path
 
 
-@contextmanager
-def booted() -> Iterator[Own]:
-    host.install_missing(print)
-    image = vm_image(lambda text: None)
-    place = Topology(name="own", backend=LIBVIRT, index=10 + os.getpid() % 10, workers=0)
-    node = place.control_plane
-    folder = Path(tempfile.mkdtemp(prefix="sampan-hv-", dir="/var/lib"))
-    libvirtd = Libvirtd(folder, (str(place.node_network_v4), str(place.node_network_v6)))
-    try:
-        libvirtd.start()
-        backing = ["-F", "qcow2", "-b", str(image.disk), str(folder / "disk.qcow2"), "8G"]
+@dataclass(frozen=True)
+class Site:
+    """A libvirtd, and a network on it, for guests that are no lab's."""
+
+    libvirtd: Libvirtd
+    place: Topology
+    folder: Path
+
+    def start(self, node: Node, *, vcpus: int = 1) -> tuple[Ssh, bytes]:
+        """Power it on: a connection that is not made yet, and its key. One processor as a rule: without KVM two of them
+        may crash a kernel that patches itself."""
+        image, stem = vm_image(lambda text: None), self.folder / node.name
+        backing = ["-F", "qcow2", "-b", str(image.disk), f"{stem}.qcow2", "8G"]
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing], check=True)
         user, own = keys.ssh_pair(), keys.ssh_pair()
         seed = {
             "user-data": cloud_init.user_data(
                 node, user["ssh.pub"].decode(), own["ssh"].decode(), own["ssh.pub"].decode()
             ),
-            "meta-data": cloud_init.meta_data(place, node),
-            "network-config": cloud_init.network_config(place, node),
+            "meta-data": cloud_init.meta_data(self.place, node),
+            "network-config": cloud_init.network_config(self.place, node),
         }
-        (folder / "seed.iso").write_bytes(iso.image("cidata", {name: text.encode() for name, text in seed.items()}))
-        v4, v6 = place.gateway
-        virsh(libvirtd, "net-create", "/dev/stdin", stdin=NETWORK.format(v4=v4, v6=v6))
+        content = iso.image("cidata", {name: text.encode() for name, text in seed.items()})
+        Path(f"{stem}.iso").write_bytes(content)
         domain = DOMAIN.format(
-            type=domain_type(), memory=MEMORY_MIB, folder=folder, mac=node.mac,
+            type=domain_type(), name=node.name, memory=MEMORY_MIB, vcpus=vcpus, stem=stem, mac=node.mac,
             kernel=image.kernel, initrd=image.initrd, cmdline=image.cmdline,
         )  # fmt: skip
-        virsh(libvirtd, "create", "/dev/stdin", stdin=domain)
-        ssh = Ssh("own", node.address_v4, key=user["ssh"], host_keys=(own["ssh.pub"].decode(),))
-        ssh.wait(BOOT_S, print)
-        yield Own(ssh, user["ssh"], folder)
-        ssh.close()
+        virsh(self.libvirtd, "create", "/dev/stdin", stdin=domain)
+        ssh = Ssh(node.name, node.address_v4, key=user["ssh"], host_keys=(own["ssh.pub"].decode(),))
+        return ssh, user["ssh"]
+
+
+@contextmanager
+def site(workers: int = 0) -> Iterator[Site]:
+    host.install_missing(print)
+    place = Topology(name="own", backend=LIBVIRT, index=10 + os.getpid() % 10, workers=workers)
+    folder = Path(tempfile.mkdtemp(prefix="sampan-hv-", dir="/var/lib"))
+    libvirtd = Libvirtd(folder, (str(place.node_network_v4), str(place.node_network_v6)))
+    try:
+        libvirtd.start()
+        v4, v6 = place.gateway
+        virsh(libvirtd, "net-create", "/dev/stdin", stdin=NETWORK.format(v4=v4, v6=v6))
+        yield Site(libvirtd, place, folder)
     finally:
         libvirtd.remove()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def booted() -> Iterator[Own]:
+    with site() as made:
+        ssh, key = made.start(made.place.control_plane)
+        ssh.wait(BOOT_S, print)
+        yield Own(ssh, key, made.folder)
+        ssh.close()
 
 
 def virsh(libvirtd: Libvirtd, *arguments: str, stdin: str | None = None) -> str:

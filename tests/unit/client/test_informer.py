@@ -102,6 +102,35 @@ async def test_a_server_out_of_reach_is_tried_again(server: SmallServer, informe
         await asyncio.wait_for(informers.wait_synced(), 5)
 
 
+@pytest.mark.parametrize(
+    ("error", "longest_s"),
+    [
+        pytest.param(ConnectionRefusedError("nobody listens"), (1.0, 3.0), id="not-there-yet"),
+        pytest.param(ConnectionError("stream broken"), (15.0, 45.0), id="there-and-failing"),
+    ],
+)
+async def test_a_server_that_is_not_there_yet_is_soon_found(
+    server: SmallServer,
+    informers: Informers,
+    error: Exception,
+    longest_s: tuple[float, float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+    rest = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        waited.append(seconds)
+        await rest(0)
+
+    server.answers = [error] * 12
+    informers.informer(NODES)
+    monkeypatch.setattr("orchestrator.client.informer.asyncio.sleep", noted)
+    async with informers:
+        await asyncio.wait_for(informers.wait_synced(), 5)
+    assert longest_s[0] <= max(waited) <= longest_s[1]
+
+
 async def test_one_informer_for_all_who_ask_and_late_ones_start_too(server: SmallServer, informers: Informers) -> None:
     nodes = informers.informer(NODES)
     assert informers.informer(NODES, indexers={"ns": by_namespace}) is nodes

@@ -82,14 +82,12 @@ def test_each_step_is_one_line_of_progress() -> None:
     assert said == ["worker-1: configuration (kubelet.yaml)"]
 
 
-def test_components_start_when_what_they_would_miss_is_there() -> None:
-    machine, said = Fake(lacks="/etc/sampan/kubelet.yaml", stopped="sampan-kubelet.service"), list[str]()
-    vm.install(machine, WISH, said.append, lambda: said.append("(waited)"))
-    assert said == ["worker-1: configuration (kubelet.yaml)", "(waited)", "worker-1: starting kubelet"]
-
-
-def test_nothing_is_waited_for_where_nothing_starts() -> None:
-    vm.install(Fake(), WISH, print, lambda: pytest.fail("it waited"))
+def test_what_components_wait_for_is_waited_for_between_their_start_and_their_health() -> None:
+    said = list[str]()
+    machine = Fake(stopped="sampan-kubelet.service", problem="it is not healthy")
+    with pytest.raises(vm.InstallError, match="it is not healthy"):
+        vm.install(machine, WISH, said.append, lambda: said.append("(waited)"))
+    assert said == ["worker-1: starting kubelet", "(waited)"]
 
 
 def test_a_failed_step_names_node_command_and_what_was_said() -> None:

@@ -220,7 +220,7 @@ def test_nodes_that_were_ready_change_one_after_the_other(here: Host, monkeypatc
     assert waits == {"control-plane-1": [], "worker-1": ["control-plane-1"], "worker-2": []}
 
 
-def test_a_new_worker_is_prepared_while_its_control_plane_is(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_worker_is_installed_while_its_control_plane_is(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: dict[str, list[str]] = {}
 
     def noted(name: str, props: Any, options: pulumi.ResourceOptions) -> NodeInstall:
@@ -234,12 +234,12 @@ def test_a_new_worker_is_prepared_while_its_control_plane_is(here: Host, monkeyp
 
 
 @pytest.mark.parametrize(("node", "waits"), [("control-plane-1", []), ("worker-1", ["worker-1"])])
-def test_a_workers_components_wait_for_the_api(node: str, waits: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workers_installation_waits_for_the_api(node: str, waits: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(nodes.cluster, "wait_api", lambda kubeconfig, name, say: asked.append(name))
     topology = settings.read({"workers": 1}, stack="dev", index=2).topology
     todo = nodes.Installation(topology, topology.node(node), {}, b"", "", Path("/w"), own_image=False)
-    nodes.before_start(todo, print)
+    nodes.started(todo, print)
     assert asked == waits
 
 
