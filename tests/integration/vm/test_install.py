@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -97,6 +98,18 @@ def node(machine: Host) -> Host:
     return machine
 
 
+def command(host: Host, verb: str, *options: str) -> str:
+    """What `sampan` itself said, on both streams."""
+    key = host.lab.kubeconfig.with_name("key")
+    key.write_bytes(host.key)
+    key.chmod(0o600)
+    line = [host.lab.program, verb, "--name", host.lab.name, "--ssh-key", str(key), *options]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=SLOW_S, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return " ".join(said.split())
+
+
 POD = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -143,6 +156,19 @@ def test_again_there_is_nothing_to_do(node: Host) -> None:
     before = node.processes()
     assert [line for line in up(node) if line.startswith("control-plane-1: ")] == []
     assert node.processes() == before
+
+
+def test_the_command_finds_it_as_it_is(node: Host) -> None:
+    before = node.processes()
+    options = ("--backend", "machines", "--machine", node.machine.ssh, "--kubeconfig", str(node.lab.kubeconfig))
+    said = command(node, "up", *options)
+    assert f"Lab {node.lab.name} is up after" in said
+    assert "control-plane-1: " not in said
+    assert node.processes() == before
+    seen = json.loads(node.lab.sampan("status", "--name", node.lab.name, "-o", "json"))
+    assert [(one["name"], one["state"], one["ready"]) for one in seen["nodes"]] == [
+        ("control-plane-1", "yours", "True")
+    ]
 
 
 def test_limits_are_the_kernels(held: Host) -> None:
@@ -235,7 +261,7 @@ def test_after_a_reboot_the_pod_runs_again_with_its_limits(held: Host) -> None:
 
 def test_it_is_its_owners_again_afterwards(held: Host) -> None:
     user = held.known.topology.control_plane.user_id
-    assert machines.down(held.lab.name, Told(), held.key)
+    assert f"Lab {held.lab.name} is gone." in command(held, "down")
     assert not machines.down(held.lab.name, Told(), held.key)
     assert not Layout(held.lab.name).folder.exists()
     assert "sampan" not in held.lab.kubeconfig.read_text()
