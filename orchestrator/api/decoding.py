@@ -11,7 +11,6 @@ Expected cost: 40 µs for a Pod of 1.3 KB. Source: API conventions; KEP-2885 (se
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -194,7 +193,7 @@ def _bytes(value: str) -> str:
     text = value.replace("\n", "").replace("\r", "")
     try:
         base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise DecodeError(f"illegal base64 data at input byte {bad_base64_at(text)}") from error
     return text
 

@@ -1,21 +1,41 @@
 """Quantities: `500m`, `1Gi`, `2e3`: exact decimals with a suffix, and their canonical form.
 
 Canonical form keeps the format family (binary, decimal, exponent), has no fraction (a smaller suffix is taken instead)
-and the largest suffix that leaves an integer; nothing below one nano is kept (rounded up).
+and the largest suffix that leaves an integer; nothing below one nano is kept (rounded away from zero).
 Errors: QuantityError (a ValueError) with the text and the rule. Source: apimachinery Quantity, "Serialization format".
 """
 
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, Decimal
-from functools import lru_cache
+from collections.abc import Callable
+from decimal import ROUND_CEILING, ROUND_UP, Context, Decimal, localcontext
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar
 
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 DECIMAL_EXPONENT = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_SYNTAX = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$")
+_SYNTAX = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
 RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _NANO = Decimal(10) ** -9
+_BINARY_MAX = Decimal(2**63 - 1)  # what binary suffixes are cut to
+# Deviation: kube-apiserver takes numbers of any length and exponents up to 2^31, and computes them digit by digit.
+_DIGITS_MAX = 500
+_EXACT = Context(prec=4 * _DIGITS_MAX)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _exactly(function: Callable[P, R]) -> Callable[P, R]:
+    """Computes with as many digits as a quantity may have."""
+
+    @wraps(function)
+    def run(*args: P.args, **options: P.kwargs) -> R:
+        with localcontext(_EXACT):
+            return function(*args, **options)
+
+    return run
 
 
 class QuantityError(ValueError):
@@ -23,26 +43,35 @@ class QuantityError(ValueError):
 
 
 @lru_cache(maxsize=4096)
+@_exactly
 def parse(text: str | int | float) -> Decimal:
     """The exact value; numbers are taken as JSON numbers are by Kubernetes."""
     number, suffix = _split(str(text))
     if suffix in BINARY:
         value = number * BINARY[suffix]
+        value = min(max(value, -_BINARY_MAX), _BINARY_MAX)
     elif suffix in DECIMAL_EXPONENT:
         value = number.scaleb(DECIMAL_EXPONENT[suffix])
     else:
         value = number.scaleb(int(suffix[1:]))
-    return value if value == value.quantize(_NANO) else value.quantize(_NANO, rounding=ROUND_CEILING)
+    return value if value == value.quantize(_NANO) else value.quantize(_NANO, rounding=ROUND_UP)
 
 
 def _split(text: str) -> tuple[Decimal, str]:
-    match = _SYNTAX.match(text)
+    match = _SYNTAX.fullmatch(text)
     if match is None:
         raise QuantityError(RULE)
-    return Decimal(match.group(1)), match.group(2) or ""
+    number, suffix = match.group(1), match.group(2) or ""
+    exponent = suffix[1:] if suffix[:1] in ("e", "E") and suffix not in BINARY else ""
+    if len(number) > _DIGITS_MAX or len(exponent) > 5 or abs(int(exponent or 0)) > _DIGITS_MAX:
+        raise QuantityError(
+            "unable to parse quantity's suffix" if exponent else "unable to parse numeric part of quantity"
+        )
+    return Decimal(number), suffix
 
 
 @lru_cache(maxsize=4096)
+@_exactly
 def canonical(text: str | int | float) -> str:
     """The canonical text of a quantity, e.g. `1024Mi` → `1Gi`, `0.5` → `500m`, `1000` → `1k`."""
     value = parse(text)
@@ -54,6 +83,7 @@ def canonical(text: str | int | float) -> str:
     return format_decimal(value)
 
 
+@_exactly
 def format_decimal(value: Decimal | int) -> str:
     """With decimal suffixes: 1500 → `1500`, 2000 → `2k`, 0.25 → `250m`."""
     value = Decimal(value)
@@ -66,6 +96,7 @@ def format_decimal(value: Decimal | int) -> str:
     return f"{int(value.scaleb(9).to_integral_value(ROUND_CEILING))}n"
 
 
+@_exactly
 def format_binary(value: Decimal | int) -> str:
     """With binary suffixes: 1073741824 → `1Gi`; a value that is no integer falls back to decimal suffixes."""
     value = Decimal(value)
@@ -89,11 +120,13 @@ def _format_exponent(value: Decimal) -> str:
     return f"{int(value.scaleb(-exponent))}e{exponent}" if exponent else str(int(value))
 
 
+@_exactly
 def ceil(text: str | int | float) -> int:
     """The value rounded up to an integer: bytes of memory, pods, devices."""
     return int(parse(text).to_integral_value(ROUND_CEILING))
 
 
+@_exactly
 def millis(text: str | int | float) -> int:
     """Thousandths, rounded up: CPU as the scheduler counts it."""
     return int((parse(text) * 1000).to_integral_value(ROUND_CEILING))

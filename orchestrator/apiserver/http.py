@@ -3,6 +3,9 @@
 An ordinary answer is one write of head and body to the transport, past aiohttp's response classes. A PushStream is
 given the transport itself and writes chunks to it as they come; the connection task only waits for its end. Other
 streams are iterated.
+A client that is slow is not waited for: HEAD_S for the head of its first request, BODY_S for a body, KEEP_ALIVE_S for
+the next request. A head that is too long is answered 431, a malformed one 400, both as Go's server does it: they come
+before there is a request that a Status could answer. Bodies are taken as they come, never unpacked.
 A client that leaves cancels a read or a stream; a write that has begun is finished, since its client may be gone but
 its effect is wanted.
 
@@ -19,6 +22,7 @@ aiohttp's own request (`web.BaseRequest`) and does what aiohttp offers for it, e
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,13 +32,24 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
+from orchestrator.api.status import ApiError, BadRequest, Timeout
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver.body import BODY_BYTES_MAX
+from orchestrator.apiserver.server import failure
 from orchestrator.apiserver.stream import PushStream
 from orchestrator.apiserver.verbs import UpgradeResponse
 
+log = logging.getLogger(__name__)
+
 KEEP_ALIVE_S = 180.0
+HEAD_S = 32.0  # kube-apiserver's, just shy of what its clients wait for
+BODY_S = 60.0  # kube-apiserver's limit of a whole request
+# Deviation: Go takes 1 MiB of head in all, whatever it consists of.
+HEAD_LINE_BYTES_MAX = 64 << 10  # of the request line, and of a field
+HEAD_FIELDS_MAX = 128
 GZIP_BYTES_MIN = 128 << 10
 GZIP_LEVEL = 1
 GZIP_WINDOW = 31  # zlib's window bits with the gzip header
@@ -52,12 +67,37 @@ class Peer(NamedTuple):
     address: str
 
 
+class _Connection(RequestHandler):
+    """aiohttp's connection, with our patience and our words for what is no HTTP."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        self._next_keepalive_close_time = self._loop.time() + HEAD_S
+        self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        is_long = isinstance(exc, LineTooLong) or exc.message == "Too many headers received"
+        code = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if is_long else HTTPStatus.BAD_REQUEST
+        log.debug("no request", extra={"client": request.remote, "error": exc.message[:200]})
+        text = f"{code} {code.phrase}".encode()
+        return cast(web.StreamResponse, _Whole(request, code, {"content-type": "text/plain; charset=utf-8"}, text))
+
+
 class _Connections(web.Server):
     """aiohttp's server, which also remembers what does not change while a connection lasts: certificate and address."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
         super().__init__(handler, **options)
         self.peers: dict[object, Peer] = {}
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         self.peers.pop(handler, None)
@@ -83,7 +123,14 @@ class HttpServer:
         self._handle = handle
         self._tls = tls
         self._server = _Connections(
-            self._serve, access_log=None, keepalive_timeout=KEEP_ALIVE_S, handler_cancellation=True
+            self._serve,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_S,
+            handler_cancellation=True,
+            auto_decompress=False,
+            max_line_size=HEAD_LINE_BYTES_MAX,
+            max_field_size=HEAD_LINE_BYTES_MAX,
+            max_headers=HEAD_FIELDS_MAX,
         )
         self._listeners: list[asyncio.Server] = []
 
@@ -103,7 +150,14 @@ class HttpServer:
         await self._server.shutdown(grace_s)
 
     async def _serve(self, raw: web.BaseRequest) -> web.StreamResponse:
-        request = await _request(raw, self._server.peer(raw))
+        request = _head_of(raw, self._server.peer(raw))
+        if raw.body_exists:
+            try:
+                request.body = await _body(raw)
+            except TimeoutError:
+                return _refused(raw, request, Timeout("Timeout: request did not complete within the allotted timeout"))
+            except RequestPayloadError as error:
+                return _refused(raw, request, BadRequest(f"the body of the request could not be read: {error}"))
         if request.method in SAFE_METHODS:
             answer = await self._handle(request)
         else:
@@ -119,19 +173,19 @@ class HttpServer:
         return cast(web.StreamResponse, await _streamed(raw, answer, body))
 
 
-async def _request(raw: web.BaseRequest, peer: Peer) -> Request:
+def _head_of(raw: web.BaseRequest, peer: Peer) -> Request:
     message = raw._message
     path, _, query = message.path.partition("?")
-    headers = {name.lower(): value for name, value in message.headers.items()}
+    headers = {name.lower(): _text(value) for name, value in message.headers.items()}
     repeated: dict[str, list[str]] = {}
     if len(headers) != len(message.headers):
         for name in headers:
-            values = message.headers.getall(name)
+            values = [_text(value) for value in message.headers.getall(name)]
             if len(values) > 1:
                 headers[name], repeated[name] = ",".join(values), values
-    request = Request(
+    return Request(
         message.method,
-        unquote(path) if "%" in path else path,
+        unquote(path) if "%" in path else _text(path),
         parse_qsl(query, keep_blank_values=True) if query else [],
         headers,
         peer_certificate=peer.certificate,
@@ -139,19 +193,30 @@ async def _request(raw: web.BaseRequest, peer: Peer) -> Request:
         remote_address=peer.address,
         repeated=repeated,
     )
-    if raw.body_exists:
-        request.body = await _body(raw)
-    return request
+
+
+def _text(value: str) -> str:
+    """Without the half characters that aiohttp makes of bytes which are no UTF-8: they could not be written again."""
+    return value if value.isascii() else value.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _refused(raw: web.BaseRequest, request: Request, error: ApiError) -> web.StreamResponse:
+    answer = failure(error, request)
+    assert isinstance(answer.body, bytes)
+    return cast(web.StreamResponse, _Whole(raw, answer.status, answer.headers, answer.body))
 
 
 async def _body(raw: web.BaseRequest) -> bytes:
-    """At most one byte more than is allowed; the handler refuses that, and the connection ends with the answer."""
+    """A little more at most than is allowed; the handler refuses that, and the connection ends with the answer."""
+    if raw.headers.get("expect", "").lower() == "100-continue" and raw.transport is not None:
+        raw.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     pieces, size = [], 0
-    async for piece in raw.content.iter_any():
-        pieces.append(piece)
-        size += len(piece)
-        if size > BODY_BYTES_MAX:
-            break
+    async with asyncio.timeout(BODY_S):
+        async for piece in raw.content.iter_any():
+            pieces.append(piece)
+            size += len(piece)
+            if size > BODY_BYTES_MAX:
+                break
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

@@ -6,6 +6,7 @@ Each is parsed once into a record. Errors are Invalid, named after the options' 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ FIELD_VALIDATIONS = ("Ignore", "Strict", "Warn")
 PROPAGATIONS = ("Foreground", "Background", "Orphan")
 MANAGER_LENGTH_MAX = 128
 META = "meta.k8s.io"
+_DIGITS_MAX = 20  # of a number of 64 bits, with its sign
 
 
 def is_true(text: str) -> bool:
@@ -28,11 +30,24 @@ def is_true(text: str) -> bool:
 
 
 def _number(query: Mapping[str, str], name: str) -> int:
+    """A number of 64 bits as Go reads it: ASCII digits, with or without a sign; 0 where there is none."""
     text = query.get(name, "")
-    try:
-        return int(text) if text else 0
-    except ValueError as error:
-        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from error
+    if not text:
+        return 0
+    if not re.fullmatch("[-+]?[0-9]+", text):
+        raise BadRequest(f"strconv.ParseInt: parsing {faults.shown(text)}: invalid syntax")
+    if len(text) > _DIGITS_MAX or not -(2**63) <= int(text) < 2**63:
+        raise BadRequest(f"strconv.ParseInt: parsing {faults.shown(text)}: value out of range")
+    return int(text)
+
+
+def parse_revision(text: str) -> int:
+    """A resourceVersion; a ValueError in Go's words where it is none."""
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"strconv.ParseUint: parsing {faults.shown(text)}: invalid syntax")
+    if len(text) > _DIGITS_MAX or int(text) >= 2**64:
+        raise ValueError(f"strconv.ParseUint: parsing {faults.shown(text)}: value out of range")
+    return int(text)
 
 
 def _invalid(kind: str, *causes: Cause) -> ApiError:
@@ -59,18 +74,20 @@ def list_options(request: Request, *, watch: bool) -> ListOptions:
         return _NO_LIST_OPTIONS
     query = dict(reversed(request.query))  # the first of several values counts
     version = query.get("resourceVersion", "")
-    if version and not version.isdecimal():
-        fault = f'Invalid value: "{version}": strconv.ParseUint: parsing "{version}": invalid syntax'
-        raise BadRequest(f"invalid resource version: resourceVersion: {fault}")
+    try:
+        revision = parse_revision(version) if version else None
+    except ValueError as error:
+        fault = f'Invalid value: "{version}": {error}'
+        raise BadRequest(f"invalid resource version: resourceVersion: {fault}") from error
     initial = query.get("sendInitialEvents", "")
     found = ListOptions(
         label_selector=query.get("labelSelector", ""),
         field_selector=query.get("fieldSelector", ""),
-        revision=int(version) if version else None,
+        revision=revision,
         match=query.get("resourceVersionMatch", ""),
         limit=max(0, _number(query, "limit")),
         continue_token=query.get("continue", ""),
-        timeout_s=_number(query, "timeoutSeconds"),
+        timeout_s=max(_number(query, "timeoutSeconds"), 0),
         bookmarks=is_true(query.get("allowWatchBookmarks", "")),
         send_initial_events=is_true(initial) if initial else None,
     )

@@ -48,9 +48,11 @@ def find(endpoint: Endpoint, namespace: str, name: str) -> Entry:
 
 async def get(core: Core, endpoint: Endpoint, request: Request, namespace: str, name: str, accepted: Accepted) -> bytes:
     if request.query and (version := request.param("resourceVersion")):
-        if not version.isdecimal():
-            raise BadRequest(f'resourceVersion: Invalid value: "{version}": must be a number')
-        await not_in_the_future(core, int(version))
+        try:
+            revision = options.parse_revision(version)
+        except ValueError as error:
+            raise BadRequest(f'resourceVersion: Invalid value: "{version}": {error}') from error
+        await not_in_the_future(core, revision)
     entry = find(endpoint, namespace, name)
     if accepted.is_plain and endpoint.conversion is None:
         return entry.data

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = Identity("system:apiserver", ("system:masters",))
 
+NOTHING_SERVED = RequestInfo("other", "")
+PATH_KEPT_MAX = 1024  # characters of a path whose meaning is remembered
+
 Route = Callable[[Request], Awaitable[Response]]
 
 
@@ -76,7 +79,7 @@ class ApiServer:
 
     async def handle(self, request: Request) -> Response:
         started = time.perf_counter()
-        if request.query:
+        if request.query or len(request.path) > PATH_KEPT_MAX:
             info = requests.parse(request.method, request.path, request.query)
         else:
             info = _parse_again(request.method, request.path)
@@ -84,8 +87,15 @@ class ApiServer:
         answer = await self._admitted(request, info, record)
         if self.audit is not None and record is not None:
             self.audit.done(record, answer)
-        self.metrics.count(info, answer.status, time.perf_counter() - started)
+        self.metrics.count(self._counted(info), answer.status, time.perf_counter() - started)
         return answer
+
+    def _counted(self, info: RequestInfo) -> RequestInfo:
+        """What a request is counted as: a path that is not served must not make a series of its own."""
+        endpoint = self.core.endpoints.get((info.group, info.version, info.resource))
+        if endpoint is not None and (not info.subresource or endpoint.resource.subresource(info.subresource)):
+            return info
+        return NOTHING_SERVED
 
     async def _admitted(self, request: Request, info: RequestInfo, record: Record | None) -> Response:
         """The answer to one who is known, once it is their turn."""

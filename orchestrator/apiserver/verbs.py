@@ -407,8 +407,8 @@ def _changed_scale(asked: Asked, write: WriteOptions) -> Callable[[Object], Obje
     assert kind is not None
     media_type = body.media_type(request)
     if info.verb == "update":
-        obj, _ = body.read(request)
-        text = encoding.encode_as_is(decoded(asked, SCALES, obj, request.body, write))
+        obj, sent = body.read(request)
+        text = encoding.encode_as_is(decoded(asked, SCALES, obj, sent, write))
     elif media_type == patch_request.APPLY_PATCH:
         return _merging(asked, write, _wanted(asked), SCALES, kind, managed_fields.NO_FIELDS)
 

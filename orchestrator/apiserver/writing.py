@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from orchestrator.api import meta, schema, status
-from orchestrator.api.kinds import faults
 from orchestrator.api.kinds import metadata as metadata_rules
 from orchestrator.api.meta import Object
 from orchestrator.api.patch import managed_fields
@@ -24,7 +23,7 @@ from orchestrator.api.resources import Resource
 from orchestrator.api.status import ApiError, BadRequest, Conflict, ServiceUnavailable
 from orchestrator.apiserver import body, encoding
 from orchestrator.apiserver.endpoint import Core, Endpoint
-from orchestrator.apiserver.options import WriteOptions
+from orchestrator.apiserver.options import WriteOptions, parse_revision
 from orchestrator.apiserver.reading import find
 from orchestrator.apiserver.request import Attributes
 from orchestrator.apiserver.watchcache import Entry
@@ -274,8 +273,10 @@ def _check_preconditions(endpoint: Endpoint, new: Object, old: Object, *, is_pat
             )
             raise status.invalid(endpoint.resource.group, endpoint.resource.plural, stored["name"], [cause])
         return False
-    if not version.isdecimal():
-        raise ApiError(f"strconv.ParseUint: parsing {faults.shown(version)}: invalid syntax")
+    try:
+        parse_revision(version)
+    except ValueError as error:
+        raise ApiError(str(error)) from error
     if version != stored["resourceVersion"]:
         raise modified(endpoint, stored["name"])
     return True

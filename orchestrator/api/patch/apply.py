@@ -96,7 +96,7 @@ def _kind_of(resource: Resource) -> str:
 
 
 def _check_identity(applied: Object, resource: Resource) -> None:
-    api_version, kind = applied.get("apiVersion") or "", applied.get("kind") or ""
+    api_version, kind = (_text(applied.get(name)) for name in ("apiVersion", "kind"))
     group, _, version = api_version.rpartition("/")
     is_known = api_version == resource.api_version or schema.type_of_kind(group, version, kind) is not None
     if not is_known or kind != resource.kind:
@@ -109,6 +109,11 @@ def _check_identity(applied: Object, resource: Resource) -> None:
     metadata = applied.get("metadata")
     if isinstance(metadata, dict) and metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
+
+
+def _text(value: Any) -> str:
+    """What is no text says nothing."""
+    return value if isinstance(value, str) else ""
 
 
 def _without_managed_fields(obj: Object) -> Object:
@@ -218,9 +223,9 @@ def _shown(manager: Manager, owned: Owned) -> str:
 
 def _sync_last_applied(result: Object, applied: Object, writer: Writer) -> None:
     """kubectl's server-side apply keeps the client-side annotation true, so one can go back."""
-    annotations: dict[str, Any] = result.get("metadata", {}).get("annotations") or {}
+    annotations: dict[str, Any] = (result.get("metadata") or {}).get("annotations") or {}
     if writer.manager != "kubectl" or not annotations.get(LAST_APPLIED):
         return
     shown = copied(applied)
-    (shown.get("metadata", {}).get("annotations") or {}).pop(LAST_APPLIED, None)
+    ((shown.get("metadata") or {}).get("annotations") or {}).pop(LAST_APPLIED, None)
     annotations[LAST_APPLIED] = orjson.dumps(shown, option=orjson.OPT_SORT_KEYS).decode() + "\n"

@@ -10,7 +10,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import orjson
+
 OPERATIONS_MAX = 10_000
+COPIED_BYTES_MAX = 3 << 20  # of JSON that the copies of one patch may add: each could double the object
 
 
 class JsonPatchError(ValueError):
@@ -20,11 +23,26 @@ class JsonPatchError(ValueError):
 def apply(document: Any, operations: list[dict[str, Any]]) -> Any:
     """The patched copy of `document`."""
     document = copy.deepcopy(document)
+    copied_bytes = 0
     for operation in operations:
         if not isinstance(operation, dict):
             raise JsonPatchError("an operation must be an object")
+        if operation.get("op") == "copy":
+            copied_bytes += _size(_get(document, _text(operation, "from")))
+            if copied_bytes > COPIED_BYTES_MAX:
+                raise JsonPatchError(
+                    f"Unable to complete the copy, the accumulated size increase of copy is {copied_bytes}, "
+                    f"exceeding the limit {COPIED_BYTES_MAX}"
+                )
         document = _apply_one(document, operation)
     return document
+
+
+def _size(value: Any) -> int:
+    try:
+        return len(orjson.dumps(value))
+    except orjson.JSONEncodeError as error:  # each copy may also nest deeper
+        raise JsonPatchError(str(error)) from error
 
 
 def _apply_one(document: Any, operation: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.api import decoding, schema
+from orchestrator.api import decoding, nesting, schema
 from orchestrator.api.meta import Object
 from orchestrator.api.patch import json_patch, merge_patch, strategic
 from orchestrator.api.resources import Resource
@@ -77,6 +77,8 @@ def _parse(body: bytes, wanted: type[Any], go_type: str) -> Any:
         patch = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"error decoding patch: {error}") from error
+    if nesting.may_be_too_deep(body) and nesting.is_too_deep(patch):
+        raise BadRequest("error decoding patch: exceeded max depth")
     if not isinstance(patch, wanted):
         shown = {str: "string", bool: "bool", list: "array", dict: "object"}.get(type(patch), "number")
         raise BadRequest(f"error decoding patch: json: cannot unmarshal {shown} into Go value of type {go_type}")
@@ -91,7 +93,7 @@ def _json_patched(current: Object, operations: list[Any]) -> Any:
         result = json_patch.apply(current, operations)
     except json_patch.JsonPatchError as error:
         raise Invalid("the server rejected our request due to an error in our request") from error
-    if not isinstance(result, dict):
+    if not isinstance(result, dict) or nesting.is_too_deep(result):
         raise Invalid("the server rejected our request due to an error in our request")
     return result
 

@@ -4,7 +4,7 @@ Directives, all of them: `$patch: replace|delete|merge` in an object or a list i
 `$setElementOrder/<list>`, `$retainKeys`. A list without a merge strategy is replaced.
 Order of a merged list: items that the patch names, in the order of `$setElementOrder` (or of the patch), with items
 that only the server has put in where the old list had them.
-Errors: StrategicPatchError in the words of kube-apiserver, which answers it as an internal error.
+Errors: BadPatchFormat, ListOfLists, and StrategicPatchError, which kube-apiserver answers as an internal error.
 Source: sig-cli, "Strategic Merge Patch" and "Preserve order in strategic merge patch".
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.api.meta import copied
 from orchestrator.api.schema import ANY_TYPE, LIST, STRUCT, Field, Type
-from orchestrator.api.status import BadRequest, InternalError
+from orchestrator.api.status import BadRequest, InternalError, Invalid
 
 DIRECTIVE = "$patch"
 RETAIN_KEYS = "$retainKeys"
@@ -28,6 +28,14 @@ class StrategicPatchError(InternalError):
     """A patch whose directives contradict each other or its list items."""
 
     reason = ""
+
+
+class BadPatchFormat(BadRequest):
+    """A directive, or a key of a list's item, that is no such thing at all."""
+
+
+class ListOfLists(Invalid):
+    """A list to be merged has lists in it."""
 
 
 class NotRestorable(ValueError):
@@ -49,7 +57,9 @@ def _merge_map(original: Json, patch: Json, kind: Type) -> Json:
     for key, value in patch.items():
         if key.startswith(DELETE_PREFIX):
             name = key[len(DELETE_PREFIX) :]
-            if isinstance(original.get(name), list) and isinstance(value, list):
+            if not isinstance(value, list):
+                raise BadPatchFormat("invalid patch format of primitive list")
+            if isinstance(original.get(name), list):
                 original[name] = [item for item in original[name] if item not in value]
         elif value is None:
             original.pop(key, None)
@@ -95,7 +105,7 @@ def _retain_keys(original: Json, patch: Json) -> None:
     keys = patch.pop(RETAIN_KEYS)
     named = [key for key, value in patch.items() if value is not None and not key.startswith("$")]
     if not isinstance(keys, list) or any(key not in keys for key in named):
-        raise BadRequest("invalid patch format of retainKeys")
+        raise BadPatchFormat("invalid patch format of retainKeys")
     for key in [key for key in original if key not in keys]:
         del original[key]
 
@@ -136,8 +146,9 @@ def _merge_value(original: Any, patch: Any, field: Field | None) -> Any:
 def _merge_ordered_list(original: Json, patch: Json, name: str, order: Any, field: Field | None) -> None:
     """A list that comes with `$setElementOrder`: merges it, then sorts by that order."""
     items = patch.pop(name, None)
-    if not isinstance(order, list) or not isinstance(items, (list, type(None))):
-        raise StrategicPatchError("invalid patch format of setElementOrder list")
+    for given in (order, [] if items is None else items, original.get(name) or []):
+        if not isinstance(given, list):
+            raise StrategicPatchError(f"expected a []interface {{}}, but received a {_go_type(given)}")
     merge_key = field.merge_key if field else ""
     _check_order(items or [], order, merge_key)
     old = original.get(name)
@@ -172,18 +183,25 @@ def _check_order(items: list[Any], order: list[Any], merge_key: str) -> None:
 
 def _key(item: Any, merge_key: str) -> Any:
     if not merge_key:
+        if isinstance(item, list):
+            raise ListOfLists("lists of lists are not supported")
+        if isinstance(item, dict):
+            raise BadPatchFormat(f"expected a scalar, but received a map: {go_text(item)}")
         return item
     if not isinstance(item, dict):
         raise StrategicPatchError(f"expected a map, but received a {_go_kind(item)}")
     if merge_key not in item:
         raise StrategicPatchError(f"map: {go_text(item)} does not contain declared merge key: {merge_key}")
-    return item[merge_key]
+    key = item[merge_key]
+    if isinstance(key, (dict, list)):
+        raise BadPatchFormat(f"map: {go_text(item)} has no scalar as merge key: {merge_key}")
+    return key
 
 
 def _merge_list(original: list[Any], patch: list[Any], order: list[Any], merge_key: str, kind: Type) -> list[Any]:
     if not any(isinstance(item, dict) for item in (*original, *patch)):
         merged = original + [item for item in patch if item not in original]
-        return _ordered(list(dict.fromkeys(merged)), order, original, "")
+        return _ordered(list({_key(item, ""): item for item in merged}), order, original, "")
     if not merge_key:
         raise StrategicPatchError(f"cannot merge lists without merge key for {kind.name}")
     old = list(original)
@@ -264,6 +282,12 @@ def check_shape(value: Any, kind: Type) -> None:
     elif kind.kind in (LIST, "map"):
         for item in value if isinstance(value, list) else value.values():
             check_shape(item, kind.item or ANY_TYPE)
+
+
+def _go_type(value: Any) -> str:
+    return {"map": "map[string]interface {}", "slice": "[]interface {}", "nil": "<nil>"}.get(
+        kind := _go_kind(value), kind
+    )
 
 
 def _go_kind(value: Any) -> str:

@@ -100,7 +100,8 @@ def wants_token(spec: dict[str, Any], account: Object) -> bool:
 
 def mount_token(spec: dict[str, Any], new_name: str) -> None:
     volumes = spec.get("volumes") or []
-    present = next((volume["name"] for volume in volumes if volume["name"].startswith(VOLUME_PREFIX)), None)
+    names = [volume.get("name") or "" for volume in volumes]  # not yet validated
+    present = next((name for name in names if name.startswith(VOLUME_PREFIX)), None)
     name = present or new_name
     mounted = False
     for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:

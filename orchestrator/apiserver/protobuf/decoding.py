@@ -71,12 +71,14 @@ def _value(raw: int | bytes, kind: str, depth: int) -> Any:
         case "s":
             return text_or_bytes(raw).decode()
         case "i":
+            if isinstance(raw, bytes) and len(raw) not in (4, 8):
+                raise Malformed("bytes where a number belongs")
             return signed(int.from_bytes(raw, "little") if isinstance(raw, bytes) else raw)
         case "b":
             return bool(raw)
         case "d":
             real = float(struct.unpack("<d", text_or_bytes(raw))[0])
-            return int(real) if real.is_integer() else real  # as Go writes it
+            return int(real) if real.is_integer() and abs(real) < 2**63 else real  # as Go writes it
         case "y":
             return base64.b64encode(text_or_bytes(raw)).decode()
     return message(text_or_bytes(raw), kind, depth + 1)

@@ -9,6 +9,7 @@ from JSON takes as long as to write the bytes, and 9 MiB instead of 2, so here i
 from __future__ import annotations
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+_UINT64_MAX = (1 << 64) - 1
 _SHORT = tuple(bytes([number]) for number in range(0x80))
 
 
@@ -73,7 +74,7 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, position
+            return value & _UINT64_MAX, position  # the tenth byte has bits to spare
         shift += 7
         if shift > 63:
             raise Malformed("integer overflow")

@@ -85,6 +85,13 @@ async def test_whether_a_token_is_mounted(holder: dict[str, Any], spec: dict[str
     assert ("volumes" in obj["spec"]) is mounted
 
 
+async def test_a_volume_without_a_name_is_left_to_validation() -> None:
+    _, chain = admitting(account())
+    obj = pod(volumes=[{}])
+    await chain.mutate(create(obj))
+    assert len(obj["spec"]["volumes"]) == 2
+
+
 async def test_an_unknown_account_is_refused() -> None:
     _, chain = admitting(account())
     with pytest.raises(Forbidden) as refused:
