@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +65,10 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def whole_server(folder: Path, etcd_servers: tuple[str, ...] = (), **more: Any) -> AsyncIterator[WholeServer]:
-    """Its store is a file in `folder`, or etcd; `more` are further settings."""
+async def whole_server(
+    folder: Path, etcd_servers: tuple[str, ...] = (), access: Mapping[str, Any] | None = None, **more: Any
+) -> AsyncIterator[WholeServer]:
+    """Its store is a file in `folder`, or etcd; `access` and `more` are further settings."""
     keys, port = folder / "pki", free_port()
     pki.ensure(keys, Topology(name="test", workers=0))
     config = Config(
@@ -82,7 +84,7 @@ async def whole_server(folder: Path, etcd_servers: tuple[str, ...] = (), **more:
         tls_certificate_file=str(keys / "apiserver.crt"),
         tls_key_file=str(keys / "apiserver.key"),
         client_ca_file=str(keys / "ca.crt"),
-        access=AccessConfig(service_account_signing_key_file=str(keys / "sa.key")),
+        access=AccessConfig(service_account_signing_key_file=str(keys / "sa.key"), **(access or {})),
     )
     async with running(config) as api:
         yield WholeServer(api, port, folder)

@@ -14,7 +14,7 @@ from random import Random
 
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
-from orchestrator.api.resources import PRIORITYCLASSES, ResourceTable
+from orchestrator.api.resources import PRIORITYCLASSES, SERVICES, ResourceTable
 from orchestrator.api.status import AlreadyExists
 from orchestrator.apiserver.admission.certificates import CertificateApproval, CertificateSubjectRestriction
 from orchestrator.apiserver.admission.chain import Chain
@@ -54,13 +54,16 @@ from orchestrator.apiserver.policies.validating import ValidatingPolicies
 from orchestrator.apiserver.strategies.binding import PodBinding
 from orchestrator.apiserver.strategies.certificatesigningrequest import RequesterRecord
 from orchestrator.apiserver.strategies.eviction import PodEviction
+from orchestrator.apiserver.strategies.node_ports import NodePorts
 from orchestrator.apiserver.strategies.rewrite import Rewriter
-from orchestrator.apiserver.strategies.service import NODE_PORTS, ServiceAllocation
+from orchestrator.apiserver.strategies.service import NODE_PORTS, ServiceAllocation, ports_in_use
+from orchestrator.apiserver.strategies.service_addresses import ServiceAddresses
 from orchestrator.apiserver.strategies.token import TokenRequests
 from orchestrator.apiserver.webhooks.admission import MutatingWebhooks, ValidatingWebhooks
 from orchestrator.apiserver.webhooks.caller import Caller
 from orchestrator.apiserver.webhooks.conversion import Conversions
 from orchestrator.client.client import Client
+from orchestrator.store.interface import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +163,9 @@ class Access:
             ],
         )
 
-    def tables(self, rewriter: Rewriter, client: Client) -> Tables:
+    def tables(self, rewriter: Rewriter, client: Client, services: ServiceAllocation) -> Tables:
         """Handlers and strategies; `client` acts as the server itself."""
-        around, config = self._around, self._config
-        services = ServiceAllocation(
-            around.lookup, config.service_cluster_ip_ranges, around.random, config.service_node_ports
-        )
+        around = self._around
         return Tables(
             handlers={
                 **IdentityReviews(self.authenticator).handlers(),
@@ -180,6 +180,16 @@ class Access:
                 **RequesterRecord().strategies(),
             },
         )
+
+    def addresses(self, client: Client) -> ServiceAddresses:
+        """The cluster addresses of Services; `client` acts as the server itself."""
+        around = self._around
+        return ServiceAddresses(client, around.lookup, self._config.service_cluster_ip_ranges, around.random)
+
+    def node_ports(self, store: Store) -> NodePorts:
+        around = self._around
+        first, last = self._config.service_node_ports
+        return NodePorts(store, first, last, around.random, lambda: ports_in_use(around.lookup.list(SERVICES)))
 
     def openid_configuration(self) -> dict[str, object]:
         """What /.well-known/openid-configuration says, so that others can verify our tokens."""

@@ -46,6 +46,8 @@ from orchestrator.apiserver.http import HttpServer, server_tls
 from orchestrator.apiserver.openapi import OpenApi
 from orchestrator.apiserver.server import ApiServer
 from orchestrator.apiserver.strategies.rewrite import StoreRewriter
+from orchestrator.apiserver.strategies.service import ServiceAllocation
+from orchestrator.apiserver.strategies.service_repair import ServiceRepair
 from orchestrator.apiserver.streams import table as streams
 from orchestrator.apiserver.streams.backend import Backends, client_tls
 from orchestrator.apiserver.verbs import JSON_HEADERS
@@ -203,7 +205,8 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     server = ApiServer(core, lookup, access.authenticator, access.authorizer)
     if config.audit_policy_file:
         server.audit = Audit(Policy.read(config.audit_policy_file), config.audit_log_path)
-    core.tables = access.tables(StoreRewriter(store, cache), server.client)
+    addresses, ports = access.addresses(server.client), access.node_ports(store)
+    core.tables = access.tables(StoreRewriter(store, cache), server.client, ServiceAllocation(addresses, ports))
     if config.kubelet_client_certificate_file:
         state.backends = Backends(lookup, kubelet_tls(config))
         core.tables.handlers = {**core.tables.handlers, **streams.handlers(state.backends, lookup, chance)}
@@ -222,8 +225,10 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     await bootstrap.bootstrap(server.client, lookup, advertised, _trust(config), clock.now())
     await access.bootstrap(server.client)
     await upkeep.ensure(server.client, lookup)
+    repair = ServiceRepair(server.client, lookup, ports, clock)
+    await repair.once()
     keeping = upkeep.Upkeep(server.gate, server.client, lookup, clock)
-    state.background.append(asyncio.get_running_loop().create_task(keeping.run()))
+    state.background += [asyncio.get_running_loop().create_task(one.run()) for one in (keeping, repair)]
     server.aggregator.start()
     state.registration = Registration(lookup, server.client)
     state.registration.start()

@@ -1,29 +1,27 @@
 """Services get their cluster addresses and node ports here, before they are validated and stored.
 
-Addresses chosen by the client are taken or refused; the rest are given out. What a write reserved is given back when
-the write fails, is a dry run, or no longer needs it. The kubernetes Service's own address is the first of its range and
-never given to another.
-Deviation: reservations live in this server's memory, so of several servers over one store two could give out the same
-address at the same moment; upstream stores an IPAddress object for each.
-Errors: Invalid, with kube-apiserver's messages. Source: Kubernetes docs, "Service ClusterIP allocation".
+Addresses and ports chosen by the client are taken or refused; the rest are given out. Both are taken in the store
+before the Service is written, so that several servers agree (`service_addresses`, `node_ports`), and given back when
+the write fails or the Service no longer needs them. The kubernetes Service's own address is the first of its range. A
+dry run takes nothing: it is shown an address and ports that stand for others.
+Errors: Invalid, InternalError where a range is full, with kube-apiserver's messages. Source: Kubernetes docs, "Service
+ClusterIP allocation"; k8s.io/kubernetes registry/core/service/storage, alloc.go.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from random import Random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from orchestrator.api import meta
 from orchestrator.api.kinds import faults
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import SERVICES
-from orchestrator.api.status import Cause, InternalError, invalid
+from orchestrator.api.status import Cause, InternalError, ServiceUnavailable, invalid
 from orchestrator.apiserver.handlers import Strategy
-from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.request import Attributes
-from orchestrator.apiserver.strategies.pool import Full, Pool, Taken
+from orchestrator.apiserver.strategies.node_ports import NodePorts
+from orchestrator.apiserver.strategies.service_addresses import ServiceAddresses
 from orchestrator.apiserver.strategies.service_families import (
     NONE,
     Spec,
@@ -33,101 +31,134 @@ from orchestrator.apiserver.strategies.service_families import (
     needs_node_ports,
     settle_families,
 )
+from orchestrator.apiserver.strategies.service_repair import addresses_of
+from orchestrator.apiserver.writing import is_done
+from orchestrator.store.interface import StoreError
 
 NODE_PORTS = (30000, 32767)
-STATIC_PORTS_MAX = 128
-STATIC_ADDRESSES_MAX = 256
-
-Reservation = tuple[Pool, int, str]
+DRY_RUN_PORT = 32768  # a dry run is shown ports above it
 
 
-@dataclass(frozen=True, slots=True)
-class AddressRange:
-    """The Service addresses of one family; the network's own address (and IPv4 broadcast) are not given out."""
+@dataclass(slots=True)
+class _Taking:
+    """What one write has taken so far, beyond what the Service `held` before it."""
 
-    family: str
-    network: ipaddress.IPv4Network | ipaddress.IPv6Network
-    pool: Pool
-
-    @classmethod
-    def of(cls, cidr: str, random: Random) -> AddressRange:
-        network = ipaddress.ip_network(cidr)
-        last_reserved = 1 if network.version == 4 else 0
-        first = int(network.network_address) + 1
-        last = int(network.broadcast_address) - last_reserved
-        static_count = min(max(16, (last - first + 1) // 16), STATIC_ADDRESSES_MAX)
-        return cls(f"IPv{network.version}", network, Pool(first, last, static_count, random))
-
-    def shown(self, value: int) -> str:
-        return str(ipaddress.ip_address(value) if self.family == "IPv4" else ipaddress.IPv6Address(value))
+    namespace: str
+    name: str
+    dry_run: bool
+    held_addresses: frozenset[str]
+    held_ports: frozenset[int]
+    addresses: list[str] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
 
 
 class ServiceAllocation:
-    """The strategy of `services`. The first range's family is the cluster's default."""
+    """The strategy of `services`."""
 
-    def __init__(
-        self, lookup: Lookup, cidrs: Sequence[str], random: Random, node_ports: tuple[int, int] = NODE_PORTS
-    ) -> None:
-        self._ranges = {found.family: found for found in (AddressRange.of(cidr, random) for cidr in cidrs)}
-        first, last = node_ports
-        static_count = min(max(16, (last - first + 1) // 32), STATIC_PORTS_MAX)
-        self._ports = Pool(first, last, static_count, random)
-        self._under_way: dict[int, list[Reservation]] = {}
-        lookup.subscribe(SERVICES, self._changed)
+    def __init__(self, addresses: ServiceAddresses, ports: NodePorts) -> None:
+        self._addresses, self._ports = addresses, ports
+        self._under_way: dict[int, _Taking] = {}
 
     def strategies(self) -> Mapping[str, Strategy]:
         return {"services": self}
 
     async def before_write(self, attributes: Attributes) -> None:
-        service = attributes.object
+        service, old = attributes.object, attributes.old_object
         if service is None or attributes.subresource or attributes.operation not in ("", "CREATE", "UPDATE"):
             return
         spec: Spec = service.setdefault("spec", {})
-        if attributes.old_object is not None:
-            carry_over(attributes.old_object.get("spec") or {}, spec)
-        reserved: list[Reservation] = []
-        causes = self._allocate(spec, _owner(attributes, service), reserved)
-        if causes:
-            _settle(reserved, written=False)
-            raise invalid("", "Service", meta.name(service), causes)
-        if reserved:
-            self._under_way[id(attributes)] = reserved
+        if old is not None:
+            carry_over(old.get("spec") or {}, spec)
+        taking = _Taking(
+            namespace=attributes.namespace or meta.namespace(service),
+            name=meta.name(service),
+            dry_run=attributes.dry_run,
+            held_addresses=frozenset(addresses_of(old) if old else ()),
+            held_ports=frozenset(ports_of(old) if old else ()),
+        )
+        is_taken = False
+        try:
+            causes = await self._allocate(spec, taking)
+            if causes:
+                raise invalid("", "Service", taking.name, causes)
+            is_taken = True
+        except StoreError as error:
+            raise ServiceUnavailable(f"storage is not available: {error}") from error
+        finally:
+            if not is_taken:
+                await self._take_back(taking)
+        self._under_way[id(attributes)] = taking
 
     async def after_write(self, attributes: Attributes, *, succeeded: bool) -> None:
-        reserved = self._under_way.pop(id(attributes), [])
-        _settle(reserved, written=succeeded and not attributes.dry_run)
+        taking = self._under_way.pop(id(attributes), None)
+        if not succeeded:
+            if taking is not None:
+                await self._take_back(taking)
+            return
+        old, new = attributes.old_object, attributes.object
+        if attributes.dry_run or old is None:
+            return
+        kept = None if attributes.operation == "DELETE" or new is None or is_done(new) else new
+        gone = set(addresses_of(old)) - set(addresses_of(kept) if kept else ())
+        await self._give_back(gone, ports_of(old) - (ports_of(kept) if kept else set()))
 
-    def _allocate(self, spec: Spec, owner: str, reserved: list[Reservation]) -> list[Cause]:
+    async def _take_back(self, taking: _Taking) -> None:
+        if not taking.dry_run:
+            await self._give_back(taking.addresses, taking.ports)
+
+    async def _give_back(self, addresses: Iterable[str], ports: Iterable[int]) -> None:
+        for text in sorted(addresses):
+            await self._addresses.release(text)
+        await self._ports.release(ports)
+
+    async def _allocate(self, spec: Spec, taking: _Taking) -> list[Cause]:
         if needs_cluster_ip(spec):
-            causes = settle_families(spec, list(self._ranges))
+            causes = settle_families(spec, self._addresses.families)
             if causes:
                 return causes
             if spec.get("clusterIP") != NONE:
-                causes = self._addresses(spec, owner, reserved)
+                causes = await self._give_addresses(spec, taking)
                 if causes:
                     return causes
-        causes = self._node_ports(spec, owner, reserved)
+        causes = await self._node_ports(spec, taking)
         if not causes and needs_health_check_port(spec):
-            wanted = spec.get("healthCheckNodePort", 0)
-            spec["healthCheckNodePort"], causes = self._port(wanted, "spec.healthCheckNodePort", owner, reserved)
+            wanted, path = spec.get("healthCheckNodePort", 0), "spec.healthCheckNodePort"
+            spec["healthCheckNodePort"], causes = await self._port(wanted, path, taking)
         return causes
 
-    def _addresses(self, spec: Spec, owner: str, reserved: list[Reservation]) -> list[Cause]:
+    async def _give_addresses(self, spec: Spec, taking: _Taking) -> list[Cause]:
         given = list(spec.get("clusterIPs") or [])
-        addresses = []
+        addresses: list[str] = []
         for position, family in enumerate(spec["ipFamilies"]):
-            addresses_of = self._ranges[family]
             if position < len(given):
-                cause = _take(addresses_of, given[position], owner, reserved)
-                if cause is not None:
-                    return [cause]
+                if why := await self._take(given[position], taking):
+                    return [faults.invalid("spec.clusterIPs", given, f"failed to allocate IP {given[position]}: {why}")]
                 addresses.append(given[position])
             else:
-                addresses.append(_give(addresses_of, owner, reserved))
+                addresses.append(await self._give(family, taking))
         spec["clusterIPs"], spec["clusterIP"] = addresses, addresses[0]
         return []
 
-    def _node_ports(self, spec: Spec, owner: str, reserved: list[Reservation]) -> list[Cause]:
+    async def _take(self, text: str, taking: _Taking) -> str:
+        """Why the address cannot be had."""
+        name = str(ipaddress.ip_address(text))
+        if name in taking.held_addresses:
+            return ""
+        why = await self._addresses.take(text, taking.namespace, taking.name, dry_run=taking.dry_run)
+        if not why and not taking.dry_run:
+            taking.addresses.append(name)
+        return why
+
+    async def _give(self, family: str, taking: _Taking) -> str:
+        text = await self._addresses.give(family, taking.namespace, taking.name, dry_run=taking.dry_run)
+        if text is None:
+            why = f"failed to allocate a serviceIP for Service {faults.shown(taking.name)}: range is full"
+            raise InternalError(f"Internal error occurred: {why}")
+        if not taking.dry_run:
+            taking.addresses.append(text)
+        return text
+
+    async def _node_ports(self, spec: Spec, taking: _Taking) -> list[Cause]:
         """A number that a Service asks for twice, for two protocols, is one allocation."""
         seen: set[int] = set()
         for position, port in enumerate(spec.get("ports") or ()):
@@ -136,84 +167,44 @@ class ServiceAllocation:
                 continue
             if wanted in seen or spec.get("type") == "ExternalName":
                 continue
-            path = f"spec.ports[{position}].nodePort"
-            port["nodePort"], causes = self._port(wanted, path, owner, reserved)
+            port["nodePort"], causes = await self._port(wanted, f"spec.ports[{position}].nodePort", taking)
             if causes:
                 return causes
             seen.add(port["nodePort"])
         return []
 
-    def _port(self, wanted: int, path: str, owner: str, reserved: list[Reservation]) -> tuple[int, list[Cause]]:
-        pool = self._ports
+    async def _port(self, wanted: int, path: str, taking: _Taking) -> tuple[int, list[Cause]]:
         if not wanted:
-            wanted = _any(pool, owner, reserved, "failed to allocate a nodePort: range is full")
+            return await self._any_port(taking), []
+        if wanted in taking.held_ports:
             return wanted, []
-        if wanted not in pool:
-            why = f"provided port is not in the valid range. The range of valid ports is {pool.first}-{pool.last}"
+        if wanted not in self._ports:
+            ports = f"{self._ports.first}-{self._ports.last}"
+            why = f"provided port is not in the valid range. The range of valid ports is {ports}"
             return wanted, [faults.invalid(path, wanted, why)]
-        try:
-            pool.reserve(wanted, owner)
-        except Taken:
+        if taking.dry_run:
+            is_free = not await self._ports.is_taken(wanted) and wanted not in taking.ports
+        else:
+            is_free = await self._ports.take(wanted)
+        if not is_free:
             return wanted, [faults.invalid(path, wanted, "provided port is already allocated")]
-        reserved.append((pool, wanted, owner))
+        taking.ports.append(wanted)
         return wanted, []
 
-    def _changed(self, old: Object | None, new: Object | None) -> None:
-        owner = meta.key(new or old or {})
-        before, after = (obj.get("spec") or {} if obj else {} for obj in (old, new))
-        for found in self._ranges.values():
-            found.pool.observe(owner, _values(before, found), _values(after, found))
-        self._ports.observe(owner, _ports(before), _ports(after))
+    async def _any_port(self, taking: _Taking) -> int:
+        port = max([DRY_RUN_PORT, *taking.ports]) + 1 if taking.dry_run else await self._ports.give()
+        if port is None:
+            raise InternalError("Internal error occurred: failed to allocate a nodePort: range is full")
+        taking.ports.append(port)
+        return port
 
 
-def _owner(attributes: Attributes, service: Object) -> str:
-    return meta.join_key(attributes.namespace or meta.namespace(service), meta.name(service))
+def ports_in_use(services: Iterable[Object]) -> set[int]:
+    return {port for service in services for port in ports_of(service)}
 
 
-def _take(found: AddressRange, text: str, owner: str, reserved: list[Reservation]) -> Cause | None:
-    value = int(ipaddress.ip_address(text))
-    try:
-        if value not in found.pool:
-            raise ValueError("the provided network does not match the current range")
-        found.pool.reserve(value, owner)
-    except (Taken, ValueError) as error:
-        why = "provided IP is already allocated" if isinstance(error, Taken) else str(error)
-        return faults.invalid("spec.clusterIPs", [text], f"failed to allocate IP {text}: {why}")
-    reserved.append((found.pool, value, owner))
-    return None
-
-
-def _give(found: AddressRange, owner: str, reserved: list[Reservation]) -> str:
-    return found.shown(_any(found.pool, owner, reserved, "failed to allocate a serviceIP: range is full"))
-
-
-def _any(pool: Pool, owner: str, reserved: list[Reservation], full: str) -> int:
-    try:
-        value = pool.reserve_any(owner)
-    except Full as error:
-        _settle(reserved, written=False)
-        raise InternalError(f"Internal error occurred: {full}") from error
-    reserved.append((pool, value, owner))
-    return value
-
-
-def _settle(reserved: list[Reservation], *, written: bool) -> None:
-    for pool, value, owner in reserved:
-        pool.settle(value, owner, written=written)
-
-
-def _values(spec: Spec, found: AddressRange) -> set[int]:
-    if not needs_cluster_ip(spec):
-        return set()
-    values = set()
-    for text in spec.get("clusterIPs") or [spec.get("clusterIP") or NONE]:
-        if text != NONE:
-            address = ipaddress.ip_address(text)
-            if f"IPv{address.version}" == found.family:
-                values.add(int(address))
-    return values
-
-
-def _ports(spec: Spec) -> set[int]:
+def ports_of(service: Object) -> set[int]:
+    """The node ports that a Service has."""
+    spec = service.get("spec") or {}
     ports = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
     return ports | ({spec["healthCheckNodePort"]} if spec.get("healthCheckNodePort") else set())

@@ -22,6 +22,7 @@ from orchestrator.apiserver.endpoint import Core
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.server import ApiServer
 from orchestrator.apiserver.strategies.rewrite import StoreRewriter
+from orchestrator.apiserver.strategies.service import ServiceAllocation
 from orchestrator.apiserver.watchcache import WatchCache
 from orchestrator.client.client import Client
 from orchestrator.client.inprocess import InProcessTransport
@@ -62,7 +63,8 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     access = Access(config, around, ClientCertificates(clock))
     core.admission = access.admission
     server = ApiServer(core, lookup, access.authenticator, access.authorizer)
-    core.tables = access.tables(StoreRewriter(store, cache), server.client)
+    services = ServiceAllocation(access.addresses(server.client), access.node_ports(store))
+    core.tables = access.tables(StoreRewriter(store, cache), server.client, services)
     server.start()
     for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
         await server.client.create(NAMESPACES, {"metadata": {"name": name}})

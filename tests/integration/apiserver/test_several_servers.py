@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS
-from orchestrator.api.status import ApiError, Conflict
+from orchestrator.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, IPADDRESSES, SERVICES
+from orchestrator.api.status import ApiError, Conflict, Invalid
 from tests.integration.apiserver.test_custom_resources import ROOT, call, crontab, definition, established, read
 from tests.integration.store.test_etcd import EtcdServer
 from tests.whole_server import WholeServer, whole_server
@@ -98,3 +98,44 @@ async def test_without_etcd_nothing_is_pretended(etcd: EtcdServer, tmp_path: Pat
         async with asyncio.timeout(15):
             while (await call(one, "GET", "/api/v1/namespaces/default/configmaps/kept")).status != 200:
                 await asyncio.sleep(0.05)
+
+
+def node_port(name: str, **spec: object) -> dict[str, object]:
+    ports = [{"port": 80, "protocol": "TCP"}]
+    metadata = {"name": name, "namespace": "default"}
+    return {"metadata": metadata, "spec": {"type": "NodePort", "ports": ports, **spec}}
+
+
+async def test_no_address_or_port_is_given_twice(etcd: EtcdServer, tmp_path: Path) -> None:
+    await (await etcd.store()).close()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    narrow = {"service_cluster_ip_ranges": ("10.96.0.0/26",), "service_node_ports": (30000, 30049)}
+    async with (
+        whole_server(tmp_path / "one", (etcd.url,), access=narrow) as one,
+        whole_server(tmp_path / "two", (etcd.url,), access=narrow) as two,
+    ):
+        made = await asyncio.gather(
+            *((one, two)[n % 2].admin.create(SERVICES, node_port(f"s{n}")) for n in range(60)), return_exceptions=True
+        )
+        specs = [found["spec"] for found in made if not isinstance(found, BaseException)]
+        assert len(specs) == 50  # as many as there are ports
+        assert {str(error) for error in made if isinstance(error, BaseException)} == {
+            "Internal error occurred: failed to allocate a nodePort: range is full"
+        }
+        assert {spec["ports"][0]["nodePort"] for spec in specs} == set(range(30000, 30050))
+        assert len({spec["clusterIP"] for spec in specs}) == 50
+        taken = {item["metadata"]["name"] for item in (await two.admin.list(IPADDRESSES)).items}
+        assert taken == {"10.96.0.1", *(spec["clusterIP"] for spec in specs)}  # the refused ones gave theirs back
+
+        name, spec = next((found["metadata"]["name"], found["spec"]) for found in made if isinstance(found, dict))
+        same = {"clusterIP": spec["clusterIP"], "ports": [{"port": 1, "nodePort": spec["ports"][0]["nodePort"]}]}
+        for server in (one, two):
+            with pytest.raises(Invalid, match="already allocated"):
+                await server.admin.create(SERVICES, node_port("again", **same))
+        await one.admin.delete(SERVICES, name, "default")
+        won = await asyncio.gather(
+            *(each.admin.create(SERVICES, node_port(f"w{n}", **same)) for n, each in enumerate((one, two))),
+            return_exceptions=True,
+        )
+        assert sorted(isinstance(found, Invalid) for found in won) == [False, True]
