@@ -66,13 +66,17 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def whole_server(
-    folder: Path, etcd_servers: tuple[str, ...] = (), access: Mapping[str, Any] | None = None, **more: Any
+    folder: Path,
+    etcd_servers: tuple[str, ...] = (),
+    access: Mapping[str, Any] | None = None,
+    advertise_address: str = "127.0.0.1",
+    **more: Any,
 ) -> AsyncIterator[WholeServer]:
     """Its store is a file in `folder`, or etcd; `access` and `more` are further settings."""
     keys, port = folder / "pki", free_port()
     pki.ensure(keys, Topology(name="test", workers=0))
     config = Config(
-        advertise_address="127.0.0.1",
+        advertise_address=advertise_address,
         bind_addresses=("127.0.0.1",),
         port=port,
         store_path=str(folder / "store.db"),

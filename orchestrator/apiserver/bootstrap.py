@@ -17,12 +17,10 @@ from datetime import date
 
 import orjson
 
-from orchestrator.api import meta
+from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import (
     CONFIGMAPS,
-    ENDPOINTS,
-    ENDPOINTSLICES,
     NAMESPACES,
     SERVICECIDRS,
     SERVICES,
@@ -37,6 +35,7 @@ log = logging.getLogger(__name__)
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 NAME = "kubernetes"
+RANGE_MANAGER = "kubernetes-service-cidr-controller"
 HTTPS = 443
 TOKEN_TRACKING = "kube-apiserver-legacy-service-account-token-tracking"
 
@@ -73,35 +72,6 @@ def service(advertised: Advertised) -> Object:
             "sessionAffinity": "None",
             "ports": [{"name": "https", "port": HTTPS, "protocol": "TCP", "targetPort": advertised.port}],
         },
-    }
-
-
-def endpoints(advertised: Advertised) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Endpoints",
-        "metadata": {
-            "name": NAME,
-            "namespace": "default",
-            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
-        },
-        "subsets": [
-            {
-                "addresses": [{"ip": advertised.address}],
-                "ports": [{"name": "https", "port": advertised.port, "protocol": "TCP"}],
-            }
-        ],
-    }
-
-
-def endpoint_slice(advertised: Advertised) -> Object:
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {"name": NAME, "namespace": "default", "labels": {"kubernetes.io/service-name": NAME}},
-        "addressType": "IPv6" if ":" in advertised.address else "IPv4",
-        "endpoints": [{"addresses": [advertised.address], "conditions": {"ready": True}}],
-        "ports": [{"name": "https", "port": advertised.port, "protocol": "TCP"}],
     }
 
 
@@ -156,11 +126,28 @@ async def bootstrap(
         have = lookup.get(CONFIGMAPS, "kube-system", TOKEN_TRACKING) or {}
         if not is_day((have.get("data") or {}).get("since", "")):
             tasks.create_task(_ensure(client, lookup, CONFIGMAPS, token_tracking(now), "data"))
-        if ipaddress.ip_address(advertised.address).is_loopback:
-            log.warning("no endpoints for a loopback address", extra={"address": advertised.address})
-            return
-        tasks.create_task(_ensure(client, lookup, ENDPOINTS, endpoints(advertised), "subsets"))
-        tasks.create_task(_ensure(client, lookup, ENDPOINTSLICES, endpoint_slice(advertised), "endpoints", "ports"))
+    await _ready_range(client, lookup, advertised, now)
+
+
+async def _ready_range(client: Client, lookup: Lookup, advertised: Advertised, now: float) -> None:
+    """The ranges of this server's settings are in use: their ServiceCIDR is Ready, unless somebody said otherwise."""
+    found = lookup.get(SERVICECIDRS, "", NAME)
+    wanted = service_cidr(advertised)
+    if found is None or found["spec"] != wanted["spec"] or meta.is_deleting(found):
+        return
+    if conditions.find((found.get("status") or {}).get("conditions"), "Ready") is not None:
+        return
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "",
+        "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": meta.format_time(now),
+    }
+    status = {**wanted, "status": {"conditions": [ready]}}
+    await client.patch(
+        SERVICECIDRS, NAME, "", status, "apply", subresource="status", field_manager=RANGE_MANAGER, force=True
+    )
 
 
 async def _ensure(client: Client, lookup: Lookup, resource: Resource, want: Object, *kept_true: str) -> None:

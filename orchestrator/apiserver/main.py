@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import logging
 import random
 import ssl
@@ -22,6 +23,7 @@ import orjson
 
 from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.api.resources import ResourceTable
+from orchestrator.api.status import ApiError
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import bootstrap, compaction
 from orchestrator.apiserver.access import Access, AccessConfig, Surroundings
@@ -37,6 +39,7 @@ from orchestrator.apiserver.cachedlookup import CachedLookup
 from orchestrator.apiserver.custom.serving import CustomResources
 from orchestrator.apiserver.discovery import Discovery
 from orchestrator.apiserver.endpoint import Core
+from orchestrator.apiserver.endpoint_leases import ServerEndpoints
 from orchestrator.apiserver.fairness import upkeep
 from orchestrator.apiserver.fairness.gate import Gate
 from orchestrator.apiserver.fairness.report import Report
@@ -57,13 +60,14 @@ from orchestrator.apiserver.webhooks.caller import Caller
 from orchestrator.client.client import Client
 from orchestrator.client.informer import Informers
 from orchestrator.store.encryption import EncryptedStore, Encryption
-from orchestrator.store.interface import Store
+from orchestrator.store.interface import Store, StoreError
 from orchestrator.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
 # How long a thread may hold the interpreter while another waits: the store's writer thread, after each fsync.
 SWITCH_INTERVAL_S = 0.0005
+LEAVE_WAIT_S = 5.0  # for the store, when the server ends; after that its lease ends by itself
 GC_ALLOCATIONS = 50_000  # between young collections; what the cache holds has no cycles
 
 
@@ -127,6 +131,7 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
         network = HttpServer(server.handle, _tls(config))
         await network.listen(config.bind_addresses, config.port)
         state.is_ready = True
+        named = await _named(config, store, server)
         gc.collect()
         gc.freeze()  # what start-up made stays; collections need not look at it again
         log.info("serving", extra={"port": config.port, "revision": store.revision})
@@ -134,6 +139,7 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
             yield server
         finally:
             state.is_ready = False
+            await _unnamed(named)
             if state.custom is not None:
                 await state.custom.close()
             if state.registration is not None:
@@ -155,6 +161,35 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
                 await state.webhooks.close()
     finally:
         await store.close()
+
+
+@dataclass(slots=True)
+class _Named:
+    """This server among the endpoints of the Service `kubernetes`."""
+
+    endpoints: ServerEndpoints
+    renewing: asyncio.Task[None]
+
+
+async def _named(config: Config, store: Store, server: ApiServer) -> _Named | None:
+    if ipaddress.ip_address(config.advertise_address).is_loopback:
+        log.warning("no endpoints for a loopback address", extra={"address": config.advertise_address})
+        return None
+    endpoints = ServerEndpoints(store, server.client, server.lookup, config.advertise_address, config.port)
+    await endpoints.renew()
+    return _Named(endpoints, asyncio.get_running_loop().create_task(endpoints.run()))
+
+
+async def _unnamed(named: _Named | None) -> None:
+    """Clients are sent elsewhere before this server stops answering."""
+    if named is None:
+        return
+    named.renewing.cancel()
+    await asyncio.gather(named.renewing, return_exceptions=True)
+    try:
+        await asyncio.wait_for(named.endpoints.leave(), LEAVE_WAIT_S)
+    except (ApiError, StoreError, ConnectionError, TimeoutError) as error:
+        log.warning("endpoint not taken away", extra={"cause": str(error)})
 
 
 async def opened_store(config: Config) -> Store:

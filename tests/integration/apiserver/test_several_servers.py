@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, IPADDRESSES, SERVICES
+from orchestrator.api.resources import (
+    CONFIGMAPS,
+    CUSTOMRESOURCEDEFINITIONS,
+    ENDPOINTS,
+    IPADDRESSES,
+    SERVICECIDRS,
+    SERVICES,
+)
 from orchestrator.api.status import ApiError, Conflict, Invalid
 from tests.integration.apiserver.test_custom_resources import ROOT, call, crontab, definition, established, read
 from tests.integration.store.test_etcd import EtcdServer
@@ -139,3 +146,22 @@ async def test_no_address_or_port_is_given_twice(etcd: EtcdServer, tmp_path: Pat
             return_exceptions=True,
         )
         assert sorted(isinstance(found, Invalid) for found in won) == [False, True]
+
+
+async def named(server: WholeServer) -> list[str]:
+    """The addresses behind the Service `kubernetes`."""
+    found = await server.admin.get(ENDPOINTS, "kubernetes", "default")
+    return [address["ip"] for subset in found.get("subsets") or () for address in subset["addresses"]]
+
+
+async def test_all_servers_are_behind_the_service_kubernetes(etcd: EtcdServer, tmp_path: Path) -> None:
+    await (await etcd.store()).close()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    async with whole_server(tmp_path / "one", (etcd.url,), advertise_address="192.0.2.1") as one:
+        assert await named(one) == ["192.0.2.1"]
+        async with whole_server(tmp_path / "two", (etcd.url,), advertise_address="192.0.2.2") as two:
+            assert await named(one) == await named(two) == ["192.0.2.1", "192.0.2.2"]
+        assert await named(one) == ["192.0.2.1"]
+        ready = (await one.admin.get(SERVICECIDRS, "kubernetes"))["status"]["conditions"]
+        assert [(condition["type"], condition["status"]) for condition in ready] == [("Ready", "True")]
