@@ -67,7 +67,7 @@ def protobuf(api_version: bytes, kind: bytes, body: bytes) -> bytes:
         id="JSON-that-is-no-YAML"),
     pytest.param("PATCH", f"{SCALERS}/b?fieldManager=f",
         b'{"apiVersion":"autoscaling/v1","kind":"HorizontalPodAutoscaler","spec":{"minReplicas":2147483648,"maxReplicas":1,'
-        b'"scaleTargetRef":{"kind":"a","name":"b"}}}', APPLY, 400,
+        b'"scaleTargetRef":{"kind":"a","name":"b"}}}', APPLY, 500,
         "json: cannot unmarshal number 2147483648 into Go struct field",
         id="apply-of-a-number-past-32-bits"),
     pytest.param("PATCH", f"{CONFIGMAPS}/a", b'{"data":' + DEEP + b"}", MERGE, 400, "exceeded max depth",
