@@ -30,10 +30,12 @@ def is_true(text: str) -> bool:
 
 
 def _number(query: Mapping[str, str], name: str) -> int:
-    """A number of 64 bits as Go reads it: ASCII digits, with or without a sign; 0 where there is none."""
     text = query.get(name, "")
-    if not text:
-        return 0
+    return integer(text) if text else 0
+
+
+def integer(text: str) -> int:
+    """A number of 64 bits as Go reads it: ASCII digits, with or without a sign. Errors: BadRequest."""
     if not re.fullmatch("[-+]?[0-9]+", text):
         raise BadRequest(f"strconv.ParseInt: parsing {faults.shown(text)}: invalid syntax")
     if len(text) > _DIGITS_MAX or not -(2**63) <= int(text) < 2**63:

@@ -20,14 +20,12 @@ from orchestrator.apiserver.handlers import Call, Upgrade
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.streams import relay
 from orchestrator.apiserver.streams.backend import Backends
+from orchestrator.apiserver.streams.logoptions import kubelet_query
 
 LISTS = ("initContainers", "containers", "ephemeralContainers")
 TRUE = ("1", "true", "True", "TRUE", "t", "T")
 # The kubelet's names of the stream options.
 STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
-LOG_OPTIONS = (
-    "follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream",
-)  # fmt: skip
 Query = list[tuple[str, str]]
 
 
@@ -75,12 +73,12 @@ class PodStreams:
         return found
 
     async def log(self, call: Call) -> Response:
+        query = kubelet_query(call.request.query, call.info.name)
         pod = self._pod(call)
         container = container_of(pod, call.request.param("container"))
         node = _node(pod)
         if not node:
-            return Response(200, {"content-type": "text/plain"}, b"")
-        query = [(key, value) for key, value in call.request.query if key in LOG_OPTIONS]
+            return Response(204)
         target = self._backends.kubelet(node)
         path = relay.path_and_query(f"/containerLogs/{meta.key(pod)}/{container}", query)
         try:
@@ -95,18 +93,21 @@ class PodStreams:
         return Response(200, {"content-type": "text/plain"}, _chunks(answer))
 
     async def exec(self, call: Call) -> Upgrade:
-        command = [("command", value) for key, value in call.request.query if key == "command"]
-        if not command:
-            raise status.BadRequest("you must specify at least 1 command")
-        return await self._command(call, "exec", command)
+        return await self._command(call, "exec", needs_command=True)
 
     async def attach(self, call: Call) -> Upgrade:
-        return await self._command(call, "attach", [])
+        return await self._command(call, "attach", needs_command=False)
 
-    async def _command(self, call: Call, verb: str, more: Query) -> Upgrade:
+    async def _command(self, call: Call, verb: str, *, needs_command: bool) -> Upgrade:
         pod = self._pod(call)
-        query = stream_query(call.request.query) + more
         container = container_of(pod, call.request.param("container"))
+        _host_of(pod)
+        query = stream_query(call.request.query)
+        if needs_command:
+            command = [("command", value) for key, value in call.request.query if key == "command"]
+            if not command:
+                raise status.BadRequest("you must specify at least 1 command")
+            query += command
         return await self._upgrade(call, pod, f"/{verb}/{meta.key(pod)}/{container}", query)
 
     async def port_forward(self, call: Call) -> Upgrade:
@@ -114,12 +115,18 @@ class PodStreams:
         return await self._upgrade(call, pod, f"/portForward/{meta.key(pod)}", port_query(call.request.query))
 
     async def _upgrade(self, call: Call, pod: Object, path: str, query: Query) -> Upgrade:
-        node = _node(pod)
-        if not node:
-            raise status.BadRequest(f"pod {meta.name(pod)} does not have a host assigned")
+        node = _host_of(pod)
         if not relay.is_upgrade(call.request):
             raise status.BadRequest("Upgrade request required")
         return await relay.upgrade(call.request, self._backends.kubelet(node), path, query)
+
+
+def _host_of(pod: Object) -> str:
+    """The node of a pod whose streams are asked for. Errors: BadRequest."""
+    node = _node(pod)
+    if not node:
+        raise status.BadRequest(f"pod {meta.name(pod)} does not have a host assigned")
+    return node
 
 
 def _node(pod: Mapping[str, Any]) -> str:
