@@ -249,7 +249,7 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     connections = Connections(lookup, config.proxy_client_certificate_file, config.proxy_client_key_file)
     server.aggregator = Aggregator(core, lookup, server.client, connections)
     seats = config.max_requests_inflight + config.max_mutating_requests_inflight
-    server.gate = Gate(lookup, core.endpoints, seats)
+    server.gate = Gate(lookup, core.endpoints, seats, clock)
     add_routes(server, access, state)
     server.start()
     state.background.append(asyncio.get_running_loop().create_task(compaction.keep_compact(store)))

@@ -52,7 +52,7 @@ async def main(count: int, rounds: int) -> None:
         for number in range(100):
             data = {"metadata": {"name": f"c{number}", "namespace": "bench"}, "data": {"a": "x" * 500}}
             await served.client.create(CONFIGMAPS, data)
-        gate = Gate(served.server.lookup, served.server.core.endpoints, 600)
+        gate = Gate(served.server.lookup, served.server.core.endpoints, 600, served.server.core.clock)
         kinds: dict[str, Callable[[], Awaitable[float]]] = {
             "get": lambda: reads(served, f"{PATH}/c7", count),
             "list of 100": lambda: reads(served, PATH, count // 10),

@@ -33,6 +33,7 @@ def _spec(obj: Json) -> dict[str, Any]:
 
 
 def default_schema(obj: Object) -> None:
+    obj.setdefault("status", {})
     spec = obj.get("spec")
     if spec is not None:
         spec["matchingPrecedence"] = spec.get("matchingPrecedence") or PRECEDENCE_DEFAULT
@@ -169,6 +170,7 @@ def _namespaces(names: list[str], path: str) -> list[Cause]:
 
 
 def default_level(obj: Object) -> None:
+    obj.setdefault("status", {})
     spec = obj.get("spec") or {}
     if spec.get("type") == "Exempt" or spec.get("exempt") is not None:
         exempt = spec.setdefault("exempt", {})

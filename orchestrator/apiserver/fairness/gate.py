@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
+from orchestrator.api import meta
+from orchestrator.api.clock import Clock
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import FLOWSCHEMAS, PRIORITYLEVELCONFIGURATIONS
 from orchestrator.api.wire import Identity, Request, Response
@@ -59,9 +61,15 @@ class Gate:
     """`now`: seconds of a clock that runs evenly. Entered from the event loop only."""
 
     def __init__(
-        self, lookup: Lookup, endpoints: Endpoints, server_limit: int, now: Callable[[], float] = perf_counter
+        self,
+        lookup: Lookup,
+        endpoints: Endpoints,
+        server_limit: int,
+        clock: Clock,
+        now: Callable[[], float] = perf_counter,
     ) -> None:
         self._lookup = lookup
+        self._clock = clock
         self._endpoints = endpoints
         self._now = now
         self.levels = Levels(server_limit, now())
@@ -129,6 +137,10 @@ class Gate:
         headers = {"content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff"}
         headers["retry-after"] = str(after_s)
         return Response(429, headers, b"Too many requests, please try again later.\n")
+
+    def wall_time(self, when: float) -> str:
+        """An earlier reading of its own clock, as a time of day."""
+        return meta.format_micro_time(self._clock.now() - (self._now() - when))
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

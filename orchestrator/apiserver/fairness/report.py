@@ -1,7 +1,8 @@
 """What can be seen of priority and fairness: metrics under upstream's names, and the debug pages.
 
 The pages under /debug/api_priority_and_fairness/ are tables with a line for each level (dump_priority_levels), queue in
-use (dump_queues) and request inside (dump_requests), columns separated by commas.
+use (dump_queues) and request inside (dump_requests, with ?includeRequestDetails=1 all of it), columns separated by
+commas and aligned.
 Source: Kubernetes docs, "API Priority and Fairness", Observability.
 """
 
@@ -20,6 +21,12 @@ from orchestrator.apiserver.histogram import Histogram
 
 PREFIX = "apiserver_flowcontrol_"
 PAGES = "/debug/api_priority_and_fairness/"
+COLUMN_MIN = 8
+REQUEST_COLUMNS = (
+    "PriorityLevelName", "FlowSchemaName", "QueueIndex", "RequestIndexInQueue", "FlowDistingsher", "ArriveTime",
+    "InitialSeats", "FinalSeats", "AdditionalLatency", "StartTime",
+)  # fmt: skip
+DETAIL_COLUMNS = ("UserName", "Verb", "APIPath", "Namespace", "Name", "APIVersion", "Resource", "SubResource")
 Table = Sequence[Sequence[object]]
 
 # Gauges of a level: name, meaning, where it is read.
@@ -43,7 +50,7 @@ class Report:
 
     def routes(self) -> dict[str, Callable[[Request], Awaitable[Response]]]:
         pages = {"priority_levels": self._levels, "queues": self._queues, "requests": self._requests}
-        return {f"{PAGES}dump_{name}": _page(table) for name, table in pages.items()}
+        return {f"{PAGES}dump_{name}": _page(rows) for name, rows in pages.items()}
 
     # -- metrics -------------------------------------------------------------------------------------------------------
 
@@ -78,7 +85,7 @@ class Report:
 
     # -- pages ---------------------------------------------------------------------------------------------------------
 
-    def _levels(self) -> Table:
+    def _levels(self, request: Request) -> Table:
         head = (
             "PriorityLevelName", "ActiveQueues", "IsIdle", "IsQuiescing", "WaitingRequests", "ExecutingRequests",
             "DispatchedRequests", "RejectedRequests", "TimedoutRequests", "CancelledRequests",
@@ -97,7 +104,7 @@ class Report:
             )  # fmt: skip
         return rows
 
-    def _queues(self) -> Table:
+    def _queues(self, request: Request) -> Table:
         head = (
             "PriorityLevelName", "Index", "PendingRequests", "ExecutingRequests", "SeatsInUse", "NextDispatchR",
             "InitialSeatsSum", "MaxSeatsSum", "TotalWorkSum",
@@ -111,33 +118,49 @@ class Report:
                 rows.append((name, index, len(queue.waiting), queue.served, queue.seats, start, initial, seats, work))
         return rows
 
-    def _requests(self) -> Table:
-        head = (
-            "PriorityLevelName", "FlowSchemaName", "QueueIndex", "RequestIndexInQueue", "FlowDistingsher", "WaitTime",
-            "InitialSeats", "FinalSeats", "AdditionalLatency", "UserName", "Verb", "APIPath", "Namespace", "Name",
-            "APIVersion", "Resource", "SubResource",
+    def _requests(self, request: Request) -> Table:
+        head: Sequence[object] = REQUEST_COLUMNS
+        rows = [self._request_row(passage) for passage in self._gate.inside]
+        if not request.param("includeRequestDetails"):
+            return [head, *rows]
+        return [(*head, *DETAIL_COLUMNS), *starmap(_detailed, zip(rows, self._gate.inside, strict=True))]
+
+    def _request_row(self, passage: Passage) -> Sequence[object]:
+        flow, work, queue = passage.flow, passage.work, passage.queue
+        place = list(queue.waiting).index(passage) if queue is not None and passage in queue.waiting else -1
+        started = self._gate.wall_time(passage.started_at) if passage.is_served else "0001-01-01T00:00:00Z"
+        return (
+            flow.level.name, flow.schema.name, queue.index if queue is not None else -1, place, flow.distinguisher,
+            self._gate.wall_time(passage.entered_at), work.initial_seats, work.final_seats, f"{work.linger_s:g}s",
+            started,
         )  # fmt: skip
-        return [head, *map(_request_row, self._gate.inside)]
 
 
-def _request_row(passage: Passage) -> Sequence[object]:
-    flow, work, info, queue = passage.flow, passage.work, passage.info, passage.queue
-    place = list(queue.waiting).index(passage) if queue is not None and passage in queue.waiting else -1
+def _detailed(row: Sequence[object], passage: Passage) -> Sequence[object]:
+    info = passage.info
     version = f"{info.group}/{info.version}" if info.group else info.version
-    waited = f"{max(passage.started_at - passage.entered_at, 0.0):.6f}s"
     return (
-        flow.level.name, flow.schema.name, queue.index if queue is not None else -1, place, flow.distinguisher, waited,
-        work.initial_seats, work.final_seats, f"{work.linger_s:g}s", passage.user.name, info.verb, info.path,
-        info.namespace, info.name, version, info.resource, info.subresource,
+        *row, passage.user.name, info.verb, info.path, info.namespace, info.name, version, info.resource,
+        info.subresource,
     )  # fmt: skip
 
 
-def _page(table: Callable[[], Table]) -> Callable[[Request], Awaitable[Response]]:
+def _page(rows: Callable[[Request], Table]) -> Callable[[Request], Awaitable[Response]]:
     async def page(request: Request) -> Response:
-        text = "".join(",\t".join(map(_shown, row)) + "\n" for row in table())
-        return Response(200, {"content-type": "text/plain; charset=utf-8"}, text.encode())
+        return Response(200, {"content-type": "text/plain; charset=utf-8"}, _aligned(rows(request)).encode())
 
     return page
+
+
+def _aligned(table: Table) -> str:
+    """Each cell but the last of a line ends with a comma, and is as wide as the widest of its column."""
+    texts = [[f"{_shown(cell)}," for cell in row[:-1]] for row in table]
+    widths = [max(COLUMN_MIN, 1 + max(map(len, column))) for column in zip(*texts, strict=True)]
+    lines = []
+    for row, cells in zip(table, texts, strict=True):
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        lines.append("".join(padded) + _shown(row[-1]) + "\n")
+    return "".join(lines)
 
 
 def _shown(value: object) -> str:

@@ -80,7 +80,7 @@ def address_of(text: str, namespace: str, name: str) -> Object:
         "apiVersion": IPADDRESSES.api_version,
         "kind": IPADDRESSES.kind,
         "metadata": {"name": text, "labels": {FAMILY_LABEL: f"IPv{version}", MANAGED_BY_LABEL: MANAGER}},
-        "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}},
+        "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": name}},
     }
 
 

@@ -79,12 +79,16 @@ class Guarded:
                 await asyncio.sleep(0)
 
 
+def gate_of(served: Served, seats: int) -> Gate:
+    return Gate(served.server.lookup, served.server.core.endpoints, seats, served.server.core.clock)
+
+
 @pytest_asyncio.fixture
 async def guarded() -> AsyncIterator[Guarded]:
     held = Held()
     async with serving(tables=Tables(strategies={"configmaps": held})) as served:
         await upkeep.ensure(served.client, served.server.lookup)
-        served.server.gate = Gate(served.server.lookup, served.server.core.endpoints, server_limit=50)
+        served.server.gate = gate_of(served, 50)
         for namespace, name in (("kube-node-lease", "n1"), ("kube-system", "manager")):
             await served.client.create(LEASES, {"metadata": {"name": name, "namespace": namespace}})
         yield Guarded(served, held)
@@ -201,7 +205,7 @@ async def test_a_long_list_takes_several_seats_and_a_watched_write_keeps_some(gu
         await guarded.served.client.create(
             LEASES, {"metadata": {"name": f"l{number}", "namespace": "x", "annotations": {"a": "x" * 40_000}}}
         )
-    guarded.served.server.gate = gate = Gate(guarded.served.server.lookup, guarded.served.server.core.endpoints, 600)
+    guarded.served.server.gate = gate = gate_of(guarded.served, 600)
     path = "/apis/coordination.k8s.io/v1/namespaces/x/leases"
     held = gate.enter(OTHER, _info(path), Request("GET", path))
     assert held.work.seats == held.flow.level.seats_max == 8  # 15 % of 49
@@ -274,10 +278,26 @@ async def test_what_happens_can_be_seen(guarded: Guarded) -> None:
         answer = await route(Request("GET", path))
         assert isinstance(answer.body, bytes)
         pages[path.rpartition("dump_")[2]] = answer.body.decode().splitlines()
-    assert any(
-        line.startswith("global-default,\t") and f",\t3,\t{limit},\t" in line for line in pages["priority_levels"]
-    )
+    shown = next(line.split(",") for line in pages["priority_levels"] if line.startswith("global-default,"))
+    assert [cell.strip() for cell in shown[4:6]] == ["3", str(limit)]
+    assert pages["priority_levels"][0].startswith("PriorityLevelName, ActiveQueues, IsIdle, IsQuiescing, ")
     assert sum(line.startswith("global-default,") for line in pages["requests"]) == limit + 3
     assert len(pages["queues"]) > 1
     guarded.held.let_go.set()
     await asyncio.gather(*writes)
+
+
+async def test_a_request_inside_is_shown_with_all_that_is_known_of_it(guarded: Guarded) -> None:
+    write = guarded.sending(FLOOD, "POST", CONFIGMAPS, configmap("a"))
+    await asyncio.sleep(0)
+    page = Report(guarded.gate).routes()["/debug/api_priority_and_fairness/dump_requests"]
+    answer = await page(Request("GET", "", [("includeRequestDetails", "1")]))
+    assert isinstance(answer.body, bytes)
+    head, row = ([cell.strip() for cell in line.split(",")] for line in answer.body.decode().splitlines())
+    found = dict(zip(head, row, strict=True))
+    assert {key: found[key] for key in ("UserName", "Verb", "Resource", "Namespace", "InitialSeats")} == {
+        "UserName": "flood", "Verb": "create", "Resource": "configmaps", "Namespace": "default", "InitialSeats": "1",
+    }  # fmt: skip
+    assert found["ArriveTime"] == found["StartTime"] and found["StartTime"].startswith("20")
+    guarded.held.let_go.set()
+    await write

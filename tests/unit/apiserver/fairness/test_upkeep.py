@@ -92,7 +92,7 @@ def test_an_exempt_level_may_have_shares_of_its_own() -> None:
 async def test_each_schema_says_whether_its_level_exists() -> None:
     async with serving() as served:
         await ensured(served)
-        gate = Gate(served.server.lookup, served.server.core.endpoints, 600)
+        gate = Gate(served.server.lookup, served.server.core.endpoints, 600, served.server.core.clock)
         keeping = upkeep.Upkeep(gate, served.client, served.server.lookup, served.server.core.clock)
         task = asyncio.get_running_loop().create_task(keeping.run())
 

@@ -220,7 +220,7 @@ async def test_each_address_has_an_object_while_it_is_taken() -> None:
         "ipaddress.kubernetes.io/ip-family": "IPv6",
         "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
     }
-    assert made["spec"]["parentRef"] == {"group": "", "resource": "services", "namespace": "d", "name": "web"}
+    assert made["spec"]["parentRef"] == {"resource": "services", "namespace": "d", "name": "web"}
     assert await world.taken_ports() == {spec["ports"][0]["nodePort"]}
     single = {**deepcopy(spec), "ipFamilyPolicy": "SingleStack"}
     after = await world.write({"metadata": {"name": "web", "namespace": "d"}, "spec": single})
