@@ -216,6 +216,26 @@ def test_a_killed_cli_leaves_no_process_and_the_next_one_finishes(project: Proje
     assert project.outputs()["made"] == "once"
 
 
+def test_a_killed_cli_by_pulumis_own_commands(project: Project, tmp_path: Path) -> None:
+    """As labs/cluster/README.md says it: cancel, up, and the warning of pending operations cleared."""
+    project.write(PROGRAM)
+    project.run("config", "set", "wait", str(tmp_path), "--stack=dev")
+    cli = project.start(*UP, log=tmp_path / "log")
+    eventually((tmp_path / "started").exists, "the dynamic resource is being created")
+    plugins = descendants(cli.pid)
+    cli.kill()
+    cli.wait()
+    eventually(lambda: not alive(plugins), f"the plugins {plugins} end")
+    (tmp_path / "go").touch()
+    assert "delete the lock file with `pulumi cancel`" in project.run(*UP, check=False).stdout
+    project.run("cancel", "--yes", "--stack=dev")
+    said = project.run(*UP).stdout
+    assert "1 pending operations" in said
+    assert "created" in said
+    project.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack=dev")
+    assert "pending" not in project.run(*UP).stdout
+
+
 @pytest.mark.parametrize("times", [1, 2], ids=["once-it-finishes-the-step", "twice-it-drops-it"])
 def test_an_interrupted_update_ends_without_a_traceback(project: Project, tmp_path: Path, times: int) -> None:
     project.write(PROGRAM)
