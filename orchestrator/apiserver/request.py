@@ -47,7 +47,8 @@ class RequestInfo:
 class Attributes:
     """One attempt at one thing. `resource` is the plural; `row` its row in the table, where there is one. `object` is
     the new object (or the body of a subresource), `old_object` the stored one; `options` the decoded CreateOptions,
-    UpdateOptions, DeleteOptions… `warnings` become Warning headers of the answer."""
+    UpdateOptions, DeleteOptions… `warnings` become Warning headers of the answer, `annotations` stand in the audit
+    event."""
 
     user: Identity
     verb: str
@@ -68,6 +69,7 @@ class Attributes:
     field_selector: str = ""
     label_selector: str = ""
     warnings: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
 
     @property
     def group_resource(self) -> str:

@@ -143,6 +143,7 @@ class ApiServer:
             attributes.label_selector = request.param("labelSelector")
         decision = self._authorizer.authorize(attributes)
         if record is not None:
+            attributes.annotations = record.annotations
             record.annotations["authorization.k8s.io/decision"] = "allow" if decision.allowed else "forbid"
             record.annotations["authorization.k8s.io/reason"] = decision.reason
         if not decision.allowed:

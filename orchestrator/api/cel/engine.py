@@ -41,6 +41,13 @@ class Program:
         name: str = self._compiled.return_type().name()
         return name.lower().partition("(")[0].partition("<")[0]
 
+    @property
+    def type_text(self) -> str:
+        """The type as messages write it: `bool`, `list(dyn)`, `null_type`, …"""
+        name: str = self._compiled.return_type().name()
+        text = name.lower().replace("<", "(").replace(">", ")")
+        return "null_type" if text == "null" else text
+
     @cached_property
     def tree(self) -> syntax.Node:
         return syntax.parse(self._compiled.serialize())

@@ -29,6 +29,7 @@ Json = Mapping[str, Any]
 ACTIONS = ("Audit", "Deny", "Warn")
 REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
 ANNOTATIONS_MAX = 20
+ANNOTATION_BYTES_MAX = 5 * 1024
 BASE = {"object": "dyn", "oldObject": "dyn", "request": "dyn", "namespaceObject": "dyn", "authorizer": "dyn"}
 
 
@@ -68,15 +69,25 @@ def default_binding(obj: Object) -> None:
 
 
 def _compiles(expression: str, names: Mapping[str, str], path: str, wanted: tuple[str, ...] = ()) -> list[Cause]:
-    """`wanted`: types of result that are allowed; what is dynamic is judged when it runs."""
+    """`wanted`: types of result that are allowed, written as in messages; all are where there is none."""
     if not expression.strip():
         return [faults.required(path, f"{path.rpartition('.')[2]} is not specified")]
     try:
         program = compile_expression(objects.plain(expression), names)
     except CompileError as error:
         return [faults.invalid(path, expression, str(error))]
-    if wanted and program.result_type not in (*wanted, "dyn"):
-        return [faults.invalid(path, expression, f"must evaluate to {wanted[0]}")]
+    if wanted and program.type_text not in wanted:
+        meant = wanted[0] if len(wanted) == 1 else f"one of [{' '.join(wanted)}]"
+        return [faults.invalid(path, expression, f"must evaluate to {meant} but got {program.type_text}")]
+    return []
+
+
+def _makes(expression: str, names: Mapping[str, str], path: str, wanted: str) -> list[Cause]:
+    """The expression of a mutation: a map or a list, of whatever; what is dynamic is judged when it runs."""
+    if causes := _compiles(expression, names, path):
+        return causes
+    if compile_expression(objects.plain(expression), names).result_type not in (wanted, "dyn"):
+        return [faults.invalid(path, expression, f"must evaluate to {wanted}")]
     return []
 
 
@@ -160,13 +171,22 @@ def validating(obj: Object) -> list[Cause]:
                 "spec.auditAnnotations", len(annotations), f"must not have more than {ANNOTATIONS_MAX} auditAnnotations"
             )
         )
+    keys: list[str] = []
     for index, annotation in enumerate(annotations):
-        path = f"spec.auditAnnotations[{index}]"
-        if not annotation.get("key"):
-            causes.append(faults.required(f"{path}.key"))
-        causes += _compiles(
-            annotation.get("valueExpression") or "", names, f"{path}.valueExpression", ("string", "null_type")
-        )
+        path, key = f"spec.auditAnnotations[{index}]", annotation.get("key") or ""
+        if name := meta.name(obj):
+            causes += faults.each(f"{path}.key", f"{name}/{key}", formats.qualified_name(f"{name}/{key}"))
+        else:
+            causes.append(faults.invalid(f"{path}.key", key, "requires metadata.name be non-empty"))
+        text = annotation.get("valueExpression") or ""
+        if len(text.strip().encode()) > ANNOTATION_BYTES_MAX:
+            detail = f"must not exceed {ANNOTATION_BYTES_MAX} bytes in length"
+            causes.append(faults.required(f"{path}.valueExpression", detail))
+        else:
+            causes += _compiles(text, names, f"{path}.valueExpression", ("string", "null_type"))
+        if key in keys:
+            causes.append(faults.duplicate(f"{path}.key", key))
+        keys.append(key)
     return causes
 
 
@@ -183,10 +203,10 @@ def mutating(obj: Object) -> list[Cause]:
         path, kind = f"spec.mutations[{index}]", mutation.get("patchType") or ""
         if kind == "ApplyConfiguration":
             text = (mutation.get("applyConfiguration") or {}).get("expression") or ""
-            causes += _compiles(text, variables(spec), f"{path}.applyConfiguration.expression", ("map",))
+            causes += _makes(text, variables(spec), f"{path}.applyConfiguration.expression", "map")
         elif kind == "JSONPatch":
             text = (mutation.get("jsonPatch") or {}).get("expression") or ""
-            causes += _compiles(text, variables(spec), f"{path}.jsonPatch.expression", ("list",))
+            causes += _makes(text, variables(spec), f"{path}.jsonPatch.expression", "list")
         elif not kind:
             causes.append(faults.required(f"{path}.patchType"))
         else:

@@ -1,14 +1,17 @@
 """ValidatingAdmissionPolicy: what must hold of a write, said in CEL.
 
 Of each policy and binding that a request meets, each validation is evaluated with each parameter; one that is false
-denies, warns or is noted for the audit, as the binding says. Source: KEP-3488; upstream plugin/policy/validating.
+denies, warns or is noted for the audit, as the binding says. A policy may have more said in the audit event.
+Source: KEP-3488; upstream plugin/policy/validating.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from orchestrator.api import meta
 from orchestrator.api.cel import library
@@ -22,6 +25,8 @@ from orchestrator.apiserver.policies import bindings
 from orchestrator.apiserver.policies.policy import Misconfigured, Policies, conditions_hold, evaluated, with_variables
 from orchestrator.apiserver.request import Attributes
 
+FAILURE = "validation.policy.admission.k8s.io/validation_failure"
+ANNOTATION_MAX = 10 * 1024  # characters of one value
 _CODES = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413, "Invalid": 422}
 
 
@@ -42,10 +47,21 @@ class Denied(Forbidden):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One validation that does not hold."""
+    """One validation that does not hold, by its place in the policy."""
 
+    index: int
     message: str
     reason: str = "Invalid"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one evaluation of a policy came to. `annotations` are for the audit event, in the order of the policy;
+    `unsaid` are those that could not be worked out and count as a denial."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    annotations: list[tuple[str, str]] = field(default_factory=list)
+    unsaid: list[str] = field(default_factory=list)
 
 
 class ValidatingPolicies(Policies):
@@ -57,45 +73,97 @@ class ValidatingPolicies(Policies):
         with library.asking(bindings.questions(self._authorizer, attributes)):
             for matched in self._matched(attributes):
                 values = self._bindings_for(matched, attributes)
-                policy = meta.name(matched.policy)
+                said: dict[str, dict[str, None]] = {}  # key → the different values, in order
                 for binding in self._bound(matched.policy, attributes):
-                    by = f"ValidatingAdmissionPolicy '{policy}' with binding '{meta.name(binding)}'"
-                    actions = binding["spec"].get("validationActions") or ()
-                    try:
-                        params = self._params(matched.policy, binding, attributes)
-                    except Misconfigured as error:
-                        if matched.policy["spec"].get("failurePolicy") != "Ignore":
-                            denied.append((f"{by} denied request: failed to configure binding: {error}", "Invalid"))
-                        continue
-                    for param in params:
-                        for decision in _decisions(matched.policy["spec"], {**values, "params": param}):
-                            if "Deny" in actions:
-                                denied.append((f"{by} denied request: {decision.message}", decision.reason))
-                            if "Warn" in actions:
-                                attributes.warnings.append(f"Validation failed for {by}: {decision.message}")
+                    denied += self._denials(matched.policy, binding, values, attributes, said)
+                for key, texts in said.items():
+                    attributes.annotations.setdefault(f"{meta.name(matched.policy)}/{key}", ", ".join(texts))
         if denied:
             message, reason = denied[0]
             raise Denied(attributes, message, reason)
 
+    def _denials(
+        self, policy: Object, binding: Object, values: Object, attributes: Attributes, said: dict[str, dict[str, None]]
+    ) -> Iterator[tuple[str, str]]:
+        """(message, reason) of each denial; warnings and annotations are noted on the way."""
+        by = f"ValidatingAdmissionPolicy '{meta.name(policy)}' with binding '{meta.name(binding)}'"
+        actions = binding["spec"].get("validationActions") or ()
+        try:
+            params = self._params(policy, binding, attributes)
+        except Misconfigured as error:
+            if policy["spec"].get("failurePolicy") != "Ignore":
+                yield f"{by} denied request: failed to configure binding: {error}", "Invalid"
+            return
+        for param in params:
+            outcome = _outcome(policy["spec"], {**values, "params": param})
+            for decision in outcome.decisions:
+                if "Deny" in actions:
+                    yield f"{by} denied request: {decision.message}", decision.reason
+                if "Audit" in actions:
+                    attributes.annotations.setdefault(FAILURE, _failure(binding, decision))
+                if "Warn" in actions:
+                    attributes.warnings.append(f"Validation failed for {by}: {decision.message}")
+            for key, text in outcome.annotations:
+                said.setdefault(key, {})[text[:ANNOTATION_MAX]] = None
+            for message in outcome.unsaid:
+                yield f"{by} denied request: {message}", "Invalid"
 
-def _decisions(spec: Mapping[str, Any], values: Object) -> Iterator[Decision]:
+
+def _failure(binding: Object, decision: Decision) -> str:
+    """A list, since there may be more than one some day."""
+    failure = {
+        "message": decision.message,
+        "policy": binding["spec"]["policyName"],
+        "binding": meta.name(binding),
+        "expressionIndex": decision.index,
+        "validationActions": binding["spec"].get("validationActions") or [],
+    }
+    return orjson.dumps([failure]).decode()
+
+
+def _outcome(spec: Mapping[str, Any], values: Object) -> Outcome:
+    outcome = Outcome()
     names, fails = names_of(spec), spec.get("failurePolicy") != "Ignore"
     holds, errors = conditions_hold(spec.get("matchConditions") or [], names, {**values, "variables": {}})
     if errors and fails:
-        yield Decision(errors[0])
+        outcome.decisions.append(Decision(0, errors[0]))
     if not holds:
-        return
+        return outcome
     values = with_variables(spec, values)
-    for validation in spec.get("validations") or ():
+    for index, validation in enumerate(spec.get("validations") or ()):
         expression = validation["expression"].strip()
         try:
             if evaluated(validation["expression"], names, values) is True:
                 continue
         except EvaluationError as error:
             if fails:
-                yield Decision(f"expression '{expression}' resulted in error: {error}")
+                outcome.decisions.append(Decision(index, f"expression '{expression}' resulted in error: {error}"))
             continue
-        yield Decision(_message(validation, names, values), validation.get("reason") or "Invalid")
+        message = _message(validation, names, values)
+        outcome.decisions.append(Decision(index, message, validation.get("reason") or "Invalid"))
+    for annotation in spec.get("auditAnnotations") or ():
+        _annotate(annotation, names, values, outcome, fails=fails)
+    return outcome
+
+
+def _annotate(
+    annotation: Mapping[str, Any], names: Mapping[str, str], values: Object, outcome: Outcome, *, fails: bool
+) -> None:
+    expression = annotation["valueExpression"]
+    try:
+        value = evaluated(expression, names, values)
+    except EvaluationError as error:
+        if fails:
+            outcome.unsaid.append(f"expression '{expression.strip()}' resulted in error: {error}")
+        return
+    if isinstance(value, str):
+        if text := value.strip():
+            outcome.annotations.append((annotation["key"], text))
+    elif value is not None:
+        outcome.unsaid.append(
+            f"valueExpression '{expression}' resulted in unsupported return type: {type(value).__name__}. "
+            "Return type must be either string or null."
+        )
 
 
 def _message(validation: Mapping[str, Any], names: Mapping[str, str], values: Object) -> str:

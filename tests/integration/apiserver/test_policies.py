@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,49 @@ async def test_nothing_else_is_asked(server: WholeServer) -> None:
     await server.admin.create(NAMESPACES, {"metadata": {"name": "free"}})
     with pytest.raises(ApiError):
         await server.admin.create(DEPLOYMENTS, {"metadata": {"name": "d", "namespace": "default"}, "spec": {}})
+
+
+async def test_the_audit_event_says_what_a_policy_found(tmp_path: Path) -> None:
+    rules, log = tmp_path / "policy.yaml", tmp_path / "audit.log"
+    rules.write_text(json.dumps({"kind": "Policy", "rules": [{"level": "Metadata"}]}))
+    async with whole_server(tmp_path, audit_policy_file=str(rules), audit_log_path=str(log)) as server:
+        await policy(
+            server,
+            VALIDATINGADMISSIONPOLICIES,
+            VALIDATINGADMISSIONPOLICYBINDINGS,
+            {"validationActions": ["Audit", "Warn"]},
+            validations=[{"expression": "true"}, {"expression": "!has(object.data)", "message": "no data, please"}],
+            auditAnnotations=[
+                {"key": "size", "valueExpression": "has(object.data) ? string(size(object.data)) : ''"},
+                {"key": "name", "valueExpression": "' ' + object.metadata.name + ' '"},
+            ],
+        )
+        await server.admin.create(CONFIGMAPS, configmap("audited", a="b"))
+        bare = configmap("bare")
+        del bare["data"]
+        await server.admin.create(CONFIGMAPS, bare)
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    found = [event["annotations"] for event in events if "p/name" in event.get("annotations", {})]
+    assert {key: value for key, value in found[0].items() if "authorization" not in key} == {
+        "p/name": "audited",
+        "p/size": "1",
+        "validation.policy.admission.k8s.io/validation_failure": (
+            '[{"message":"no data, please","policy":"p","binding":"b","expressionIndex":1,'
+            '"validationActions":["Audit","Warn"]}]'
+        ),
+    }
+    assert found[-1]["p/name"] == "bare" and "p/size" not in found[-1]
+
+
+async def test_an_annotation_that_cannot_be_worked_out_denies(server: WholeServer) -> None:
+    await policy(
+        server,
+        VALIDATINGADMISSIONPOLICIES,
+        VALIDATINGADMISSIONPOLICYBINDINGS,
+        {"validationActions": ["Audit"]},
+        auditAnnotations=[{"key": "size", "valueExpression": "'a' + object.data.missing"}],
+    )
+    error = await refusal(server, configmap(a="b"))
+    assert error.message.endswith(
+        "denied request: expression ''a' + object.data.missing' resulted in error: no such key: missing"
+    )

@@ -1,0 +1,63 @@
+"""Expressions of admission policies: what kube-apiserver v1.36.3 says of those that have the wrong type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.api.kinds import policies
+
+RULES = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}]
+KEY = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+
+
+def policy(**spec: Any) -> dict[str, Any]:
+    constraints = {"resourceRules": RULES, "matchPolicy": "Equivalent"}
+    return {"metadata": {"name": "p"}, "spec": {"failurePolicy": "Fail", "matchConstraints": constraints, **spec}}
+
+
+def annotated(expression: str, key: str = "a") -> dict[str, Any]:
+    return policy(auditAnnotations=[{"key": key, "valueExpression": expression}])
+
+
+@pytest.mark.parametrize(
+    ("obj", "message"),
+    [
+        (policy(validations=[{"expression": "object.spec.foo"}]),
+         'spec.validations[0].expression: Invalid value: "object.spec.foo": must evaluate to bool but got dyn'),
+        (policy(validations=[{"expression": "dyn(true)"}]),
+         'spec.validations[0].expression: Invalid value: "dyn(true)": must evaluate to bool but got dyn'),
+        (policy(validations=[{"expression": "true", "messageExpression": "object.metadata.name"}]),
+         'spec.validations[0].messageExpression: Invalid value: "object.metadata.name": '
+         "must evaluate to string but got dyn"),
+        (policy(matchConditions=[{"name": "a", "expression": "object.spec.foo"}], validations=[{"expression": "true"}]),
+         'spec.matchConditions[0].expression: Invalid value: "object.spec.foo": must evaluate to bool but got dyn'),
+        (annotated("object.data.missing"),
+         'spec.auditAnnotations[0].valueExpression: Invalid value: "object.data.missing": '
+         "must evaluate to one of [string null_type] but got dyn"),
+        (annotated("size(object.data)"),
+         'spec.auditAnnotations[0].valueExpression: Invalid value: "size(object.data)": '
+         "must evaluate to one of [string null_type] but got int"),
+        (annotated("null", "a b"), f'spec.auditAnnotations[0].key: Invalid value: "p/a b": {KEY}'),
+        (annotated(" "), "spec.auditAnnotations[0].valueExpression: Required value: valueExpression is not specified"),
+        (policy(auditAnnotations=[{"key": "a", "valueExpression": "null"}] * 2),
+         'spec.auditAnnotations[1].key: Duplicate value: "a"'),
+    ],
+)  # fmt: skip
+def test_faults(obj: dict[str, Any], message: str) -> None:
+    assert [f"{cause.field}: {cause.message}" for cause in policies.validating(obj)] == [message]
+
+
+def test_an_empty_key_has_two_faults() -> None:
+    found = [cause.message for cause in policies.validating(annotated("null", ""))]
+    assert found == ['Invalid value: "p/": name part must be non-empty', f'Invalid value: "p/": {KEY}']
+
+
+@pytest.mark.parametrize("expression", ["null", "'x'", "'x' + object.metadata.name", "has(object.a) ? 'x' : ''"])
+def test_sound_annotations(expression: str) -> None:
+    assert policies.validating(annotated(expression)) == []
