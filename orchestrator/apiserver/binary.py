@@ -45,8 +45,7 @@ class Binary:
 
     def listed(self, entries: Iterable[Entry], metadata: dict[str, Any]) -> bytes:
         messages = (self.message(entry, entry.data) for entry in entries)
-        listed = envelope.list_message(message(META + "ListMeta")(metadata), messages)
-        return envelope.closed(self._api_version, self._list_kind, listed)
+        return envelope.closed_list(self._api_version, self._list_kind, message(META + "ListMeta")(metadata), messages)
 
     async def prepare(self, entries: Iterable[Entry]) -> None:
         """Encodes what is kept and nobody asked for yet, before `entries` are listed or shown."""

@@ -142,7 +142,6 @@ def list_document(
     if isinstance(render, PartialRenderer) and not entries:
         return encoding.encode_as_is({"kind": kind, "apiVersion": version, "metadata": metadata, "items": None})
     items = (render(entry, entry.data) for entry in entries) if render else (entry.data for entry in entries)
-    if not isinstance(render, PartialRenderer) and not endpoint.resource.is_custom:
-        head = encoding.head_of(endpoint.resource)
-        items = (encoding.untyped(data, head) for data in items)
-    return encoding.list_body(kind, version, metadata, items)
+    is_typed = isinstance(render, PartialRenderer) or endpoint.resource.is_custom
+    head = b"" if is_typed else encoding.head_of(endpoint.resource)
+    return encoding.list_body(kind, version, metadata, items, head)

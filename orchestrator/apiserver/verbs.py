@@ -362,16 +362,13 @@ async def _delete_collection(asked: Asked) -> Response:
     items = await deletion.delete_collection(asked.core, endpoint, page.entries, asked.attributes, wanted)
     await endpoint.ready(asked.core, items)
     shown = [endpoint.served_bytes(item) for item in items]
-    if not endpoint.resource.is_custom:
-        shown = [encoding.untyped(item, encoding.head_of(endpoint.resource)) for item in shown]
     resource = endpoint.resource
     metadata = encoding.list_metadata(asked.core.cache.revision)
-    data = encoding.list_body(resource.list_kind, resource.api_version, metadata, shown)
-    return (
-        object_answer(200, encoding.decode(data), form)
-        if form.media_type == encoding.PROTOBUF
-        else _answer(200, data, form)
-    )
+    head = b"" if resource.is_custom else encoding.head_of(resource)
+    data = encoding.list_body(resource.list_kind, resource.api_version, metadata, shown, head)
+    if form.media_type == encoding.PROTOBUF:
+        return object_answer(200, encoding.decode(data), form)
+    return _answer(200, data, form)
 
 
 # -- scale -------------------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from orchestrator.apiserver.protobuf.wire import Malformed, delimited, fields, text_or_bytes
+from orchestrator.apiserver.protobuf.wire import Malformed, delimited, fields, text_or_bytes, varint
 
 MAGIC = b"k8s\x00"
 _FIRST, _SECOND = b"\x0a", b"\x12"  # tags of fields 1 and 2 with a length
+_END = b"\x1a\x00\x22\x00"  # fields 3 and 4, of length 0
 
 
 @lru_cache(maxsize=1024)
@@ -24,7 +25,7 @@ def _start(api_version: str, kind: str) -> bytes:
 
 
 def closed(api_version: str, kind: str, message: bytes) -> bytes:
-    return b"%b%b\x1a\x00\x22\x00" % (_start(api_version, kind), delimited(_SECOND, message))
+    return b"".join((_start(api_version, kind), _SECOND, varint(len(message)), message, _END))
 
 
 def opened(body: bytes) -> tuple[str, str, bytes]:
@@ -41,8 +42,13 @@ def opened(body: bytes) -> tuple[str, str, bytes]:
     return api_version.decode(), kind.decode(), raw
 
 
-def list_message(metadata: bytes, items: Iterable[bytes]) -> bytes:
-    return delimited(_FIRST, metadata) + b"".join([delimited(_SECOND, item) for item in items])
+def closed_list(api_version: str, kind: str, metadata: bytes, items: Iterable[bytes]) -> bytes:
+    """Copies the items but once, into the body."""
+    pieces = [delimited(_FIRST, metadata)]
+    for item in items:
+        pieces += (_SECOND, varint(len(item)), item)
+    size = sum(map(len, pieces))
+    return b"".join((_start(api_version, kind), _SECOND, varint(size), *pieces, _END))
 
 
 def event_frame(kind: bytes, body: bytes) -> bytes:
