@@ -88,7 +88,7 @@ async def select(core: Core, endpoint: Endpoint, asked: ListOptions, selected: S
     if asked.revision:
         await not_in_the_future(core, asked.revision)
         exact = asked.match == EXACT or (asked.limit and not asked.match)
-        if exact and cache.changed > asked.revision:
+        if exact and not _is_present(core, endpoint, asked.revision):
             return await _snapshot(core, endpoint, asked, selected, namespace, asked.revision, "")
     limit = 0 if asked.revision == 0 else asked.limit
     return _cut(endpoint, _current(endpoint, selected, namespace, ""), limit, core.cache.revision, selected)
@@ -123,13 +123,19 @@ async def _next_page(core: Core, endpoint: Endpoint, asked: ListOptions, selecte
         raise BadRequest("specifying resource version is not allowed when using continue")
     revision, start = read_token(asked.continue_token)
     after = endpoint.cache.prefix + start
-    if revision < 0 or endpoint.cache.changed <= revision:  # the present, which may still be the snapshot
+    if revision < 0 or _is_present(core, endpoint, revision):
         entries = _current(endpoint, selected, namespace, after)
         return _cut(endpoint, entries, asked.limit, core.cache.revision if revision < 0 else revision, selected)
     try:
         return await _snapshot(core, endpoint, asked, selected, namespace, revision, after)
     except Expired as error:
         raise _ContinueExpired(continue_token(-1, start)) from error
+
+
+def _is_present(core: Core, endpoint: Endpoint, revision: int) -> bool:
+    """Whether the snapshot of a revision is still the present. One that is compacted is refused all the same: how long
+    a token holds depends on its age, not on whether anyone wrote."""
+    return endpoint.cache.changed <= revision and revision >= core.store.compacted
 
 
 async def _snapshot(

@@ -37,6 +37,21 @@ async def test_pages_are_one_snapshot() -> None:
         assert "continue" not in last["metadata"]
 
 
+async def test_a_token_expires_though_nothing_of_the_kind_has_changed() -> None:
+    async with serving() as served:
+        for name in "abc":
+            await call(served, "POST", CONFIGMAPS, configmap(name))
+        _, first = await call(served, "GET", f"{CONFIGMAPS}?limit=1")
+        await call(served, "POST", PODS, pod("p"))
+        await served.store.compact(served.store.revision)
+        code, answer = await call(served, "GET", f"{CONFIGMAPS}?limit=1&continue={first['metadata']['continue']}")
+        assert (code, answer["reason"]) == (410, "Expired")
+        code, rest = await call(served, "GET", f"{CONFIGMAPS}?continue={answer['metadata']['continue']}")
+        assert (code, [item["metadata"]["name"] for item in rest["items"]]) == (200, ["b", "c"])
+        exact = f"resourceVersion={first['metadata']['resourceVersion']}&resourceVersionMatch=Exact"
+        assert (await call(served, "GET", f"{CONFIGMAPS}?{exact}"))[0] == 410
+
+
 async def test_a_compacted_page_answers_expired_with_a_way_on() -> None:
     async with serving() as served:
         await fill(served, 5)
