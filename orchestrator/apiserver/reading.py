@@ -82,7 +82,6 @@ class Page:
 
 async def select(core: Core, endpoint: Endpoint, asked: ListOptions, selected: Selection, namespace: str) -> Page:
     """The page of entries that a list request means."""
-    cache = endpoint.cache
     if asked.continue_token:
         return await _next_page(core, endpoint, asked, selected, namespace)
     if asked.revision:
