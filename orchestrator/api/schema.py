@@ -104,7 +104,7 @@ class Type:
 class Field:
     """A struct's field: its type, how strategic merge patch treats it, and its part of a Go error's path."""
 
-    __slots__ = ("go_path", "merge_key", "name", "required", "strategies", "type")
+    __slots__ = ("go_path", "is_null", "merge_key", "name", "required", "strategies", "type")
 
     def __init__(
         self, name: str, kind: Type, go_path: str, required: bool, strategies: tuple[str, ...], merge_key: str
@@ -112,7 +112,8 @@ class Field:
         self.name = name
         self.type = kind
         self.go_path = go_path
-        self.required = required  # written even when empty: what must be there, but for a few lists either way
+        self.required = required  # kept even when empty
+        self.is_null = required  # a list or map that is written as null when it was never set
         self.strategies = strategies  # of merge, replace, retainKeys
         self.merge_key = merge_key
 
@@ -212,8 +213,9 @@ def _compile_fields(owner: Type, definition: Mapping[str, Any]) -> dict[str, Fie
         strategies = tuple(filter(None, schema.get("x-kubernetes-patch-strategy", "").split(",")))
         go_path = f"{embedded[name]}.{name}" if name in embedded else name
         merge_key = schema.get("x-kubernetes-patch-merge-key", "")
-        written = (name in required and name not in facts.get("omitted", ())) or name in facts.get("nulls", ())
+        written = name in required and name not in facts.get("omitted", ())
         fields[name] = Field(name, _compile(schema, go.get(name, "")), go_path, written, strategies, merge_key)
+        fields[name].is_null = written or name in facts.get("nulls", ())
     return fields
 
 

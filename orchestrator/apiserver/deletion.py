@@ -167,7 +167,7 @@ async def _carry_out(core: Core, endpoint: Endpoint, entry: Entry, planned: Plan
 async def delete_collection(
     core: Core, endpoint: Endpoint, entries: list[Entry], attributes: Attributes, asked: DeleteOptions
 ) -> list[bytes]:
-    """Deletes each of `entries`, many at once; what is gone meanwhile is not missed. Returns what was deleted."""
+    """Deletes each of `entries`, many at once; what is gone meanwhile is not missed. Returns them as they were."""
     deleted: list[bytes] = []
 
     async def one(entry: Entry) -> None:
@@ -177,7 +177,8 @@ async def delete_collection(
             row=attributes.row, options=attributes.options, dry_run=attributes.dry_run,
         )  # fmt: skip
         try:
-            deleted.append((await delete(core, endpoint, mine, asked)).data)
+            await delete(core, endpoint, mine, asked)
+            deleted.append(entry.data)
         except NotFound:
             return
 

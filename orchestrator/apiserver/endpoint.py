@@ -58,7 +58,7 @@ class Core:
             found = self.resources.find(group, version, resource.plural)
             assert found is not None, f"{resource.group_resource} is kept as a version that is not served"
             stored = found
-        rules = registry.rules(stored)
+        rules = registry.rules_of(resource, stored)
         conversion = self.conversions.of(resource)
         cache, objects = self.cache.add(stored), binary.objects_of(resource, conversion)
         endpoint = Endpoint(resource, stored, cache, rules, schema.type_of(resource), conversion, objects)

@@ -440,7 +440,7 @@ def handler_body(asked: Asked) -> None:
     resource = Resource(group, version, info.resource, kind, endpoint.resource.namespaced)
     obj.setdefault("kind", kind)
     obj.setdefault("apiVersion", api_version)
-    if obj["kind"] != kind:
+    if obj["kind"] != kind or schema.type_of_kind(group, version, kind) is None:
         raise BadRequest(writing.not_this(obj.get("apiVersion") or api_version, obj["kind"], resource))
     if schema.type_of(resource) is not None:
         decoded(asked, resource, obj, text, write)

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from orchestrator.api import meta, schema, status
+from orchestrator.api.kinds import faults
 from orchestrator.api.kinds import metadata as metadata_rules
 from orchestrator.api.meta import Object
 from orchestrator.api.patch import managed_fields
@@ -167,11 +168,11 @@ async def _update_once(
             await strategy.before_write(attributes)
         managed_fields.keep_times_if_unchanged(new, old)
         if new == old and not applied:  # the rules held when it was stored; admission may have changed its mind
-            attributes.warnings += rules.warnings(new)
+            attributes.warnings += rules.warnings_of_update(new, old)
             await core.admission.validate(attributes)
             return Written(entry.data)
         _check(endpoint, new, rules.validate_update(new, old, subresource))
-        attributes.warnings += rules.warnings(new)
+        attributes.warnings += rules.warnings_of_update(new, old)
         await core.admission.validate(attributes)
         if new == old:
             return Written(entry.data)
@@ -242,17 +243,16 @@ def check_kind(endpoint: Endpoint, obj: Object) -> None:
 
 def not_this(api_version: str, kind: str, resource: Resource) -> str:
     """What a client is told whose body is of another kind."""
-    version = api_version.rpartition("/")[2]
-    return (
-        f'{kind} in version "{version}" cannot be handled as a {resource.kind}: {_why_not(api_version, kind, resource)}'
-    )
+    version, why = faults.shown(api_version.rpartition("/")[2]), _why_not(api_version, kind, resource)
+    return f"{kind} in version {version} cannot be handled as a {resource.kind}: {why}"
 
 
 def _why_not(api_version: str, kind: str, resource: Resource) -> str:
     """Why a body of another kind is not this one: it is nothing that is known, or cannot become this."""
     group, _, version = api_version.rpartition("/")
     if schema.type_of_kind(group, version, kind) is None:
-        return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{body.SCHEME}"'
+        shown = f"no kind {faults.shown(kind)} is registered for version {faults.shown(api_version)}"
+        return f'{shown} in scheme "{body.SCHEME}"'
     package = resource.group.partition(".")[0] or "core"
     return f"converting ({version}.{kind}) to ({package}.{resource.kind}): unknown conversion"
 

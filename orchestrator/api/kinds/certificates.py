@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cryptography import x509
@@ -176,19 +176,34 @@ def _usage_faults(usages: list[str], before: list[str]) -> list[Cause]:
     return causes
 
 
+DOMAIN_MAX = 253
+SIGNER_MAX = DOMAIN_MAX + 1 + (63 + 1 + 253)  # a domain, and a path that names any resource
+
+
 def _signer(name: str) -> list[Cause]:
     path = "spec.signerName"
     if not name:
         return [faults.required(path)]
     domain, slash, rest = name.partition("/")
-    if not slash or "/" in rest or not rest:
+    if not slash or "/" in rest:
         rule = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
         return [faults.invalid(path, name, rule)]
-    causes = faults.each(path, domain, formats.dns_subdomain(domain))
+    causes = [faults.too_long(path, DOMAIN_MAX)] if len(domain) > DOMAIN_MAX else []
+    causes += _first_bad_label(path, domain, formats.dns_label)
     if "." not in domain:
         detail = "should be a domain with at least two segments separated by dots"
         causes.append(faults.invalid(path, domain, detail))
+    causes += _first_bad_label(path, rest, formats.dns_subdomain)
+    if len(name) > SIGNER_MAX:
+        causes.append(faults.too_long(path, SIGNER_MAX))
     return causes
+
+
+def _first_bad_label(path: str, text: str, rule: Callable[[str], list[str]]) -> list[Cause]:
+    """The complaints about the first label that is none; more would say the same again."""
+    found = ((label, rule(label)) for label in text.split("."))
+    label, complaints = next((pair for pair in found if pair[1]), ("", []))
+    return faults.each(path, text, (f"validating label {faults.shown(label)}: {complaint}" for complaint in complaints))
 
 
 def _condition_faults(obj: Object, old: Object) -> list[Cause]:

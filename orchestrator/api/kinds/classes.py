@@ -72,7 +72,7 @@ def runtime(obj: Object) -> list[Cause]:
 
 
 def runtime_update(new: Object, old: Object) -> list[Cause]:
-    return faults.immutable("handler", new.get("handler"), old.get("handler"))
+    return [*runtime(new), *faults.immutable("handler", new.get("handler"), old.get("handler"))]
 
 
 def _priority_cells(obj: Object, now: float) -> Cells:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.api import conditions, meta
-from orchestrator.api.kinds import faults, formats, resource_faults, scheduling_faults, table
+from orchestrator.api.kinds import faults, formats, metadata, resource_faults, scheduling_faults, table
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, wide
 from orchestrator.api.meta import Object
@@ -42,6 +42,24 @@ def create_namespace(obj: Object) -> None:
         finalizers.append(FINALIZER)
     if meta.name(obj):
         obj["metadata"].setdefault("labels", {})[NAME_LABEL] = meta.name(obj)
+
+
+def namespace(obj: Object) -> list[Cause]:
+    path = "spec.finalizers"
+    causes: list[Cause] = []
+    for name in (obj.get("spec") or {}).get("finalizers") or ():
+        complaints = formats.qualified_name(name)
+        causes += faults.each(path, name, complaints)
+        if not complaints and "/" not in name and name not in metadata.STANDARD_FINALIZERS:
+            causes.append(faults.invalid(path, name, metadata.NO_FINALIZER))
+    return causes
+
+
+def namespace_status(new: Object, old: Object) -> list[Cause]:
+    is_deleting = meta.is_deleting(new)
+    phase, wanted = (new.get("status") or {}).get("phase") or "", "Terminating" if is_deleting else "Active"
+    rule = f"may only be '{wanted}' if `deletionTimestamp` is {'not empty' if is_deleting else 'empty'}"
+    return [] if phase == wanted else [faults.invalid("status.Phase", phase, rule)]
 
 
 def update_namespace(new: Object, old: Object) -> None:
@@ -191,6 +209,8 @@ RULES = (
         default=default_namespace,
         on_create=create_namespace,
         on_update=update_namespace,
+        faults=namespace,
+        status_faults=namespace_status,
         columns=(NAME, Column("Status"), AGE),
         cells=_namespace_cells,
     ),

@@ -35,6 +35,11 @@ def driver_warnings(obj: Json) -> list[str]:
     return [TOKENS_IN_SECRETS] if spec.get("tokenRequests") and "serviceAccountTokenInSecrets" not in spec else []
 
 
+def _changed_driver_warnings(new: Json, old: Json) -> list[str]:
+    is_same = (_spec(new).get("tokenRequests") or []) == (_spec(old).get("tokenRequests") or [])
+    return [] if is_same else driver_warnings(new)
+
+
 def _spec(obj: Json) -> dict[str, Any]:
     return obj.get("spec") or {}
 
@@ -106,7 +111,33 @@ def node(obj: Object) -> list[Cause]:
         if name in seen:
             causes.append(faults.duplicate(f"{path}.name", name))
         seen.add(name)
+        causes += _topology_keys(found.get("topologyKeys") or [], path)
     return causes
+
+
+def _topology_keys(keys: list[str], path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, key in enumerate(keys):
+        if not key:
+            causes.append(faults.required(path))
+        if key in keys[:index]:
+            causes.append(faults.duplicate(path, key))
+        causes += faults.each(path, key, formats.qualified_name(key))
+    return causes
+
+
+def node_update(new: Object, old: Object) -> list[Cause]:
+    """A driver that stays may change nothing but how many volumes it can attach."""
+    causes = node(new)
+    held = {found.get("name"): _but_allocatable(found) for found in _spec(old).get("drivers") or ()}
+    for found in map(_but_allocatable, _spec(new).get("drivers") or ()):
+        if found.get("name") in held:
+            causes += faults.immutable("spec.drivers", found, held[found.get("name")])
+    return causes
+
+
+def _but_allocatable(driver: Json) -> dict[str, Any]:
+    return {name: value for name, value in driver.items() if name != "allocatable" and value}
 
 
 def capacity(obj: Object) -> list[Cause]:
@@ -178,6 +209,9 @@ RULES = (
         faults=driver,
         update_faults=driver_update,
         warnings=driver_warnings,
+        update_warnings=_changed_driver_warnings,
+        has_generation=True,
+        starts_generation=False,
         columns=(
             NAME,
             *_yes_no("AttachRequired", "PodInfoOnMount", "StorageCapacity"),
@@ -191,7 +225,7 @@ RULES = (
     KindRules(
         resource=CSINODES,
         faults=node,
-        update_faults=lambda new, old: node(new),
+        update_faults=node_update,
         columns=(NAME, integer("Drivers"), AGE),
         cells=lambda obj, now: [meta.name(obj), len(_spec(obj).get("drivers") or ()), age(obj, now)],
     ),

@@ -14,7 +14,7 @@ from orchestrator.api.kinds import faults, formats, table
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, since, wide
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import EVENTS, LEASES
+from orchestrator.api.resources import EVENTS, EVENTS_V1, LEASES
 from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
@@ -22,8 +22,9 @@ Json = Mapping[str, Any]
 TEXT_MAX = {"reportingInstance": 128, "action": 128, "reason": 128, "note": 1024}
 
 
-def event(obj: Object) -> list[Cause]:
-    """A v1 event: it must lie in the namespace of what it is about; one with an eventTime is held to the new rules."""
+def event(obj: Object, reporter: str = "reportingComponent") -> list[Cause]:
+    """A v1 event: it must lie in the namespace of what it is about; one with an eventTime is held to the new rules.
+    `reporter` is what the version that was written calls the controller's field."""
     about, namespace = obj.get("involvedObject") or {}, meta.namespace(obj)
     mismatch = faults.invalid(
         "involvedObject.namespace", about.get("namespace") or "", "does not match event.namespace"
@@ -33,13 +34,13 @@ def event(obj: Object) -> list[Cause]:
         held = about.get("namespace") or namespace
         return [] if held in expected or (not about.get("namespace") and namespace == "default") else [mismatch]
     causes = [mismatch] if not about.get("namespace") and namespace not in ("default", "kube-system") else []
-    return causes + _new_rules(obj)
+    return causes + _new_rules(obj, reporter)
 
 
-def _new_rules(obj: Object) -> list[Cause]:
+def _new_rules(obj: Object, reporter: str) -> list[Cause]:
     controller = obj.get("reportingController") or obj.get("reportingComponent") or ""
-    causes = [] if controller else [faults.required("reportingController")]
-    causes += faults.each("reportingController", controller, formats.qualified_name(controller))
+    causes = [] if controller else [faults.required(reporter)]
+    causes += faults.each(reporter, controller, formats.qualified_name(controller))
     for field in ("reportingInstance", "action", "reason"):
         text = obj.get(field) or ""
         if not text:
@@ -48,6 +49,46 @@ def _new_rules(obj: Object) -> list[Cause]:
             causes.append(faults.invalid(field, "", f"can have at most {TEXT_MAX[field]} characters"))
     if len(obj.get("note") or obj.get("message") or "") > TEXT_MAX["note"]:
         causes.append(faults.invalid("message", "", f"can have at most {TEXT_MAX['note']} characters"))
+    return causes
+
+
+# What events.k8s.io/v1 lets nobody change, by the names of v1.
+FIXED = (
+    "involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "type", "eventTime",
+    "action", "related", "reportingComponent", "reportingInstance",
+)  # fmt: skip
+V1_NAMES = {"reportingComponent": "reportingController"}
+OF_OLD = ("firstTimestamp", "lastTimestamp", "count", "source")
+
+
+def event_v1(obj: Object) -> list[Cause]:
+    """Created by events.k8s.io/v1, which asks for more, and has no place for how events were told before."""
+    causes = [*event(obj, "reportingController"), *_series(obj)]
+    if not obj.get("eventTime"):
+        causes.append(faults.required("eventTime"))
+    if (kind := obj.get("type") or "") not in ("Normal", "Warning"):
+        causes.append(faults.invalid("type", "", f"has invalid value: {kind}"))
+    return causes + [faults.invalid(name, "", "needs to be unset") for name in OF_OLD if obj.get(name)]
+
+
+def event_v1_update(new: Object, old: Object) -> list[Cause]:
+    causes = event(new, "reportingController")
+    if new.get("series") != old.get("series"):
+        causes += _series(new)
+    for name in FIXED:
+        causes += faults.immutable(V1_NAMES.get(name, name), new.get(name), old.get(name))
+    return causes
+
+
+def _series(obj: Object) -> list[Cause]:
+    series = obj.get("series")
+    if series is None:
+        return []
+    causes = []
+    if series.get("count", 0) < 2:
+        causes.append(faults.invalid("series.count", "", "should be at least 2"))
+    if not series.get("lastObservedTime"):
+        causes.append(faults.required("series.lastObservedTime"))
     return causes
 
 
@@ -96,7 +137,7 @@ def lease(obj: Object) -> list[Cause]:
     return causes
 
 
-def default_lease(obj: Object) -> None:
+def drop_election(obj: Object) -> None:
     """Coordinated election is behind a gate that is off in v1.36; its fields are dropped."""
     for name in ("strategy", "preferredHolder"):
         (obj.get("spec") or {}).pop(name, None)
@@ -108,9 +149,11 @@ def _lease_cells(obj: Object, now: float) -> Cells:
 
 RULES = (
     KindRules(resource=EVENTS, faults=event, update_faults=lambda new, old: event(new), columns=COLUMNS, cells=_cells),
+    KindRules(resource=EVENTS_V1, faults=event_v1, update_faults=event_v1_update, columns=COLUMNS, cells=_cells),
     KindRules(
         resource=LEASES,
-        default=default_lease,
+        on_create=drop_election,
+        on_update=lambda new, old: drop_election(new),
         faults=lease,
         update_faults=lambda new, old: lease(new),
         columns=(NAME, *table.texts("Holder"), AGE),

@@ -242,8 +242,10 @@ def _limited(limited: Json) -> list[Cause]:
             causes.append(faults.required(f"{place}.queuing", detail))
         else:
             causes += _queuing(queuing, f"{place}.queuing")
-    else:
+    elif kind:
         causes.append(faults.not_supported(f"{place}.type", kind, ("Queue", "Reject")))
+    else:
+        causes.append(faults.required(f"{place}.type"))
     causes += _lending(limited, path)
     borrowing = limited.get("borrowingLimitPercent")
     if borrowing is not None and borrowing < 0:

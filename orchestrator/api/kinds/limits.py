@@ -70,6 +70,10 @@ def _limit(limit: Json, path: str, kind: str) -> list[Cause]:
         detail = "either minimum or maximum storage value is required, but neither was provided"
         causes.append(faults.required(f"{path}.limits", detail))
     names = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
+    check = resource_faults.container_resource_name if kind in ("Pod", "Container") else resource_faults.resource_name
+    for name in names:
+        if kind != "Pod" or not name.startswith("default"):
+            causes += [cause for key in limit.get(name) or () for cause in check(key, f"{path}.{name}[{key}]")]
     for resource in sorted({key for name in names for key in limit.get(name) or ()}):
         causes += _order(limit, resource, path)
     return causes
@@ -109,6 +113,13 @@ def _order(limit: Json, resource: str, path: str) -> list[Cause]:
 # -- ResourceQuota -----------------------------------------------------------------------------------------------------
 
 
+EXISTING = ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity")
+MUST_EXIST = (
+    "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
+    "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
+)
+
+
 def resource_quota(obj: Object) -> list[Cause]:
     spec = _spec(obj)
     causes: list[Cause] = []
@@ -123,6 +134,40 @@ def resource_quota(obj: Object) -> list[Cause]:
         causes.append(faults.invalid("spec.scopes", scopes, "unsupported scope applied to resource"))
     if any(pair <= set(scopes) for pair in CONFLICTING):
         causes.append(faults.invalid("spec.scopes", scopes, "conflicting scopes"))
+    return causes + (_scope_selector(spec) if spec.get("scopeSelector") is not None else [])
+
+
+def _scope_selector(spec: Json) -> list[Cause]:
+    path, selector = "spec.scopeSelector.matchExpressions", spec["scopeSelector"]
+    causes: list[Cause] = []
+    terms = selector.get("matchExpressions") or []
+    for term in terms:
+        scope, operator, values = term.get("scopeName") or "", term.get("operator") or "", term.get("values") or []
+        if scope not in SCOPES:
+            causes.append(faults.invalid(f"{path}.scopeName", scope, "unsupported scope"))
+        if any(_is_misapplied(scope, name) for name in spec.get("hard") or ()):
+            causes.append(faults.invalid(path, selector, "unsupported scope applied to resource"))
+        if scope in EXISTING and operator != "Exists":
+            causes.append(faults.invalid(f"{path}.operator", operator, MUST_EXIST))
+        if operator in ("In", "NotIn") and not values:
+            detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+            causes.append(faults.required(f"{path}.values", detail))
+        elif operator in ("Exists", "DoesNotExist") and values:
+            detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+            causes.append(faults.invalid(f"{path}.values", values, detail))
+        elif operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+            causes.append(faults.invalid(f"{path}.operator", operator, "not a valid selector operator"))
+    if any(pair <= {term.get("scopeName") for term in terms} for pair in CONFLICTING):
+        causes.append(faults.invalid(path, spec.get("scopes"), "conflicting scopes"))
+    return causes
+
+
+def resource_quota_status(new: Object, old: Object) -> list[Cause]:
+    causes: list[Cause] = []
+    for part in ("hard", "used"):
+        for name, value in ((new.get("status") or {}).get(part) or {}).items():
+            path = f"status.{part}[{name}]"
+            causes += [*_quota_name(name, path), *resource_faults.amount(name, value, path)]
     return causes
 
 
@@ -201,6 +246,7 @@ RULES = (
         resource=RESOURCEQUOTAS,
         faults=resource_quota,
         update_faults=resource_quota_update,
+        status_faults=resource_quota_status,
         columns=(NAME, *table.texts("Request", "Limit"), AGE),
         cells=_quota_cells,
     ),

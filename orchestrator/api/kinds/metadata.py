@@ -15,6 +15,7 @@ from orchestrator.api.status import Cause
 
 ANNOTATIONS_BYTES_MAX = 256 * 1024
 STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
+NO_FINALIZER = "name is neither a standard finalizer name nor is it fully qualified"
 _SYSTEM_FIELDS = ("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "selfLink", "uid")
 _IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
@@ -146,8 +147,7 @@ def _finalizers(names: list[str], own: bool) -> list[Cause]:
         causes += faults.each(path, name, formats.qualified_name(name))
     for index, name in enumerate(names):
         if own and "/" not in name and name not in STANDARD_FINALIZERS:
-            detail = "name is neither a standard finalizer name nor is it fully qualified"
-            causes.append(faults.invalid(f"{path}[{index}]", name, detail))
+            causes.append(faults.invalid(f"{path}[{index}]", name, NO_FINALIZER))
     if {"orphan", "foregroundDeletion"} <= set(names):
         detail = "finalizer orphan and foregroundDeletion cannot be both set"
         causes.append(faults.invalid(path, names, detail))

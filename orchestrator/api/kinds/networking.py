@@ -345,7 +345,7 @@ RULES = (
         default=default_class,
         faults=ingress_class,
         update_faults=lambda new, old: (
-            faults.immutable("spec.controller", _spec(new).get("controller"), _spec(old).get("controller"))
+            faults.immutable("spec.controller", _spec(new).get("controller") or "", _spec(old).get("controller") or "")
             + ingress_class(new)
         ),
         columns=(NAME, *table.texts("Controller", "Parameters"), AGE),

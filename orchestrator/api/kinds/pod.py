@@ -25,6 +25,7 @@ def on_create(pod: Object) -> None:
                 "status": "False",
                 "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastTransitionTime": pod["metadata"].get("creationTimestamp"),
             }
         ]
 

@@ -68,6 +68,13 @@ def rules(resource: Resource) -> KindRules:
     return resource.custom.rules(resource) if resource.custom is not None else _built_in(resource)
 
 
+def rules_of(served: Resource, stored: Resource) -> KindRules:
+    """The rules of a resource that is served in one version and kept in another: they see what is kept. A version may
+    have rules of its own."""
+    has_own = (served.group, served.version, served.plural) in _BY_KIND
+    return rules(served if has_own else stored)
+
+
 @lru_cache(maxsize=512)
 def _built_in(resource: Resource) -> KindRules:
     found = _BY_KIND.get((resource.group, resource.version, resource.plural))

@@ -64,6 +64,7 @@ class KindRules:
     resource: Resource
     name_format: formats.NameFormat = formats.dns_subdomain
     has_generation: bool = False
+    starts_generation: bool = True  # else the first change of the spec makes it 1
     moves_generation: bool = True
     counts_annotations: bool = False  # a change of annotations moves the generation too
     counts_labels: bool = False
@@ -81,6 +82,7 @@ class KindRules:
     # Subresource → paths of the fields that a write to it leaves alone, where that is not the status or all but it.
     resets: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     warnings: Callable[[Object], list[str]] = _no_warnings
+    update_warnings: Callable[[Object, Object], list[str]] | None = None  # where they are not those of a new object
     columns: tuple[Column, ...] = (NAME, AGE)
     cells: Callable[[Object, float], Cells] = _name_and_age
 
@@ -100,7 +102,7 @@ class KindRules:
         elif self.has_status and self.clears_status:
             kind = schema.type_of(self.resource)
             obj["status"] = decoding.blank(kind.fields["status"].type) if kind and "status" in kind.fields else {}
-        if self.has_generation:
+        if self.has_generation and self.starts_generation:
             obj["metadata"]["generation"] = 1
         elif self.resource.is_custom:
             obj["metadata"].pop("generation", None)
@@ -164,6 +166,9 @@ class KindRules:
         elif self.has_status and not subresource:
             fields.add("f:status")
         return fields
+
+    def warnings_of_update(self, new: Object, old: Object) -> list[str]:
+        return self.warnings(new) if self.update_warnings is None else self.update_warnings(new, old)
 
     def validate_update(self, new: Object, old: Object, subresource: str = "") -> list[Cause]:
         found = metadata.update(new, old, own_finalizers=self._own_finalizers)

@@ -227,12 +227,39 @@ def storage_class(obj: Object) -> list[Cause]:
         faults.invalid("parameters", key, "field can not be empty.") for key in obj.get("parameters") or () if not key
     ]
     causes += one_of(obj.get("reclaimPolicy"), "reclaimPolicy", ("Delete", "Retain"), required=False)
+    causes += _topologies(obj.get("allowedTopologies") or [])
     return causes + one_of(obj.get("volumeBindingMode"), "volumeBindingMode", ("Immediate", "WaitForFirstConsumer"))
+
+
+def _topologies(terms: list[dict[str, Any]]) -> list[Cause]:
+    """No two terms may say the same. Upstream compares with terms that it has not read yet too, so an empty one is
+    always said to be a duplicate."""
+    causes: list[Cause] = []
+    seen: list[dict[str, set[str]]] = [{} for _ in terms]
+    for index, term in enumerate(terms):
+        path = f"allowedTopologies[{index}].matchLabelExpressions"
+        found: dict[str, set[str]] = {}
+        for place, expression in enumerate(term.get("matchLabelExpressions") or ()):
+            key, values = expression.get("key") or "", expression.get("values") or []
+            if not values:
+                causes.append(faults.required(f"{path}[{place}].values"))
+            for position, value in enumerate(values):
+                if value in values[:position]:
+                    causes.append(faults.duplicate(f"{path}[{place}].values[{position}]", value))
+            causes += faults.each(f"{path}[{place}].key", key, formats.qualified_name(key))
+            if key in found:
+                causes.append(faults.duplicate(f"{path}[{place}].key", key))
+            found[key] = set(values)
+        causes += [faults.duplicate(path, "")] if found in seen else []
+        seen.append(found)
+    return causes
 
 
 def storage_class_update(new: Object, old: Object) -> list[Cause]:
     names = ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode")
-    return [cause for name in names for cause in faults.immutable(name, new.get(name), old.get(name))]
+    return storage_class(new) + [
+        cause for name in names for cause in faults.immutable(name, new.get(name), old.get(name))
+    ]
 
 
 def attributes_class(obj: Object) -> list[Cause]:
@@ -242,7 +269,9 @@ def attributes_class(obj: Object) -> list[Cause]:
         causes += faults.each("driverName", driver, formats.qualified_name(driver.lower()))
     if not obj.get("parameters"):
         causes.append(faults.required("parameters", "must contain at least one key/value pair"))
-    return causes
+    return causes + [
+        faults.invalid("parameters", key, "field can not be empty.") for key in obj.get("parameters") or () if not key
+    ]
 
 
 def attributes_class_update(new: Object, old: Object) -> list[Cause]:

@@ -45,7 +45,7 @@ _COMMON = {"Name": "=io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta.name",
 @cache
 def _description(group_resource: str, name: str) -> str:
     """What a column holds: in `columns.json`, as text or as `=` and the published field whose description it is."""
-    text = _descriptions().get(group_resource, {}).get(name) or _COMMON.get(name) or name
+    text = _descriptions().get(group_resource, {}).get(name, _COMMON.get(name, name))
     if not text.startswith("="):
         return text
     definition, _, field = text[1:].rpartition(".")

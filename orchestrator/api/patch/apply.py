@@ -16,7 +16,7 @@ import orjson
 
 from orchestrator.api import decoding, schema
 from orchestrator.api.meta import Object, copied
-from orchestrator.api.patch import field_sets, managed_fields, structured
+from orchestrator.api.patch import field_sets, managed_fields, structured, unstructured
 from orchestrator.api.patch.field_sets import FieldSet, Path
 from orchestrator.api.patch.managed_fields import Manager, Managers, Owned, Writer
 from orchestrator.api.resources import Resource
@@ -76,8 +76,10 @@ def apply(
             raise _conflict_error(conflicts) from conflicts
     _sync_last_applied(result, applied, writer)
     try:
+        if not resource.is_custom:
+            unstructured.restore(result, kind)
         decoding.decode_as(result, resource)
-    except decoding.DecodeError as error:
+    except (decoding.DecodeError, unstructured.NotRestorable) as error:
         why = f"unable to convert unstructured object to {_kind_of(resource)}: {error}"
         raise _Misfit(
             f"failed to convert new object ({_object_of(applied, resource)}) to proper version: {why}"

@@ -14,7 +14,7 @@ import orjson
 
 from orchestrator.api import decoding, nesting, schema
 from orchestrator.api.meta import Object
-from orchestrator.api.patch import json_patch, merge_patch, strategic
+from orchestrator.api.patch import json_patch, merge_patch, strategic, unstructured
 from orchestrator.api.resources import Resource
 from orchestrator.api.status import BadRequest, Cause, Invalid, RequestEntityTooLarge, UnsupportedMediaType, invalid
 
@@ -43,8 +43,8 @@ def patched(
         patch = _parse(body, dict, "map[string]interface {}")
         result = strategic.merge(current, patch, kind)
         try:
-            strategic.check_shape(result, kind)
-        except strategic.NotRestorable as error:
+            unstructured.restore(result, kind)
+        except unstructured.NotRestorable as error:
             raise _invalid(strategic.go_text(patch), str(error)) from error
         return result, _decode(result, resource, field_validation, strategic.go_text(patch), _repeats(body))
     if media_type == MERGE_PATCH:

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.api.meta import copied
-from orchestrator.api.schema import ANY_TYPE, LIST, STRUCT, Field, Type
+from orchestrator.api.patch.unstructured import go_kind
+from orchestrator.api.schema import ANY_TYPE, STRUCT, Field, Type
 from orchestrator.api.status import BadRequest, InternalError, Invalid
 
 DIRECTIVE = "$patch"
@@ -36,10 +37,6 @@ class BadPatchFormat(BadRequest):
 
 class ListOfLists(Invalid):
     """A list to be merged has lists in it."""
-
-
-class NotRestorable(ValueError):
-    """A patch value of the wrong shape for its field, e.g. `cannot restore slice from string`."""
 
 
 def merge(original: Json, patch: Json, kind: Type) -> Json:
@@ -189,7 +186,7 @@ def _key(item: Any, merge_key: str) -> Any:
             raise BadPatchFormat(f"expected a scalar, but received a map: {go_text(item)}")
         return item
     if not isinstance(item, dict):
-        raise StrategicPatchError(f"expected a map, but received a {_go_kind(item)}")
+        raise StrategicPatchError(f"expected a map, but received a {go_kind(item)}")
     if merge_key not in item:
         raise StrategicPatchError(f"map: {go_text(item)} does not contain declared merge key: {merge_key}")
     key = item[merge_key]
@@ -265,35 +262,10 @@ def _ranks(items: list[Any], merge_key: str) -> dict[Any, int]:
 # -- what Go would say -------------------------------------------------------------------------------------------------
 
 
-def check_shape(value: Any, kind: Type) -> None:
-    """NotRestorable where a container of the schema was given another thing, as kube-apiserver says it."""
-    if value is None:
-        return
-    if kind.kind == LIST and not isinstance(value, list):
-        raise NotRestorable(f"cannot restore slice from {_go_kind(value)}")
-    if kind.kind == "map" and not isinstance(value, dict):
-        raise NotRestorable(f"cannot restore map from {_go_kind(value)}")
-    if kind.kind == STRUCT and not isinstance(value, dict):
-        raise NotRestorable(f"cannot restore struct from: {_go_kind(value)}")
-    if kind.kind == STRUCT:
-        for key, item in value.items():
-            if field := kind.fields.get(key):
-                check_shape(item, field.type)
-    elif kind.kind in (LIST, "map"):
-        for item in value if isinstance(value, list) else value.values():
-            check_shape(item, kind.item or ANY_TYPE)
-
-
 def _go_type(value: Any) -> str:
     return {"map": "map[string]interface {}", "slice": "[]interface {}", "nil": "<nil>"}.get(
-        kind := _go_kind(value), kind
+        kind := go_kind(value), kind
     )
-
-
-def _go_kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    return {str: "string", int: "int64", float: "float64", list: "slice", dict: "map"}.get(type(value), "nil")
 
 
 def go_text(value: Any) -> str:

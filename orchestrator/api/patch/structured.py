@@ -89,7 +89,7 @@ def unset(kind: Type) -> dict[str, Any]:
         inner = kind.fields[name].type
         made[name] = unset(inner) if inner.kind == STRUCT else decoding.blank(inner)
     for name, known in kind.fields.items():
-        if known.required and known.type.kind in (LIST, MAP):
+        if known.is_null and known.type.kind in (LIST, MAP):
             made[name] = None
     return made
 

@@ -109,12 +109,13 @@ def _posix(found: re.Match[str]) -> str:
 
 
 def _text(value: str, raw: Json, path: str) -> Iterator[Cause]:
+    """A text that is too long or too short is not held against its pattern too."""
     # Lengths count characters; the message for too much is of field errors, the one for too little of the schema.
     if (longest := raw.get("maxLength")) is not None and len(value) > longest:
         yield field_faults.too_long(path or "<nil>", longest)
-    if (shortest := raw.get("minLength")) is not None and len(value) < shortest:
+    elif (shortest := raw.get("minLength")) is not None and len(value) < shortest:
         yield _invalid(path, value, f"should be at least {shortest} chars long")
-    if (wanted := raw.get("pattern")) and not pattern(wanted).search(value):
+    elif (wanted := raw.get("pattern")) and not pattern(wanted).search(value):
         yield _invalid(path, value, f"should match '{wanted}'")
     form = raw.get("format") or ""
     if form and not raw.get("x-kubernetes-int-or-string") and not formats.holds(form, value):

@@ -33,6 +33,9 @@ RETRY_S = 1.0
 RECHECK_S = 0.2  # while instances are going
 
 
+MANAGER = "kube-apiserver"  # who wrote a status, as upstream says it
+
+
 class CustomResources:
     """`start` after the cache is loaded: definitions that are established already are served before it returns."""
 
@@ -108,7 +111,7 @@ class CustomResources:
         if names.is_served(wanted):
             await self._serve(wanted)
         if status != definition.get("status"):
-            await self._client.update(CUSTOMRESOURCEDEFINITIONS, wanted, subresource="status")
+            await self._client.update(CUSTOMRESOURCEDEFINITIONS, wanted, subresource="status", field_manager=MANAGER)
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -183,13 +186,15 @@ class CustomResources:
             if not await self._delete_instances(definition):
                 why = ("InstanceDeletionInProgress", "CustomResource deletion is in progress")
                 if (shown := _terminating(definition, "True", *why, self._core.now())) != definition:
-                    await self._client.update(CUSTOMRESOURCEDEFINITIONS, shown, subresource="status")
+                    await self._client.update(
+                        CUSTOMRESOURCEDEFINITIONS, shown, subresource="status", field_manager=MANAGER
+                    )
                 return False
             reason, message = "InstanceDeletionCompleted", "removed all instances"
         done = _terminating(definition, "False", reason, message, self._core.now())
         left = [one for one in meta.finalizers(definition) if one != CLEANUP]
         done["metadata"] = {**done["metadata"], "finalizers": left}
-        await self._client.update(CUSTOMRESOURCEDEFINITIONS, done, subresource="status")
+        await self._client.update(CUSTOMRESOURCEDEFINITIONS, done, subresource="status", field_manager=MANAGER)
         return True
 
     async def _delete_instances(self, definition: Object) -> bool:

@@ -66,9 +66,9 @@ def protobuf(api_version: bytes, kind: bytes, body: bytes) -> bytes:
     pytest.param("POST", CONFIGMAPS, b'{"metadata": {"name": "b"}, "data": {"x": "\\ud83d\\ude00"}}', YAML, 201, "",
         id="JSON-that-is-no-YAML"),
     pytest.param("PATCH", f"{SCALERS}/b?fieldManager=f",
-        b'{"apiVersion":"autoscaling/v1","kind":"HorizontalPodAutoscaler","spec":{"minReplicas":2147483648,"maxReplicas":1,'
-        b'"scaleTargetRef":{"kind":"a","name":"b"}}}', APPLY, 500,
-        "json: cannot unmarshal number 2147483648 into Go struct field",
+        b'{"apiVersion":"autoscaling/v1","kind":"HorizontalPodAutoscaler","metadata":{"name":"b"},"spec":{"maxReplicas":1,'
+        b'"minReplicas":2147483648,"scaleTargetRef":{"kind":"a","name":"b"}}}', APPLY, 422,
+        "spec.minReplicas: Invalid value: -2147483648",
         id="apply-of-a-number-past-32-bits"),
     pytest.param("PATCH", f"{CONFIGMAPS}/a", b'{"data":' + DEEP + b"}", MERGE, 400, "exceeded max depth",
         id="a-deep-patch"),

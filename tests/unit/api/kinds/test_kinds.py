@@ -241,3 +241,10 @@ def test_pods_keep_their_class_of_service() -> None:
     old = {"status": {"qosClass": "Burstable"}, "metadata": {}}
     causes = rules(PODS).status_faults({"status": {"qosClass": "Guaranteed"}, "metadata": {}}, old)
     assert [cause.field for cause in causes] == ["status.qosClass"]
+
+
+def test_every_column_has_a_definition() -> None:
+    """Each description is text, or the description of a field that is published."""
+    for resource in ROWS:
+        for column in rules(resource).columns:
+            assert isinstance(column.to_json(resource.group_resource)["description"], str)

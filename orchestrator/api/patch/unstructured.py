@@ -1,0 +1,86 @@
+"""From plain data to the types of a kind, as kube-apiserver converts a strategically patched or applied object.
+
+Unlike the decoding of a body, which names the field of a wrong type, this conversion is Go's between kinds of values:
+an integer too large for its field is cut to the field's width, a float without fraction is an integer, and what cannot
+be converted is said without its place. Values with a form of their own (times, quantities) are left to the decoding.
+Source: apimachinery, DefaultUnstructuredConverter.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from typing import Any
+
+from orchestrator.api.decoding import bad_base64_at
+from orchestrator.api.schema import ANY_TYPE, BOOL, BYTES, INTEGER, LIST, MAP, NUMBER, STRING, STRUCT, Type
+
+
+class NotRestorable(ValueError):
+    """A value that is no value of its field's type."""
+
+
+def restore(value: Any, kind: Type) -> Any:
+    """The value as `kind` holds it; containers are changed in place."""
+    if value is None:
+        return None
+    match kind.kind:
+        case k if k == STRUCT:
+            if not isinstance(value, dict):
+                raise NotRestorable(f"cannot restore struct from: {go_kind(value)}")
+            for key, item in value.items():
+                if (field := kind.fields.get(key)) is not None:
+                    value[key] = restore(item, field.type)
+        case k if k == LIST:
+            if not isinstance(value, list):
+                raise NotRestorable(f"cannot restore slice from {go_kind(value)}")
+            value[:] = [restore(item, kind.item or ANY_TYPE) for item in value]
+        case k if k == MAP:
+            if not isinstance(value, dict):
+                raise NotRestorable(f"cannot restore map from {go_kind(value)}")
+            for key, item in value.items():
+                value[key] = restore(item, kind.item or ANY_TYPE)
+        case k if k in (STRING, BOOL, INTEGER, NUMBER):
+            return _scalar(value, kind)
+        case k if k == BYTES and isinstance(value, str):
+            _check_bytes(value)
+    return value
+
+
+def _scalar(value: Any, kind: Type) -> Any:
+    wanted = {STRING: "string", BOOL: "bool", NUMBER: "float64"}.get(kind.kind, kind.name)
+    if kind.kind in (INTEGER, NUMBER) and isinstance(value, int | float) and not isinstance(value, bool):
+        return _number(value, kind, wanted)
+    if isinstance(value, {STRING: str, BOOL: bool}.get(kind.kind, ())):
+        return value
+    if kind.kind == STRING and type(value) is int:
+        raise NotRestorable(f"cannot convert int64 to {wanted}")
+    raise NotRestorable(f"unrecognized type: {wanted}")
+
+
+def _number(value: float, kind: Type, wanted: str) -> float:
+    if kind.kind == NUMBER:
+        return value
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise NotRestorable(f"cannot convert float64 to {wanted}")
+        value = int(value)
+    if not -(2**63) <= value < 2**63:
+        value = -(2**63)  # what the processor makes of a float that is too large
+    bits = 32 if kind.name == "int32" else 64
+    return (int(value) + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+
+
+def _check_bytes(text: str) -> None:
+    text = text.replace("\n", "").replace("\r", "")
+    try:
+        b64decode(text, validate=True)
+    except binascii.Error as error:
+        place = bad_base64_at(text)
+        raise NotRestorable(f"error decoding from json: illegal base64 data at input byte {place}") from error
+
+
+def go_kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    return {str: "string", int: "int64", float: "float64", list: "slice", dict: "map"}.get(type(value), "nil")
