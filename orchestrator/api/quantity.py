@@ -109,6 +109,12 @@ def format_binary(value: Decimal | int) -> str:
     return str(whole)
 
 
+def format_used(resource: str, amount: Decimal | int) -> str:
+    """An amount of a quota's resource: bytes with binary suffixes, all else with decimal ones."""
+    is_bytes = resource.rpartition(".")[2] in ("memory", "storage", "ephemeral-storage") or "hugepages-" in resource
+    return format_binary(amount) if is_bytes and amount % 1024 == 0 else format_decimal(amount)
+
+
 def _format_exponent(value: Decimal) -> str:
     if value == 0:
         return "0"

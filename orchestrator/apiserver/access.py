@@ -126,6 +126,7 @@ class Access:
         self.authorizer = AuthorizerChain([NodeAuthorizer(lookup), self.rbac])
         self.webhooks = Caller(lookup)
         self.conversions = Conversions(self.webhooks)
+        self._quota = ResourceQuota(lookup, self._around.resources, self._around.clock)
         self.admission = self._admission()
 
     def _admission(self) -> Chain:
@@ -159,13 +160,14 @@ class Access:
                 ValidatingWebhooks(
                     lookup, resources, self.webhooks, self.conversions, conditions, self._around.new_uid
                 ),
-                ResourceQuota(lookup, self._around.resources, self._around.clock),
+                self._quota,
             ],
         )
 
     def tables(self, rewriter: Rewriter, client: Client, services: ServiceAllocation) -> Tables:
         """Handlers and strategies; `client` acts as the server itself."""
         around = self._around
+        self._quota.report_through(client)
         return Tables(
             handlers={
                 **IdentityReviews(self.authenticator).handlers(),

@@ -55,12 +55,7 @@ def used(quota: Object, by_resource: Mapping[str, Iterable[Object]]) -> dict[str
             for resource, amount in usage(name, obj).items():
                 total[resource] = total.get(resource, Decimal(0)) + amount
     hard = spec(quota).get("hard") or {}
-    return {resource: shown(resource, total.get(resource, Decimal(0))) for resource in sorted(hard)}
-
-
-def shown(resource: str, amount: Decimal) -> str:
-    is_bytes = resource.rpartition(".")[2] in ("memory", "storage", "ephemeral-storage") or "hugepages-" in resource
-    return quantity.format_binary(amount) if is_bytes and amount % 1024 == 0 else quantity.format_decimal(amount)
+    return {resource: quantity.format_used(resource, total.get(resource, Decimal(0))) for resource in sorted(hard)}
 
 
 def usage(resource: str, obj: Object) -> Amounts:

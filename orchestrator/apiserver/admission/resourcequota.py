@@ -3,7 +3,7 @@
 Use is counted from the watch cache when something is about to be added, plus what was admitted and is not yet seen
 there. Counting and admitting happen in one step of the event loop, so two writes cannot both take the last place. An
 admitted write that fails holds its place for ADMITTED_S at most.
-Deviation: upstream keeps the count in the quota's status; here the status is only a report.
+Deviation: upstream keeps the count in the quota's status; here the status is only a report, written just after.
 Expected: 25 ms for a namespace of 1,000 pods with a quota; nothing for one without.
 Errors: Forbidden with requested, used and limited amounts. Source: Kubernetes docs, "Resource Quotas".
 """
@@ -20,9 +20,11 @@ from orchestrator.api.meta import Object
 from orchestrator.api.resources import RESOURCEQUOTAS, Resource, ResourceTable
 from orchestrator.apiserver.admission.chain import ANY, refuse
 from orchestrator.apiserver.admission.podresources import Amounts, added, amounts
+from orchestrator.apiserver.admission.quota_report import QuotaReports
 from orchestrator.apiserver.admission.quota_usage import Usage, applies, kinds_of, unspecified, usage
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.request import Attributes
+from orchestrator.client.client import Client
 
 ADMITTED_S = 10.0
 
@@ -46,6 +48,15 @@ class ResourceQuota:
         self._table = table
         self._clock = clock
         self._admitted: dict[Key, Admitted] = {}
+        self._reports: QuotaReports | None = None
+
+    def report_through(self, client: Client) -> None:
+        """From now on the statuses of quotas follow what is admitted."""
+        self._reports = QuotaReports(self._lookup, self._counted, client)
+
+    def _counted(self, quota: Object) -> Amounts:
+        spec = quota.get("spec") or {}
+        return self._used(meta.namespace(quota), spec, amounts(spec.get("hard")))
 
     async def validate(self, attributes: Attributes) -> None:
         obj = attributes.object
@@ -56,8 +67,10 @@ class ResourceQuota:
             return
         new = usage(attributes.group_resource, obj)
         old = usage(attributes.group_resource, attributes.old_object) if attributes.old_object else Usage({})
-        for quota in quotas:
-            self._check(attributes, quota, new, old)
+        grown = [quota for quota in quotas if self._grows(attributes, quota, new, old)]
+        if self._reports is not None and not attributes.dry_run:
+            for quota in grown:
+                self._reports.due(attributes.namespace, meta.name(quota))
         if attributes.operation == "CREATE" and not attributes.dry_run:
             self._forget()
             key = (attributes.group_resource, attributes.namespace, meta.name(obj))
@@ -71,11 +84,12 @@ class ResourceQuota:
                 break  # they lie in the order of admission
             del self._admitted[key]
 
-    def _check(self, attributes: Attributes, quota: Object, new: Usage, old: Usage) -> None:
+    def _grows(self, attributes: Attributes, quota: Object, new: Usage, old: Usage) -> bool:
+        """Whether more of the quota will be used; Forbidden where there is not so much."""
         spec = quota.get("spec") or {}
         hard = amounts(spec.get("hard"))
         if not applies(spec, new):
-            return
+            return False
         if new.is_pod and attributes.operation == "CREATE":
             missing = unspecified(attributes.object or {}, hard)
             if missing:
@@ -84,13 +98,14 @@ class ResourceQuota:
         delta = {name: value - before.get(name, Decimal(0)) for name, value in new.amounts.items() if name in hard}
         delta = {name: value for name, value in delta.items() if value > 0}
         if not delta:
-            return
+            return False
         used = self._used(attributes.namespace, spec, hard)
         over = [name for name in delta if used.get(name, Decimal(0)) + delta[name] > hard[name]]
         if over:
             shown = [_shown(found, over, spec["hard"]) for found in (delta, used, hard)]
             what = f"requested: {shown[0]}, used: {shown[1]}, limited: {shown[2]}"
             raise refuse(attributes, f"exceeded quota: {meta.name(quota)}, {what}")
+        return True
 
     def _used(self, namespace: str, spec: Object, hard: Amounts) -> Amounts:
         total: Amounts = {}

@@ -196,6 +196,36 @@ async def test_a_quota_holds_when_many_are_created_at_once(cluster: Cluster) -> 
     await cluster.root.create(PODS, pod("again"))
 
 
+async def test_the_status_of_a_quota_tells_what_was_admitted(cluster: Cluster) -> None:
+    """kube-controller-manager counts again only when something goes, or every five minutes."""
+    hard = {"pods": "30", "requests.memory": "10Gi", "requests.cpu": "10"}
+    quota = {"metadata": {"name": "few", "namespace": "default"}, "spec": {"hard": hard}}
+    await cluster.root.create(RESOURCEQUOTAS, quota)
+
+    async def used() -> dict[str, str]:
+        found = await cluster.root.get(RESOURCEQUOTAS, "few", "default")
+        return dict((found.get("status") or {}).get("used") or {})
+
+    async def becomes(wanted: dict[str, str]) -> None:
+        async with asyncio.timeout(30):
+            while await used() != wanted:
+                await asyncio.sleep(0.02)
+
+    def asking(name: str) -> Object:
+        made = pod(name)
+        made["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "50m", "memory": "64Mi"}}
+        return made
+
+    await asyncio.gather(*(cluster.root.create(PODS, asking(f"p{number}")) for number in range(20)))
+    await becomes({"pods": "20", "requests.cpu": "1", "requests.memory": "1280Mi"})
+    # Another counted meanwhile, from what it knew: the next sum is the whole again.
+    found = await cluster.root.get(RESOURCEQUOTAS, "few", "default")
+    stale = {"hard": hard, "used": {"pods": "3"}}
+    await cluster.root.update(RESOURCEQUOTAS, {**found, "status": stale}, subresource="status")
+    await cluster.root.create(PODS, asking("last"))
+    await becomes({"pods": "21", "requests.cpu": "1050m", "requests.memory": "1344Mi"})
+
+
 async def test_limits_of_a_namespace(cluster: Cluster) -> None:
     item = {"type": "Container", "max": {"memory": "1Gi"}, "defaultRequest": {"memory": "64Mi"}}
     limit_range = {"metadata": {"name": "l", "namespace": "default"}, "spec": {"limits": [item]}}
