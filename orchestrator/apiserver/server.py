@@ -16,8 +16,8 @@ from functools import lru_cache
 from orchestrator.api.resources import Resource
 from orchestrator.api.status import ApiError, InternalError, NotAcceptable, NotFound, ServiceUnavailable, Unauthorized
 from orchestrator.api.wire import Identity, Request, Response
+from orchestrator.apiserver import connect, verbs, watching
 from orchestrator.apiserver import request as requests
-from orchestrator.apiserver import verbs, watching
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.audit import Audit, Record
 from orchestrator.apiserver.authn.impersonation import acting_as
@@ -178,11 +178,14 @@ class ApiServer:
             return await verbs.serve(asked)
         handler = self.core.tables.handlers.get((endpoint.resource.group_resource, info.subresource))
         if handler is not None:
-            attributes.operation = (
-                "CREATE" if info.verb == "create" else "UPDATE" if info.verb == "update" else "CONNECT"
-            )
-            verbs.handler_body(asked)
-            if attributes.operation != "UPDATE":
+            sub = endpoint.resource.subresource(info.subresource) if info.subresource else None
+            if sub is not None and connect.is_connection(sub):
+                attributes.operation = "CONNECT"
+                attributes.object = connect.options_of(sub, asked.request, info)
+            else:
+                attributes.operation = {"create": "CREATE", "update": "UPDATE"}.get(info.verb, "")
+                verbs.handler_body(asked)
+            if attributes.operation in ("CREATE", "CONNECT"):  # a handler that updates does so through `writing`
                 await self.core.admission.mutate(attributes)
                 await self.core.admission.validate(attributes)
             return verbs.handled(asked, await handler(Call(asked.request, info, attributes, self)))

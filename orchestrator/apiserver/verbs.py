@@ -432,8 +432,6 @@ def handler_body(asked: Asked) -> None:
     write = _prepare(asked, "CreateOptions" if info.verb == "create" else "UpdateOptions")
     found = endpoint.resource.subresource(info.subresource)
     kind = found.kind if found and found.kind else endpoint.resource.kind
-    if kind.endswith("Options"):
-        return  # a connection (exec, proxy): the body is the client's own
     api_version = found.group_version if found and found.group_version else endpoint.resource.api_version
     obj, text = body.read(asked.request)
     group, _, version = (obj.get("apiVersion") or api_version).rpartition("/")

@@ -10,12 +10,13 @@ from typing import Any
 
 from orchestrator.api import meta
 from orchestrator.api.cel import objects
-from orchestrator.api.cel.engine import CompileError, compile_expression
+from orchestrator.api.cel.engine import compile_expression
 from orchestrator.api.kinds import faults, formats
+from orchestrator.api.kinds.expressions import BASE, compiles, match_conditions
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, age, integer, texts
 from orchestrator.api.kinds.values import label_selector
-from orchestrator.api.kinds.webhooks import match_condition_faults, rule_faults
+from orchestrator.api.kinds.webhooks import rule_faults
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import (
     MUTATINGADMISSIONPOLICIES,
@@ -30,7 +31,6 @@ ACTIONS = ("Audit", "Deny", "Warn")
 REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
 ANNOTATIONS_MAX = 20
 ANNOTATION_BYTES_MAX = 5 * 1024
-BASE = {"object": "dyn", "oldObject": "dyn", "request": "dyn", "namespaceObject": "dyn", "authorizer": "dyn"}
 
 
 def variables(spec: Json) -> dict[str, str]:
@@ -68,23 +68,9 @@ def default_binding(obj: Object) -> None:
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
-def _compiles(expression: str, names: Mapping[str, str], path: str, wanted: tuple[str, ...] = ()) -> list[Cause]:
-    """`wanted`: types of result that are allowed, written as in messages; all are where there is none."""
-    if not expression.strip():
-        return [faults.required(path, f"{path.rpartition('.')[2]} is not specified")]
-    try:
-        program = compile_expression(objects.plain(expression), names)
-    except CompileError as error:
-        return [faults.invalid(path, expression, str(error))]
-    if wanted and program.type_text not in wanted:
-        meant = wanted[0] if len(wanted) == 1 else f"one of [{' '.join(wanted)}]"
-        return [faults.invalid(path, expression, f"must evaluate to {meant} but got {program.type_text}")]
-    return []
-
-
 def _makes(expression: str, names: Mapping[str, str], path: str, wanted: str) -> list[Cause]:
     """The expression of a mutation: a map or a list, of whatever; what is dynamic is judged when it runs."""
-    if causes := _compiles(expression, names, path):
+    if causes := compiles(expression, names, path):
         return causes
     if compile_expression(objects.plain(expression), names).result_type not in (wanted, "dyn"):
         return [faults.invalid(path, expression, f"must evaluate to {wanted}")]
@@ -120,13 +106,9 @@ def _common(spec: Json) -> list[Cause]:
         causes.append(faults.required("spec.matchConstraints"))
     else:
         causes += _matching(constraints, "spec.matchConstraints", is_policy=True)
-    conditions = spec.get("matchConditions") or []
-    causes += match_condition_faults(conditions, "spec.matchConditions")
     names = variables(spec)
     names.pop("variables")
-    for index, condition in enumerate(conditions):
-        if (text := condition.get("expression") or "").strip():
-            causes += _compiles(text, names, f"spec.matchConditions[{index}].expression", ("bool",))
+    causes += match_conditions(spec.get("matchConditions") or [], names, "spec.matchConditions")
     seen: list[str] = []
     for index, variable in enumerate(spec.get("variables") or ()):
         path, name = f"spec.variables[{index}]", variable.get("name") or ""
@@ -137,7 +119,7 @@ def _common(spec: Json) -> list[Cause]:
         elif name in seen:
             causes.append(faults.duplicate(f"{path}.name", name))
         seen.append(name)
-        causes += _compiles(variable.get("expression") or "", variables(spec), f"{path}.expression")
+        causes += compiles(variable.get("expression") or "", variables(spec), f"{path}.expression")
     return causes
 
 
@@ -151,7 +133,7 @@ def validating(obj: Object) -> list[Cause]:
     names = variables(spec)
     for index, validation in enumerate(validations):
         path = f"spec.validations[{index}]"
-        causes += _compiles(validation.get("expression") or "", names, f"{path}.expression", ("bool",))
+        causes += compiles(validation.get("expression") or "", names, f"{path}.expression", ("bool",))
         message = validation.get("message") or ""
         if message and not message.strip():
             causes.append(faults.invalid(f"{path}.message", message, "message must be non-empty if specified"))
@@ -162,7 +144,7 @@ def validating(obj: Object) -> list[Cause]:
             causes.append(faults.required(f"{path}.message", detail))
         if text := validation.get("messageExpression"):
             others = {name: kind for name, kind in names.items() if name != "authorizer"}
-            causes += _compiles(text, others, f"{path}.messageExpression", ("string",))
+            causes += compiles(text, others, f"{path}.messageExpression", ("string",))
         if (reason := validation.get("reason")) and reason not in REASONS:
             causes.append(faults.not_supported(f"{path}.reason", reason, REASONS))
     if len(annotations) > ANNOTATIONS_MAX:
@@ -183,7 +165,7 @@ def validating(obj: Object) -> list[Cause]:
             detail = f"must not exceed {ANNOTATION_BYTES_MAX} bytes in length"
             causes.append(faults.required(f"{path}.valueExpression", detail))
         else:
-            causes += _compiles(text, names, f"{path}.valueExpression", ("string", "null_type"))
+            causes += compiles(text, names, f"{path}.valueExpression", ("string", "null_type"))
         if key in keys:
             causes.append(faults.duplicate(f"{path}.key", key))
         keys.append(key)

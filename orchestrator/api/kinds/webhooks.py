@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.api import meta
 from orchestrator.api.kinds import faults, formats
 from orchestrator.api.kinds.definitions import webhook_service, webhook_url
+from orchestrator.api.kinds.expressions import BASE, match_conditions
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, age, integer
 from orchestrator.api.kinds.values import label_selector
@@ -21,7 +22,6 @@ from orchestrator.api.status import Cause
 Json = Mapping[str, Any]
 OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 REVIEW_VERSIONS = ("v1", "v1beta1")
-MATCH_CONDITIONS_MAX = 64
 
 
 def _default_hook(hook: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def _hook(hook: Json, path: str, *, is_mutating: bool) -> list[Cause]:
     if is_mutating:
         causes += _choice(hook.get("reinvocationPolicy"), f"{path}.reinvocationPolicy", ("IfNeeded", "Never"))
     causes += _client(hook.get("clientConfig") or {}, f"{path}.clientConfig")
-    return causes + match_condition_faults(hook.get("matchConditions") or [], f"{path}.matchConditions")
+    return causes + match_conditions(hook.get("matchConditions") or [], BASE, f"{path}.matchConditions")
 
 
 def _choice(value: str | None, path: str, allowed: tuple[str, ...]) -> list[Cause]:
@@ -179,26 +179,6 @@ def _resources(resources: list[str], path: str, allow_subresources: bool) -> lis
     if "*" in resources and any("/" not in text and text != "*" for text in resources):
         rule = "if '*' is present, must not specify other resources without subresources"
         causes.append(faults.invalid(path, resources, rule))
-    return causes
-
-
-def match_condition_faults(conditions: list[Any], path: str) -> list[Cause]:
-    """The expressions themselves are looked at by whoever compiles them."""
-    causes: list[Cause] = []
-    if len(conditions) > MATCH_CONDITIONS_MAX:
-        causes.append(faults.too_many(path, len(conditions), MATCH_CONDITIONS_MAX))
-    names: list[str] = []
-    for index, condition in enumerate(conditions):
-        name = condition.get("name") or ""
-        if not (condition.get("expression") or "").strip():
-            causes.append(faults.required(f"{path}[{index}].expression"))
-        if not name:
-            causes.append(faults.required(f"{path}[{index}].name"))
-        else:
-            causes += faults.each(f"{path}[{index}].name", name, formats.qualified_name(name))
-            if name in names:
-                causes.append(faults.duplicate(f"{path}[{index}].name", name))
-        names.append(name)
     return causes
 
 

@@ -15,7 +15,12 @@ from aiohttp import web
 
 from infra import pki
 from infra.topology import Topology
-from orchestrator.api.resources import CONFIGMAPS, MUTATINGWEBHOOKCONFIGURATIONS, VALIDATINGWEBHOOKCONFIGURATIONS
+from orchestrator.api.resources import (
+    CONFIGMAPS,
+    MUTATINGWEBHOOKCONFIGURATIONS,
+    VALIDATINGWEBHOOKCONFIGURATIONS,
+    Resource,
+)
 from orchestrator.api.status import ApiError, BadRequest, Forbidden, InternalError, Invalid
 from orchestrator.api.wire import Request
 from tests.whole_server import WholeServer, free_port, whole_server
@@ -245,3 +250,17 @@ async def test_configurations_of_admission_are_exempt(server: WholeServer, hook:
         await server.admin.create(CONFIGMAPS, configmap())
     await server.admin.delete(VALIDATINGWEBHOOKCONFIGURATIONS, "all")
     await server.admin.create(CONFIGMAPS, configmap())
+
+
+@pytest.mark.parametrize(
+    "resource", [MUTATINGWEBHOOKCONFIGURATIONS, VALIDATINGWEBHOOKCONFIGURATIONS], ids=["mutating", "validating"]
+)
+async def test_a_match_condition_must_compile(server: WholeServer, hook: Hook, resource: Resource) -> None:
+    bad = [{"name": "bad", "expression": "... [] bad expression"}]
+    body = hook.configuration(resource.kind, "one", matchConditions=bad)
+    with pytest.raises(Invalid, match="compilation failed") as refused:
+        await server.admin.create(resource, body)
+    assert refused.value.causes[0].field == "webhooks[0].matchConditions[0].expression"
+    text = [{"name": "text", "expression": "'yes'"}]
+    with pytest.raises(Invalid, match="must evaluate to bool but got string"):
+        await server.admin.create(resource, hook.configuration(resource.kind, "one", matchConditions=text))

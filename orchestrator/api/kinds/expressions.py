@@ -1,0 +1,53 @@
+"""Expressions in the objects of admissionregistration: they must compile before they are kept.
+
+Source: admissionregistration.k8s.io/v1 API reference, MatchCondition; messages of kube-apiserver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.api.cel import objects
+from orchestrator.api.cel.engine import CompileError, compile_expression
+from orchestrator.api.kinds import faults, formats
+from orchestrator.api.status import Cause
+
+MATCH_CONDITIONS_MAX = 64
+# What every expression about a request may name, each of any type.
+BASE = {"object": "dyn", "oldObject": "dyn", "request": "dyn", "namespaceObject": "dyn", "authorizer": "dyn"}
+
+
+def compiles(expression: str, names: Mapping[str, str], path: str, wanted: tuple[str, ...] = ()) -> list[Cause]:
+    """`wanted`: types of result that are allowed, written as in messages; all are where there is none."""
+    if not expression.strip():
+        return [faults.required(path, f"{path.rpartition('.')[2]} is not specified")]
+    try:
+        program = compile_expression(objects.plain(expression), names)
+    except CompileError as error:
+        return [faults.invalid(path, expression, str(error))]
+    if wanted and program.type_text not in wanted:
+        meant = wanted[0] if len(wanted) == 1 else f"one of [{' '.join(wanted)}]"
+        return [faults.invalid(path, expression, f"must evaluate to {meant} but got {program.type_text}")]
+    return []
+
+
+def match_conditions(conditions: list[Any], names: Mapping[str, str], path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    if len(conditions) > MATCH_CONDITIONS_MAX:
+        causes.append(faults.too_many(path, len(conditions), MATCH_CONDITIONS_MAX))
+    seen: list[str] = []
+    for index, condition in enumerate(conditions):
+        at, name = f"{path}[{index}]", condition.get("name") or ""
+        if expression := (condition.get("expression") or "").strip():
+            causes += compiles(expression, names, f"{at}.expression", ("bool",))
+        else:
+            causes.append(faults.required(f"{at}.expression"))
+        if not name:
+            causes.append(faults.required(f"{at}.name"))
+        else:
+            causes += faults.each(f"{at}.name", name, formats.qualified_name(name))
+            if name in seen:
+                causes.append(faults.duplicate(f"{at}.name", name))
+        seen.append(name)
+    return causes
