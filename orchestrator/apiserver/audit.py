@@ -23,7 +23,12 @@ import yaml
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
+from orchestrator.api.patch.request import APPLY_PATCH
+from orchestrator.api.status import BadRequest
 from orchestrator.api.wire import Identity, Request, Response
+from orchestrator.apiserver import encoding
+from orchestrator.apiserver.body import from_yaml, media_type
+from orchestrator.apiserver.protobuf.decoding import decode
 from orchestrator.apiserver.request import RequestInfo
 
 log = logging.getLogger(__name__)
@@ -237,22 +242,32 @@ def event(record: Record, stage: str, answer: Response | None) -> Object:
 
 def _answered(record: Record, answer: Response, rule: Rule) -> Object:
     made: Object = {"responseStatus": {"metadata": {}, "code": answer.status}}
-    if rule.level in ("Request", "RequestResponse") and (sent := _json(record.request.body, rule)) is not None:
-        made["requestObject"] = sent
-    if answer.status >= 400 and isinstance(answer.body, bytes) and (status := _json(answer.body, rule)) is not None:
+    sent_as, answered_as = media_type(record.request.headers), media_type(answer.headers)
+    if rule.level in ("Request", "RequestResponse"):
+        sent = _object(record.request.body, sent_as, rule)
+        made |= {} if sent is None else {"requestObject": sent}
+    whole = answer.body if isinstance(answer.body, bytes) else b""
+    if answer.status >= 400 and isinstance(status := _object(whole, answered_as, rule), dict):
         shown = {key: status[key] for key in ("status", "message", "reason") if key in status}
         made["responseStatus"] = {"metadata": {}, **shown, "code": answer.status}
-    body = answer.body if rule.level == "RequestResponse" and isinstance(answer.body, bytes) else b""
-    if (found := _json(body, rule)) is not None:
+    if rule.level == "RequestResponse" and (found := _object(whole, answered_as, rule)) is not None:
         made["responseObject"] = found
     return made
 
 
-def _json(data: bytes, rule: Rule) -> Any:
+def _object(data: bytes, encoded_as: str, rule: Rule) -> Any:
+    """What a body holds, whatever its encoding; None where it is no object."""
+    if not data:
+        return None
     try:
-        found = orjson.loads(data) if data else None
-    except orjson.JSONDecodeError:
-        return None  # YAML, protobuf: what is not JSON is not kept
+        if encoded_as == encoding.PROTOBUF:
+            found: Any = decode(data)
+        elif encoded_as in (encoding.YAML, APPLY_PATCH):
+            found = from_yaml(data)
+        else:
+            found = orjson.loads(data)
+    except (BadRequest, orjson.JSONDecodeError):
+        return None
     if rule.omits_managed_fields and isinstance(found, dict):
         for one in (found, *(found.get("items") or ())):
             if isinstance(one, dict) and isinstance(one.get("metadata"), dict):

@@ -7,6 +7,7 @@ neither.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
@@ -27,8 +28,8 @@ SCHEME = "pkg/runtime/scheme.go:111"  # kube-apiserver names the place in its co
 _UNKNOWN = f"the body of the request was in an unknown format - accepted media types include: {', '.join(ENCODINGS)}"
 
 
-def media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def check_size(request: Request) -> None:
@@ -39,7 +40,7 @@ def check_size(request: Request) -> None:
 def read(request: Request) -> tuple[Object, bytes]:
     """(the body as an object, as JSON text)."""
     check_size(request)
-    kind = media_type(request)
+    kind = media_type(request.headers)
     if kind == YAML:
         obj = from_yaml(request.body)
         text = orjson.dumps(obj)
@@ -94,7 +95,7 @@ def from_yaml(text: bytes) -> Any:
 def repeated_keys(request: Request) -> list[str]:
     """The keys that a YAML body (also one that is JSON, sent to be applied) has twice in one mapping, in
     kube-apiserver's words: `line 9: key "foo" already set in map`, by the line of the value."""
-    if media_type(request) not in (YAML, patch_request.APPLY_PATCH):
+    if media_type(request.headers) not in (YAML, patch_request.APPLY_PATCH):
         return []
     if request.body.lstrip()[:1] == b"{":
         try:

@@ -238,7 +238,7 @@ async def _patch(asked: Asked) -> Response:
     form = asked.accepted
     write = _prepare(asked, "PatchOptions")
     body.check_size(asked.request)
-    media_type = body.media_type(asked.request)
+    media_type = body.media_type(asked.request.headers)
     if media_type == patch_request.APPLY_PATCH:
         return await _apply(asked, write, form)
     if media_type not in patch_request.MEDIA_TYPES:
@@ -402,7 +402,7 @@ def _changed_scale(asked: Asked, write: WriteOptions) -> Callable[[Object], Obje
     writer = Writer(write.field_manager, SCALES.api_version, asked.core.now(), info.subresource)
     kind = schema.type_of(SCALES)
     assert kind is not None
-    media_type = body.media_type(request)
+    media_type = body.media_type(request.headers)
     if info.verb == "update":
         obj, sent = body.read(request)
         text = encoding.encode_as_is(decoded(asked, SCALES, obj, sent, write))

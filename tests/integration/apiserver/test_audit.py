@@ -13,7 +13,11 @@ import yaml
 
 from orchestrator.api.resources import CONFIGMAPS, SECRETS
 from orchestrator.api.status import ApiError
+from orchestrator.api.wire import Request
 from orchestrator.apiserver.audit import Policy, PolicyError
+from orchestrator.apiserver.encoding import PROTOBUF
+from orchestrator.apiserver.protobuf.encoding import encode
+from orchestrator.apiserver.server import LOOPBACK
 from tests.whole_server import whole_server
 
 POLICY = {
@@ -66,6 +70,29 @@ async def test_events_follow_the_policy(tmp_path: Path) -> None:
     assert refused["annotations"]["authorization.k8s.io/decision"] == "forbid"
     listed = of(lambda event: event["user"]["username"] == "jane" and event["verb"] == "list")
     assert (listed["level"], listed["stage"]) == ("Request", "ResponseComplete")
+
+
+async def test_objects_are_kept_whatever_their_encoding(tmp_path: Path) -> None:
+    policy, log = tmp_path / "policy.yaml", tmp_path / "audit/audit.log"
+    policy.write_text(yaml.safe_dump(POLICY))
+    bodies = {
+        PROTOBUF: encode(configmap("binary")),
+        "application/yaml": yaml.safe_dump(configmap("text")).encode(),
+        "application/json": json.dumps(configmap("json")).encode(),
+    }
+    path = "/api/v1/namespaces/default/configmaps"
+    async with whole_server(tmp_path, audit_policy_file=str(policy), audit_log_path=str(log)) as server:
+        for media_type, body in bodies.items():
+            headers = {"content-type": media_type, "accept": media_type, "user-agent": "here"}
+            for status in (201, 409):
+                request = Request("POST", path, [], headers, body, identity=LOOPBACK)
+                assert (await server.api.handle(request)).status == status
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    made = [event for event in events if event["userAgent"] == "here"]
+    names = ["binary", "binary", "text", "text", "json", "json"]
+    assert [event["requestObject"]["metadata"]["name"] for event in made] == names
+    assert [event["responseObject"]["metadata"].get("name") for event in made[::2]] == names[::2]
+    assert {event["responseStatus"].get("reason") for event in made[1::2]} == {"AlreadyExists"}
 
 
 async def test_answers_carry_their_id(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 import aiohttp
 
 from orchestrator.api.resources import CONFIGMAPS
+from orchestrator.apiserver.encoding import PROTOBUF
+from orchestrator.apiserver.protobuf import wire
+from orchestrator.apiserver.protobuf.decoding import decode
 from tests.whole_server import WholeServer, whole_server
 
 
@@ -106,6 +109,29 @@ async def test_a_watcher_that_does_not_read_is_cut_off(server: WholeServer) -> N
                 break
         assert not cache.observers()
         answer.close()
+
+
+async def test_a_large_present_in_protobuf_over_the_network(server: WholeServer) -> None:
+    """More than may wait for a client: it comes as it is read, then what happened meanwhile."""
+    for number in range(40):
+        metadata = {"name": f"c{number:02}", "namespace": "default"}
+        await server.admin.create(CONFIGMAPS, {"metadata": metadata, "data": {"x": "x" * 500_000}})
+    query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    headers = {"accept": f"{PROTOBUF},application/json"}
+    async with session(server, "admin") as http:
+        answer = await http.get(f"/api/v1/namespaces/default/configmaps?{query}", headers=headers)
+        assert answer.headers["content-type"] == f"{PROTOBUF};stream=watch"
+        await server.admin.create(CONFIGMAPS, {"metadata": {"name": "later", "namespace": "default"}})
+        seen = []
+        async with asyncio.timeout(60):
+            for _ in range(42):
+                size = int.from_bytes(await answer.content.readexactly(4), "big")
+                event = dict(wire.fields(await answer.content.readexactly(size)))
+                body = dict(wire.fields(wire.text_or_bytes(event[2])))[1]
+                seen.append((event[1], decode(wire.text_or_bytes(body))["metadata"].get("name")))
+        answer.close()
+    present = [(b"ADDED", f"c{number:02}") for number in range(40)]
+    assert seen == [*present, (b"BOOKMARK", None), (b"ADDED", "later")]
 
 
 async def test_a_restart_keeps_everything_and_a_watch_goes_on(tmp_path: Any) -> None:
