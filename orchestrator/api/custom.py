@@ -144,6 +144,8 @@ class CustomKind:
 
     @property
     def _columns(self) -> tuple[Column, ...]:
+        if not self.version.get("additionalPrinterColumns"):
+            return (NAME, Column("Age", "date"))
         return (
             NAME,
             *(

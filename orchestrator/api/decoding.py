@@ -281,6 +281,16 @@ def yaml_error(repeats: Iterable[str]) -> str:
     return "\n  ".join(["yaml: unmarshal errors:", *repeats])
 
 
+# kube-apiserver names the place in its code, and people search for the whole line.
+SCHEME = "pkg/runtime/scheme.go:111"
+
+
+def unregistered(api_version: str, kind: str) -> str:
+    """Why a body of an unknown kind cannot be read."""
+    shown = f"no kind {json.dumps(kind, ensure_ascii=False)} is registered for version"
+    return f'{shown} {json.dumps(api_version, ensure_ascii=False)} in scheme "{SCHEME}"'
+
+
 def decode_as(obj: Object, resource: Resource) -> list[str]:
     """`decode` for the kind of a resource, built in or custom."""
     if resource.custom is not None:

@@ -24,7 +24,6 @@ from orchestrator.apiserver.negotiation import ENCODINGS
 from orchestrator.apiserver.protobuf.decoding import decode
 
 BODY_BYTES_MAX = 3 << 20
-SCHEME = "pkg/runtime/scheme.go:111"  # kube-apiserver names the place in its code, and people search for the whole line
 _UNKNOWN = f"the body of the request was in an unknown format - accepted media types include: {', '.join(ENCODINGS)}"
 
 

@@ -202,8 +202,7 @@ def delete_options(request: Request) -> DeleteOptions:
         found, _ = body.read(request)
         kind = found.get("kind") or "DeleteOptions"
         if kind != "DeleteOptions":
-            version = found.get("apiVersion") or ""
-            raise BadRequest(f'no kind "{kind}" is registered for version "{version}" in scheme "{body.SCHEME}"')
+            raise BadRequest(decoding.unregistered(found.get("apiVersion") or "", kind))
         try:
             decoding.decode(found, schema.named_type("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"))
         except decoding.DecodeError as error:

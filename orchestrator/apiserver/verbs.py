@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.api import decoding, schema
 from orchestrator.api.kinds import faults
+from orchestrator.api.kinds import metadata as metadata_rules
 from orchestrator.api.meta import Object
 from orchestrator.api.patch import apply as server_side_apply
 from orchestrator.api.patch import managed_fields
@@ -50,7 +51,7 @@ BINARY_WATCH_HEADERS: Mapping[str, str] = {"content-type": f"{encoding.PROTOBUF}
 # Kinds whose PUT may create: upstream's AllowCreateOnUpdate.
 CREATED_BY_PUT = frozenset(
     {
-        "endpoints", "events", "limitranges", "podtemplates", "services", "leases.coordination.k8s.io",
+        "endpoints", "events", "limitranges", "services", "leases.coordination.k8s.io", "runtimeclasses.node.k8s.io",
         "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io",
         "clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io",
     }
@@ -448,6 +449,7 @@ def handler_body(asked: Asked) -> None:
             raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
         metadata["namespace"] = info.namespace
     if info.verb == "create" and (known := schema.type_of(resource)) is not None and "metadata" in known.fields:
+        metadata_rules.wipe_system_fields(obj)
         writer = Writer(write.field_manager, resource.api_version, asked.core.now(), info.subresource)
         managed_fields.record_update(None, obj, known, writer)
     attributes.object = obj

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from orchestrator.api import meta, schema, status
+from orchestrator.api import decoding, meta, schema, status
 from orchestrator.api.kinds import faults
 from orchestrator.api.kinds import metadata as metadata_rules
 from orchestrator.api.meta import Object
@@ -22,7 +22,7 @@ from orchestrator.api.patch import managed_fields
 from orchestrator.api.patch.managed_fields import Writer
 from orchestrator.api.resources import Resource
 from orchestrator.api.status import ApiError, BadRequest, Conflict, ServiceUnavailable
-from orchestrator.apiserver import body, encoding
+from orchestrator.apiserver import encoding
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.options import WriteOptions, parse_revision
 from orchestrator.apiserver.reading import find
@@ -251,8 +251,7 @@ def _why_not(api_version: str, kind: str, resource: Resource) -> str:
     """Why a body of another kind is not this one: it is nothing that is known, or cannot become this."""
     group, _, version = api_version.rpartition("/")
     if schema.type_of_kind(group, version, kind) is None:
-        shown = f"no kind {faults.shown(kind)} is registered for version {faults.shown(api_version)}"
-        return f'{shown} in scheme "{body.SCHEME}"'
+        return decoding.unregistered(api_version, kind)
     package = resource.group.partition(".")[0] or "core"
     return f"converting ({version}.{kind}) to ({package}.{resource.kind}): unknown conversion"
 

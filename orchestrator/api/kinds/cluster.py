@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.api import conditions, meta
-from orchestrator.api.kinds import faults, formats, metadata, resource_faults, scheduling_faults, table
+from orchestrator.api.kinds import faults, formats, metadata, podspec, resource_faults, scheduling_faults, table
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, wide
 from orchestrator.api.meta import Object
@@ -72,6 +72,8 @@ def update_namespace(new: Object, old: Object) -> None:
 
 def default_node(obj: Object) -> None:
     status = obj.get("status") or {}
+    for name in ("capacity", "allocatable"):
+        podspec.round_up(status.get(name))
     if status.get("allocatable") is None and status.get("capacity") is not None:
         status["allocatable"] = dict(status["capacity"])
     spec = obj.setdefault("spec", {})

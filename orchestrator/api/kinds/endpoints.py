@@ -110,7 +110,11 @@ def endpoints(obj: Object) -> list[Cause]:
             causes.append(faults.required(path, "must specify `addresses` or `notReadyAddresses`"))
         for kind in ("addresses", "notReadyAddresses"):
             for number, address in enumerate(subset.get(kind) or ()):
-                causes += endpoint_address(address.get("ip") or "", f"{path}.{kind}[{number}].ip")
+                at = f"{path}.{kind}[{number}]"
+                for name, rule in (("hostname", formats.dns_label), ("nodeName", formats.dns_subdomain)):
+                    if value := address.get(name):
+                        causes += faults.each(f"{at}.{name}", value, rule(value))
+                causes += endpoint_address(address.get("ip") or "", f"{at}.ip")
         ports = subset.get("ports") or ()
         for number, port in enumerate(ports):
             at, name = f"{path}.ports[{number}]", port.get("name") or ""

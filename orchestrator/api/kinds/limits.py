@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.api import meta, quantity
-from orchestrator.api.kinds import faults, formats, resource_faults, table
+from orchestrator.api.kinds import faults, formats, podspec, resource_faults, table
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, CREATED_AT, NAME, Cells, age, integer
 from orchestrator.api.kinds.values import int_or_percent, label_selector, nonnegative
@@ -33,8 +33,13 @@ def _spec(obj: Json) -> dict[str, Any]:
 # -- LimitRange --------------------------------------------------------------------------------------------------------
 
 
+AMOUNTS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
+
+
 def default_limit_range(obj: Object) -> None:
     for limit in _spec(obj).get("limits") or ():
+        for name in AMOUNTS:
+            podspec.round_up(limit.get(name))
         if limit.get("type") != "Container":
             continue
         default = {**(limit.get("max") or {}), **(limit.get("default") or {})}
@@ -42,6 +47,19 @@ def default_limit_range(obj: Object) -> None:
         for name, amounts in (("default", default), ("defaultRequest", requests)):
             if amounts:
                 limit[name] = amounts
+
+
+def name_limit_range(obj: Object) -> None:
+    """One without a name is called by its uid."""
+    metadata = obj["metadata"]
+    if not metadata.get("name") and metadata.get("uid"):
+        metadata["name"] = metadata["uid"]
+
+
+def default_quota(obj: Object) -> None:
+    status = obj.get("status") or {}
+    for amounts in (_spec(obj).get("hard"), status.get("hard"), status.get("used")):
+        podspec.round_up(amounts)
 
 
 def limit_range(obj: Object) -> list[Cause]:
@@ -69,12 +87,11 @@ def _limit(limit: Json, path: str, kind: str) -> list[Cause]:
     if kind == "PersistentVolumeClaim" and not any("storage" in (limit.get(n) or {}) for n in ("min", "max")):
         detail = "either minimum or maximum storage value is required, but neither was provided"
         causes.append(faults.required(f"{path}.limits", detail))
-    names = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
     check = resource_faults.container_resource_name if kind in ("Pod", "Container") else resource_faults.resource_name
-    for name in names:
+    for name in AMOUNTS:
         if kind != "Pod" or not name.startswith("default"):
             causes += [cause for key in limit.get(name) or () for cause in check(key, f"{path}.{name}[{key}]")]
-    for resource in sorted({key for name in names for key in limit.get(name) or ()}):
+    for resource in sorted({key for name in AMOUNTS for key in limit.get(name) or ()}):
         causes += _order(limit, resource, path)
     return causes
 
@@ -237,6 +254,7 @@ RULES = (
     KindRules(
         resource=LIMITRANGES,
         default=default_limit_range,
+        on_create=name_limit_range,
         faults=limit_range,
         update_faults=lambda new, old: limit_range(new),
         columns=(NAME, CREATED_AT),
@@ -244,6 +262,7 @@ RULES = (
     ),
     KindRules(
         resource=RESOURCEQUOTAS,
+        default=default_quota,
         faults=resource_quota,
         update_faults=resource_quota_update,
         status_faults=resource_quota_status,

@@ -257,11 +257,18 @@ def address(obj: Object) -> list[Cause]:
     parent = _spec(obj).get("parentRef")
     if parent is None:
         return [faults.required("spec.parentRef")]
-    return [faults.required(f"spec.parentRef.{name}") for name in ("resource", "name") if not parent.get(name)]
+    causes: list[Cause] = []
+    for name in ("group", "resource", "name", "namespace"):
+        value, rule = parent.get(name) or "", formats.dns_subdomain if name == "group" else formats.path_segment
+        if value:
+            causes += faults.each(f"spec.parentRef.{name}", value, rule(value))
+        elif name in ("resource", "name"):
+            causes.append(faults.required(f"spec.parentRef.{name}"))
+    return causes
 
 
 def address_update(new: Object, old: Object) -> list[Cause]:
-    return faults.immutable("spec.parentRef", _spec(new).get("parentRef"), _spec(old).get("parentRef"))
+    return address(new) + faults.immutable("spec.parentRef", _spec(new).get("parentRef"), _spec(old).get("parentRef"))
 
 
 def ranges(obj: Object) -> list[Cause]:

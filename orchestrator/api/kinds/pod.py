@@ -39,6 +39,7 @@ def _template_cells(obj: Object, now: float) -> table.Cells:
 RULES = (
     KindRules(
         resource=PODS,
+        status_keeps_owners=True,
         has_generation=True,
         default=podspec.default_pod,
         on_create=on_create,

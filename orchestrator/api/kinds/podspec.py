@@ -67,8 +67,7 @@ def default_spec(spec: Json) -> None:
         default_container(container)
     for volume in spec.get("volumes") or ():
         default_volume(volume)
-    for name in ("overhead",):
-        _round_up(spec.get(name))
+    round_up(spec.get("overhead"))
 
 
 def _same_service_account(spec: Json) -> None:
@@ -95,7 +94,7 @@ def default_container(container: Json) -> None:
         _http_get(hook.get("httpGet") if isinstance(hook, dict) else None)
     for amounts in (container.get("resources") or {}).values():
         if isinstance(amounts, dict):
-            _round_up(amounts)
+            round_up(amounts)
 
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -119,7 +118,7 @@ def pull_policy(image: str) -> str:
     return "Always" if tag == "latest" else "IfNotPresent"
 
 
-def _round_up(amounts: Json | None) -> None:
+def round_up(amounts: Json | None) -> None:
     """Amounts finer than a thousandth are rounded up."""
     for name, amount in (amounts or {}).items():
         if isinstance(amount, str) and amount[-1:] in ("n", "u"):

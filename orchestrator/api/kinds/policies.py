@@ -227,7 +227,7 @@ def validating_binding(obj: Object) -> list[Cause]:
     causes, actions = binding(obj), _spec(obj).get("validationActions") or []
     path = "spec.validationActions"
     if not actions:
-        causes.append(faults.required(path))
+        causes.append(faults.required(path, "at least one validation action is required"))
     for index, action in enumerate(actions):
         if action not in ACTIONS:
             causes.append(faults.not_supported(f"{path}[{index}]", action, ACTIONS))

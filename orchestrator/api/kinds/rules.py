@@ -69,6 +69,7 @@ class KindRules:
     counts_annotations: bool = False  # a change of annotations moves the generation too
     counts_labels: bool = False
     keeps_labels: bool = False  # a status update cannot change labels
+    status_keeps_owners: bool = False  # old kubelets corrupted those of pods
     status_keeps_metadata: bool = False  # a status update cannot change metadata, so its manager owns none of it
     clears_status: bool = True  # a new object's status is dropped; a Node's is not: the kubelet registers with one
     default: Callable[[Object], None] = _nothing
@@ -149,7 +150,11 @@ class KindRules:
             _keep(new, old, key)
         if self.keeps_labels:
             _keep(new["metadata"], old.get("metadata") or {}, "labels")
-        _keep(new["metadata"], old.get("metadata") or {}, "ownerReferences")
+        if self.status_keeps_owners:
+            _keep(new["metadata"], old.get("metadata") or {}, "ownerReferences")
+        if self.status_keeps_metadata:
+            for key in ("labels", "annotations", "finalizers", "ownerReferences"):
+                _keep(new["metadata"], old.get("metadata") or {}, key)
 
     def reset_fields(self, subresource: str = "") -> FieldSet:
         """The fields that a write to this (sub)resource leaves alone, so that its manager cannot own them."""

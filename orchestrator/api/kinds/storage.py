@@ -53,6 +53,7 @@ def default_volume(obj: Object) -> None:
     if not spec.get("persistentVolumeReclaimPolicy"):
         spec["persistentVolumeReclaimPolicy"] = "Retain"
     spec.setdefault("volumeMode", "Filesystem")
+    podspec.round_up(spec.get("capacity"))
     for name in spec.keys() - _NOT_SOURCES:
         podspec.default_source(name, spec[name])
 
@@ -129,8 +130,10 @@ def volume_update(new: Object, old: Object) -> list[Cause]:
 
 
 def default_claim(obj: Object) -> None:
-    obj.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
-    status = obj.setdefault("status", {})
+    spec, status = obj.setdefault("spec", {}), obj.setdefault("status", {})
+    spec.setdefault("volumeMode", "Filesystem")
+    for amounts in (*(spec.get("resources") or {}).values(), status.get("capacity"), status.get("allocatedResources")):
+        podspec.round_up(amounts)
     if not status.get("phase"):
         status["phase"] = "Pending"
 

@@ -39,7 +39,8 @@ class Column:
 
 
 _COMMON = {"Name": "=io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta.name",
-           "Age": "=io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta.creationTimestamp"}  # fmt: skip
+           "Age": "=io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta.creationTimestamp",
+           "Created At": "=io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta.creationTimestamp"}  # fmt: skip
 
 
 @cache
@@ -61,7 +62,7 @@ def _descriptions() -> dict[str, dict[str, str]]:
 
 NAME = Column("Name", format="name")
 AGE = Column("Age")
-CREATED_AT = Column("Created At", "date", description="The time at which the object was created.")
+CREATED_AT = Column("Created At", "date")
 
 
 def wide(name: str, type_: str = "string") -> Column:

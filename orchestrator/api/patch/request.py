@@ -56,8 +56,23 @@ def patched(
     # Parts of `current` are shared by the result; decoding changes in place, so it works on a copy.
     text = orjson.dumps(result)
     result = orjson.loads(text)
+    if why := _why_unreadable(result, resource):
+        raise _invalid(text.decode(), why)
     strict = _strict_operations(body) if media_type == JSON_PATCH else _repeats(body)
     return result, _decode(result, resource, field_validation, text.decode(), strict)
+
+
+def _why_unreadable(result: Object, resource: Resource) -> str:
+    """A patch may not make an object one that cannot be read back."""
+    for name in ("apiVersion", "kind"):
+        if not isinstance(result.get(name) or "", str):
+            found = {bool: "bool", list: "array", dict: "object"}.get(type(result[name]), "number")
+            where = f"Go struct field .{name} of type string"
+            return f"couldn't get version/kind; json parse error: json: cannot unmarshal {found} into {where}"
+    version, kind = result.get("apiVersion") or resource.api_version, result.get("kind") or resource.kind
+    group, _, bare = version.rpartition("/")
+    is_known = resource.is_custom or schema.type_of_kind(group, bare, kind) is not None
+    return "" if is_known else decoding.unregistered(version, kind)
 
 
 def _repeats(body: bytes) -> list[str]:
