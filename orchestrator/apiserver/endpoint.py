@@ -22,7 +22,8 @@ from orchestrator.apiserver.binary import BinaryObjects
 from orchestrator.apiserver.conversion import Conversion
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.request import AdmissionChain
-from orchestrator.apiserver.watchcache import ResourceCache, WatchCache
+from orchestrator.apiserver.selection import Picker, Selection
+from orchestrator.apiserver.watchcache import Entry, ResourceCache, WatchCache
 from orchestrator.apiserver.webhooks.conversion import Conversions
 from orchestrator.store.interface import Store
 
@@ -61,7 +62,10 @@ class Core:
         rules = registry.rules_of(resource, stored)
         conversion = self.conversions.of(resource)
         cache, objects = self.cache.add(stored), binary.objects_of(resource, conversion)
-        endpoint = Endpoint(resource, stored, cache, rules, schema.type_of(resource), conversion, objects)
+        picker = cache.picker
+        if resource.custom is not None:
+            picker = Picker(resource.group_resource, resource.custom.selectable)
+        endpoint = Endpoint(resource, stored, cache, rules, schema.type_of(resource), conversion, picker, objects)
         self.endpoints[resource.group, resource.version, resource.plural] = endpoint
         return endpoint
 
@@ -79,6 +83,7 @@ class Endpoint:
     rules: KindRules
     type: Type | None
     conversion: Conversion | None
+    picker: Picker  # of the fields that this version can be selected by
     binary: BinaryObjects | None = None  # renders it as protobuf, if its kind has a message
 
     @property
@@ -96,9 +101,21 @@ class Endpoint:
     def to_served(self, obj: Object) -> Object:
         return self.conversion.to_served(obj) if self.conversion else obj
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether a webhook converts what is kept to what is served."""
+        return self.conversion is not None and self.conversion.is_remote
+
+    def selects(self, wanted: Selection, entry: Entry) -> bool:
+        """Whether a selector means an object, as this version shows it. Errors: NeedsConversion."""
+        if not self.is_remote:
+            return wanted.matches(entry.namespace, entry.name, entry.selected)
+        # Its fields are others, and a webhook may change labels.
+        return wanted.matches(entry.namespace, entry.name, lambda: self.picker.pick(self.served_bytes(entry.data)))
+
     async def ready(self, core: Core, entries: Iterable[bytes]) -> None:
         """Makes known what a webhook has to convert, before these objects are shown."""
-        if self.conversion is not None and self.conversion.is_remote:
+        if self.is_remote:
             objects = [encoding.decode(data) for data in entries]
             await core.conversions.ready(self.resource, objects, self.resource.api_version)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import orjson
 
 from orchestrator.api import decoding
-from orchestrator.api.status import ApiError, BadRequest, Cause, Expired, Timeout, not_found
+from orchestrator.api.status import ApiError, BadRequest, Cause, Expired, ServiceUnavailable, Timeout, not_found
 from orchestrator.api.wire import Request
 from orchestrator.apiserver import options, selection
 from orchestrator.apiserver.binary import Binary
@@ -27,7 +27,7 @@ from orchestrator.apiserver.options import EXACT, ListOptions
 from orchestrator.apiserver.representation import list_document, renderer
 from orchestrator.apiserver.selection import Selection
 from orchestrator.apiserver.watchcache import INDEXED_FIELD, Entry
-from orchestrator.store.interface import Compacted, FutureRevision
+from orchestrator.store.interface import Compacted, FutureRevision, StoreFailed
 
 FUTURE_WAIT_S = 3.0
 _PAGE_KEYS = 500  # keys of a snapshot that are looked at in one go where a selector thins them out
@@ -37,6 +37,15 @@ CONTINUE_TOO_OLD = (
     "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
     "deleted between the time the first chunk was returned and now may show up in the list."
 )
+
+
+async def settled(core: Core, endpoint: Endpoint) -> None:
+    """Until what was written in another version is there in the one that is kept."""
+    if endpoint.cache.held is not None:
+        try:
+            await core.cache.settled(endpoint.cache)
+        except StoreFailed as error:
+            raise ServiceUnavailable(str(error)) from error
 
 
 def find(endpoint: Endpoint, namespace: str, name: str) -> Entry:
@@ -53,6 +62,7 @@ async def get(core: Core, endpoint: Endpoint, request: Request, namespace: str, 
         except ValueError as error:
             raise BadRequest(f'resourceVersion: Invalid value: "{version}": {error}') from error
         await not_in_the_future(core, revision)
+    await settled(core, endpoint)
     entry = find(endpoint, namespace, name)
     if accepted.is_plain and endpoint.conversion is None:
         return entry.data
@@ -63,7 +73,7 @@ async def get(core: Core, endpoint: Endpoint, request: Request, namespace: str, 
 
 async def list_objects(core: Core, endpoint: Endpoint, request: Request, namespace: str, accepted: Accepted) -> bytes:
     asked = options.list_options(request, watch=False)
-    selected = selection.parse(asked.label_selector, asked.field_selector, endpoint.cache.picker)
+    selected = selection.parse(asked.label_selector, asked.field_selector, endpoint.picker)
     render = renderer(core, endpoint, accepted, request)
     page = await select(core, endpoint, asked, selected, namespace)
     await endpoint.ready(core, (entry.data for entry in page.entries))
@@ -82,6 +92,9 @@ class Page:
 
 async def select(core: Core, endpoint: Endpoint, asked: ListOptions, selected: Selection, namespace: str) -> Page:
     """The page of entries that a list request means."""
+    await settled(core, endpoint)
+    if endpoint.is_remote and not selected.is_everything:
+        await endpoint.ready(core, [entry.data for entry in endpoint.cache.range(namespace)])
     if asked.continue_token:
         return await _next_page(core, endpoint, asked, selected, namespace)
     if asked.revision:
@@ -106,7 +119,7 @@ def _current(endpoint: Endpoint, selected: Selection, namespace: str, after: str
         entries = cache.range(namespace, after)
     if selected.is_everything:
         return entries
-    return [entry for entry in entries if selected.matches(entry.namespace, entry.name, entry.selected)]
+    return [entry for entry in entries if endpoint.selects(selected, entry)]
 
 
 def _cut(endpoint: Endpoint, entries: list[Entry], limit: int, revision: int, selected: Selection) -> Page:
@@ -153,10 +166,15 @@ async def _snapshot(
             raise Expired(f"The resourceVersion for the provided list is too old: {revision}") from error
         except FutureRevision as error:
             raise too_large(revision, error.latest) from error
-        for item in page.items:
-            entry = cache.entry(item.key, item.value, item.revision, item.create_revision)
-            if selected.is_everything or selected.matches(entry.namespace, entry.name, entry.selected):
-                entries.append(entry)
+        values = await cache.converted_values([item.value for item in page.items])
+        found = [
+            cache.entry(item.key, value, item.revision, item.create_revision)
+            for item, value in zip(page.items, values, strict=True)
+        ]
+        if not selected.is_everything:
+            await endpoint.ready(core, [entry.data for entry in found])
+            found = [entry for entry in found if endpoint.selects(selected, entry)]
+        entries += found
         remaining = page.remaining
         if not page.remaining:
             break

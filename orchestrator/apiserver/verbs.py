@@ -358,7 +358,7 @@ async def _delete_collection(asked: Asked) -> Response:
     wanted = options.delete_options(asked.request)
     asked.attributes.dry_run, asked.attributes.options = wanted.dry_run, wanted.to_json()
     listed = options.list_options(asked.request, watch=False)
-    selected = selection.parse(listed.label_selector, listed.field_selector, endpoint.cache.picker)
+    selected = selection.parse(listed.label_selector, listed.field_selector, endpoint.picker)
     page = await reading.select(asked.core, endpoint, listed, selected, asked.info.namespace)
     items = await deletion.delete_collection(asked.core, endpoint, page.entries, asked.attributes, wanted)
     await endpoint.ready(asked.core, items)

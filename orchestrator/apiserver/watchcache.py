@@ -15,20 +15,26 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from orchestrator.api.resources import Resource
+from orchestrator.api.status import ApiError
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.selection import Picker, Selected
 from orchestrator.store.interface import Event, Store, StoreFailed, prefix_end
+
+log = logging.getLogger(__name__)
 
 WINDOW_CHANGES = 1000
 WINDOW_BYTES = 4 << 20
 TOGETHER_MIN = 16  # watchers of one batch: above, events wait TOGETHER_S for more
 TOGETHER_S = 0.004
 MOVE_WAIT_S = 2.0
+CONVERT_AGAIN_S = 1.0
 INDEXED_FIELD = "spec.nodeName"
 
 Bucket = tuple[str, str]  # ("", ""): everything; ("namespace", ns); ("name", "ns/name"); ("node", node name)
@@ -128,6 +134,8 @@ class ResourceCache:
         self._observers: dict[Bucket, dict[Observer, None]] = {}
         self._indexed = INDEXED_FIELD in picker.paths
         self._by_node: dict[str, set[str]] = {}
+        self.complete: Complete | None = None  # makes of stored values what is served now
+        self.held: list[Event] | None = None  # writes in another version, and what followed, until that is converted
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 
@@ -169,6 +177,33 @@ class ResourceCache:
             value = encoding.encode(self.resource, encoding.decode(value))
         data = encoding.with_revision(value, self.head, revision)
         return Entry(key, namespace, name, data, revision, create_revision, self.picker)
+
+    def is_foreign(self, event: Event) -> bool:
+        """Whether someone wrote it in another version than is kept now: the definition has changed meanwhile."""
+        return self.complete is not None and event.value is not None and not event.value.startswith(self.head)
+
+    async def converted_values(self, values: list[bytes]) -> list[bytes]:
+        """Stored values as they are served now."""
+        if self.complete is None or all(value.startswith(self.head) for value in values):
+            return values
+        return await self.complete(values)
+
+    async def converted(self, events: Sequence[Event]) -> list[Event]:
+        """Events with such values."""
+        values = [value for event in events for value in (event.value, event.previous_value) if value is not None]
+        made = iter(await self.converted_values(values))
+        return [
+            replace(
+                event,
+                value=None if event.value is None else next(made),
+                previous_value=None if event.previous_value is None else next(made),
+            )
+            for event in events
+        ]
+
+    def progress(self, revision: int) -> int:
+        """How far a watch has come when the server is at `revision`."""
+        return min(revision, self.held[0].revision - 1) if self.held else revision
 
     def load(self, entry: Entry) -> None:
         """An object that was there at start; the caller loads in key order."""
@@ -283,6 +318,7 @@ class WatchCache:
         self._moved: asyncio.Future[None] | None = None
         self._listeners: dict[str, list[Callable[[Change], None]]] = {}
         self._unflushed: dict[Observer, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, resource: Resource, extra_fields: tuple[str, ...] = ()) -> ResourceCache:
         """The cache of a resource; several served versions share the one of the stored version."""
@@ -318,20 +354,23 @@ class WatchCache:
         serves until this is loaded, then its watches end. `complete` makes of stored values what is to be served now.
         """
         cache = ResourceCache(resource, Picker(resource.group_resource, extra_fields))
+        cache.complete = complete
         missed = self._missed[resource.group_resource] = []
         try:
             page = await self.store.range(cache.prefix)
             values = [item.value for item in page.items]
             for item, value in zip(page.items, await complete(values) if complete else values, strict=True):
                 cache.load(cache.entry(item.key, value, item.revision, item.create_revision))
+            cache.loaded_at = cache.window_start = page.revision
+            while missed:  # more may come while these are converted
+                waiting = [event for event in missed if event.revision > page.revision]
+                missed.clear()
+                for event in await cache.converted(waiting):
+                    cache.apply(event)
         finally:
             del self._missed[resource.group_resource]
-        cache.loaded_at = cache.window_start = page.revision
         self.drop(resource)
         self._caches[resource.group_resource] = cache
-        for event in missed:
-            if event.revision > cache.loaded_at:
-                cache.apply(event)
         return cache
 
     def drop(self, resource: Resource) -> None:
@@ -360,9 +399,17 @@ class WatchCache:
             if not done:
                 return  # the other write failed, it seems
 
+    async def settled(self, cache: ResourceCache) -> None:
+        """Returns once the cache holds back nothing. Errors: StoreFailed, where a conversion is not to be had."""
+        while cache.held is not None:
+            if self._moved is None:
+                self._moved = asyncio.get_running_loop().create_future()
+            done, _ = await asyncio.wait([self._moved], timeout=MOVE_WAIT_S)
+            if not done:
+                raise StoreFailed(f"{cache.resource.group_resource} wait for their conversion")
+
     def _apply(self, events: Sequence[Event]) -> None:
-        touched: dict[Observer, None] = {}
-        changes: list[Change] = []
+        shown: list[tuple[ResourceCache, Event]] = []
         for event in events:
             group_resource = event.key.partition("/")[0]
             if (missed := self._missed.get(group_resource)) is not None:
@@ -370,15 +417,48 @@ class WatchCache:
             cache = self._caches.get(group_resource)
             if cache is None or event.revision <= cache.loaded_at:
                 continue
+            if cache.held is not None:
+                cache.held.append(event)
+            elif cache.is_foreign(event):
+                cache.held = [event]
+                task = asyncio.get_running_loop().create_task(self._convert_held(cache))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                shown.append((cache, event))
+        self.revision = events[-1].revision
+        self._show(shown)
+
+    async def _convert_held(self, cache: ResourceCache) -> None:
+        """Shows what is held back in order, once it is converted; a webhook that fails is asked again."""
+        while cache.held and self._caches.get(cache.resource.group_resource) is cache:
+            count = len(cache.held)
+            try:
+                made = await cache.converted(cache.held[:count])
+            except (ApiError, OSError) as error:
+                log.warning(
+                    "writes in another version wait for their conversion",
+                    extra={"resource": cache.resource.group_resource, "error": str(error)},
+                )
+                await asyncio.sleep(CONVERT_AGAIN_S)
+                continue
+            cache.held = cache.held[count:] or None
+            self._show([(cache, event) for event in made])
+        cache.held = None
+        self._show(())  # whoever waits for it looks again
+
+    def _show(self, events: Iterable[tuple[ResourceCache, Event]]) -> None:
+        touched: dict[Observer, None] = {}
+        changes: list[Change] = []
+        for cache, event in events:
             change = cache.apply(event)
             changes.append(change)
-            for listener in self._listeners.get(group_resource, ()):
+            for listener in self._listeners.get(cache.resource.group_resource, ()):
                 listener(change)
             for bucket in cache.concerned(change):
                 for observer in bucket:
                     observer.offer(change)
                 touched.update(bucket)
-        self.revision = events[-1].revision
         for change in changes:
             change.forget_frames()
         if self._moved is not None:

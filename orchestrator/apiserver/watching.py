@@ -82,8 +82,7 @@ class Watcher:
         self._held: list[Change] | None = None
         self._framing = envelope.event_frame if shown.is_binary else encoding.event_frame
         # Where a webhook converts: what waits to be shown, and the task that asks it.
-        is_remote = endpoint.conversion is not None and endpoint.conversion.is_remote
-        self._remote: list[tuple[bytes, Change]] | None = [] if is_remote else None
+        self._remote: list[Change] | None = [] if endpoint.is_remote else None
         self._task: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self.bookmarks = bookmarks
@@ -120,23 +119,23 @@ class Watcher:
         if self._held is not None:
             self._held.append(change)
             return
+        if self._remote is not None:
+            self._remote.append(change)
+        elif kind := self._kind(change):
+            self._frames.append(change.frame(kind, self._shown.render, self._framing))
+
+    def _kind(self, change: Change) -> bytes:
+        """What a change is to this client; nothing where it concerns objects that are not selected."""
         entry, previous = change.entry, change.previous
         selected = self._selected
         if selected is not None:
-            if entry is not None and not selected.matches(entry.namespace, entry.name, entry.selected):
+            if entry is not None and not self._endpoint.selects(selected, entry):
                 entry = None
-            if previous is not None and not selected.matches(previous.namespace, previous.name, previous.selected):
+            if previous is not None and not self._endpoint.selects(selected, previous):
                 previous = None
         if entry is None:
-            if previous is None:
-                return
-            kind = b"DELETED"
-        else:
-            kind = b"ADDED" if previous is None else b"MODIFIED"
-        if self._remote is not None:
-            self._remote.append((kind, change))
-            return
-        self._frames.append(change.frame(kind, self._shown.render, self._framing))
+            return b"DELETED" if previous is not None else b""
+        return b"ADDED" if previous is None else b"MODIFIED"
 
     def flush(self) -> None:
         if self._remote and self._task is None:
@@ -151,16 +150,23 @@ class Watcher:
         try:
             while self._remote:
                 waiting, self._remote = self._remote, []
-                shown = [(change.previous if kind == b"DELETED" else change.entry) for kind, change in waiting]
-                await self._endpoint.ready(self._core, (entry.data for entry in shown if entry is not None))
-                for kind, change in waiting:
-                    self._frames.append(change.frame(kind, self._shown.render, self._framing))
-                    change.forget_frames()
+                shown = [entry for change in waiting for entry in self._looked_at(change) if entry is not None]
+                await self._endpoint.ready(self._core, [entry.data for entry in shown])
+                for change in waiting:
+                    if kind := self._kind(change):
+                        self._frames.append(change.frame(kind, self._shown.render, self._framing))
+                        change.forget_frames()
                 self.flush()
         except ApiError as error:
             self.fail(error)
         finally:
             self._task = None
+
+    def _looked_at(self, change: Change) -> tuple[Entry | None, ...]:
+        """What has to be converted to tell what a change is, and to show it."""
+        if change.entry is None or self._selected is not None:
+            return change.entry, change.previous
+        return (change.entry,)
 
     def end(self) -> None:
         """The resource is no longer served, or another way."""
@@ -217,7 +223,7 @@ class Watcher:
 
     def _tell_progress(self) -> None:
         if not self.stream.is_closed:
-            self.bookmark(self._core.cache.revision)
+            self.bookmark(self._endpoint.cache.progress(self._core.cache.revision))
 
     def tick(self) -> None:
         """Called each BOOKMARK_EVERY_S."""
@@ -250,7 +256,7 @@ async def watch(
         raise NotAcceptable(NO_STREAM_FITS)
     asked = options.list_options(request, watch=True)
     fields = f"{asked.field_selector},metadata.name={name}".lstrip(",") if name else asked.field_selector
-    selected = selection.parse(asked.label_selector, fields, endpoint.cache.picker)
+    selected = selection.parse(asked.label_selector, fields, endpoint.picker)
     shown = _Shown(selected, namespace, renderer(core, endpoint, accepted, request), accepted)
     watcher = Watcher(core, endpoint, shown, bookmarks=asked.bookmarks)
     if asked.revision:
@@ -271,9 +277,8 @@ async def _start_with_present(
     core: Core, endpoint: Endpoint, watcher: Watcher, selected: Selection, namespace: str, asked: ListOptions
 ) -> None:
     page = await reading.select(core, endpoint, ListOptions(), selected, namespace)
-    is_remote = endpoint.conversion is not None and endpoint.conversion.is_remote
     render = watcher.render
-    if is_remote or isinstance(render, Binary):  # what takes time first, then the present that is shown
+    if endpoint.is_remote or isinstance(render, Binary):  # what takes time first, then the present that is shown
         await endpoint.ready(core, (entry.data for entry in page.entries))
         if isinstance(render, Binary):
             await render.prepare(page.entries)
@@ -306,7 +311,7 @@ async def _start_after(core: Core, endpoint: Endpoint, watcher: Watcher, revisio
     except Compacted as error:
         watcher.fail(Expired(f"too old resource version: {error.revision} ({error.oldest})"))
         return
-    watcher.replay(replayed)
+    watcher.replay(await endpoint.cache.converted(replayed))
 
 
 def _concerns(change: Change, namespace: str) -> bool:

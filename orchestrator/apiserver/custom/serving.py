@@ -124,7 +124,8 @@ class CustomResources:
             rows = [replace(row, verbs=tuple(verb for verb in row.verbs if verb != "create")) for row in rows]
         stored = next(row for row in rows if not row.storage_group_version)
         assert stored.custom is not None
-        await self._core.cache.open(stored, stored.custom.selectable, lambda values: self._completed(stored, values))
+        selectable = {path for row in rows if row.custom is not None for path in row.custom.selectable}
+        await self._core.cache.open(stored, tuple(sorted(selectable)), lambda values: self._completed(stored, values))
         self._forget(self._served.get(name, ("", []))[1])  # until here those were served: nobody sees a gap
         for row in rows:
             if row.verbs:

@@ -13,7 +13,9 @@ from aiohttp import web
 
 from infra import pki
 from infra.topology import Topology
-from orchestrator.api.resources import CUSTOMRESOURCEDEFINITIONS
+from orchestrator.api.resources import CUSTOMRESOURCEDEFINITIONS, Resource
+from orchestrator.api.wire import Response
+from orchestrator.apiserver import encoding
 from tests.integration.apiserver.test_custom_resources import call, established, read
 from tests.integration.apiserver.test_webhooks import Hook, hook_server
 from tests.whole_server import WholeServer, whole_server
@@ -61,7 +63,8 @@ async def hook(tmp_path: Path) -> AsyncIterator[Converter]:
         yield made
 
 
-async def define(server: WholeServer, hook: Converter, storage: str = "v1") -> None:
+async def define(server: WholeServer, hook: Converter, storage: str = "v1", **selectable: list[str]) -> None:
+    """`selectable`: version → names of its fields that it can be selected by."""
     client = {"url": f"{hook.url}/convert", "caBundle": hook.bundle}
     webhook = {"clientConfig": client, "conversionReviewVersions": ["v1"]}
     await server.admin.create(
@@ -74,14 +77,34 @@ async def define(server: WholeServer, hook: Converter, storage: str = "v1") -> N
                 "group": "example.com",
                 "scope": "Namespaced",
                 "names": {"plural": "hosts", "kind": "Host"},
-                "versions": [
-                    {"name": name, "served": True, "storage": name == storage, "schema": OPEN} for name in ("v1", "v2")
-                ],
+                "versions": [_version(name, storage, selectable.get(name, [])) for name in ("v1", "v2")],
                 "conversion": {"strategy": "Webhook", "webhook": webhook},
             },
         },
     )
     await established(server, "hosts.example.com")
+
+
+def _version(name: str, storage: str, selectable: list[str]) -> Json:
+    properties = {field: {"type": "string"} for field in selectable}
+    return {
+        "name": name,
+        "served": True,
+        "storage": name == storage,
+        "schema": {"openAPIV3Schema": {**OPEN["openAPIV3Schema"], "properties": properties}},
+        "selectableFields": [{"jsonPath": f".{field}"} for field in selectable],
+    }
+
+
+async def events_of(watch: Response, count: int) -> list[Json]:
+    assert not isinstance(watch.body, bytes)
+    text = b""
+    async with asyncio.timeout(20):
+        async for chunk in watch.body:
+            text += chunk
+            if text.count(b"\n") >= count:
+                break
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def host(version: str, name: str = "one", **fields: str) -> Json:
@@ -108,14 +131,7 @@ async def test_a_watch_is_converted_in_order(server: WholeServer, hook: Converte
     watch = await call(server, "GET", f"{ROOT.format('v2')}?watch=true")
     await call(server, "POST", ROOT.format("v1"), host("v1", hostPort="a:1"))
     await call(server, "DELETE", f"{ROOT.format('v1')}/one")
-    assert not isinstance(watch.body, bytes)
-    text = b""
-    async with asyncio.timeout(5):
-        async for chunk in watch.body:
-            text += chunk
-            if text.count(b"\n") == 2:
-                break
-    events = [json.loads(line) for line in text.splitlines()]
+    events = await events_of(watch, 2)
     assert [(event["type"], event["object"]["host"]) for event in events] == [("ADDED", "a"), ("DELETED", "a")]
 
 
@@ -141,3 +157,52 @@ async def test_a_new_storage_version_converts_what_is_kept(server: WholeServer, 
         while read(await call(server, "GET", f"{ROOT.format('v2')}/one")).get("port") != "1":
             await asyncio.sleep(0.01)
     assert read(await call(server, "GET", f"{ROOT.format('v1')}/one"))["hostPort"] == "a:1"
+
+
+async def test_a_write_that_was_under_way_in_the_version_before(server: WholeServer, hook: Converter) -> None:
+    """Another server, or a request that began before the definition changed, still writes what it knew."""
+    await define(server, hook, storage="v2")
+    await call(server, "POST", ROOT.format("v2"), host("v2", host="a", port="1"))
+    core = server.api.core
+    watch = await call(server, "GET", f"{ROOT.format('v2')}?watch=true&resourceVersion={core.cache.revision}")
+    row = Resource("example.com", "v1", "hosts", "Host", namespaced=True)
+    metadata = {"name": "two", "namespace": "default", "uid": "2", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    old = {**host("v1", "two", hostPort="b:2"), "metadata": metadata}
+    revision = await core.store.create("hosts.example.com/default/two", encoding.encode(row, old))
+    await call(server, "POST", ROOT.format("v2"), host("v2", "zzz", host="c", port="3"))
+    listed = read(await call(server, "GET", ROOT.format("v2")))
+    assert [(item["host"], "hostPort" in item) for item in listed["items"]] == [
+        ("a", False),
+        ("b", False),
+        ("c", False),
+    ]
+    assert read(await call(server, "GET", f"{ROOT.format('v1')}/two"))["hostPort"] == "b:2"
+    events = await events_of(watch, 2)
+    assert [(event["type"], event["object"]["host"]) for event in events] == [("ADDED", "b"), ("ADDED", "c")]
+    exact = f"resourceVersion={revision}&resourceVersionMatch=Exact"
+    snapshot = read(await call(server, "GET", f"{ROOT.format('v2')}?{exact}"))
+    assert [item["host"] for item in snapshot["items"]] == ["a", "b"]
+
+
+async def test_a_version_is_selected_by_its_own_fields(server: WholeServer, hook: Converter) -> None:
+    await define(server, hook, v1=["hostPort"], v2=["host", "port"])
+    v1, v2 = ROOT.format("v1"), ROOT.format("v2")
+    watch = await call(server, "GET", f"{v2}?watch=true&fieldSelector=host=a,port=1")
+    for name, place in (("one", "a:1"), ("two", "a:2"), ("three", "b:1")):
+        await call(server, "POST", v1, host("v1", name, hostPort=place))
+
+    async def names(url: str) -> list[str]:
+        return [item["metadata"]["name"] for item in read(await call(server, "GET", url))["items"]]
+
+    assert await names(f"{v2}?fieldSelector=host=a") == ["one", "two"]
+    assert await names(f"{v2}?fieldSelector=host=a,port=1") == ["one"]
+    assert await names(f"{v2}?fieldSelector=host=a&limit=1") == ["one"]
+    assert await names(f"{v1}?fieldSelector=hostPort=b:1") == ["three"]
+    for url in (f"{v1}?fieldSelector=host=a", f"{v2}?fieldSelector=hostPort=a:1"):
+        assert (await call(server, "GET", url)).status == 400
+    await call(server, "PATCH", f"{v1}/one", {"hostPort": "c:1"}, content_type="application/merge-patch+json")
+    await call(server, "PATCH", f"{v1}/two", {"hostPort": "a:1"}, content_type="application/merge-patch+json")
+    events = await events_of(watch, 3)
+    assert [(event["type"], event["object"]["metadata"]["name"]) for event in events] == [
+        ("ADDED", "one"), ("DELETED", "one"), ("ADDED", "two"),
+    ]  # fmt: skip
