@@ -204,6 +204,16 @@ async def test_requests_go_there_with_the_name_of_who_asks(server: WholeServer, 
     assert "authorization" not in seen
 
 
+async def test_nothing_is_said_of_a_request_that_its_client_did_not(server: WholeServer, extension: Extension) -> None:
+    """A body without a type is in the first type that the server knows, to all that are built as kube-apiserver is."""
+    await registered(server, extension)
+    body = json.dumps(FLUNDER).encode()
+    await server.admin.request(Request("POST", f"{ROOT}/namespaces/default/flunders", [], {}, body))
+    method, _, seen, sent = extension.seen[-1]
+    assert (method, sent) == ("POST", body)
+    assert not seen.keys() & {"content-type", "accept-encoding"}
+
+
 async def test_who_may_not_is_refused_here(server: WholeServer, extension: Extension) -> None:
     await registered(server, extension)
     answer = await server.client("jane").request(Request("GET", f"{ROOT}/namespaces/default/flunders/one"))
