@@ -1,6 +1,7 @@
 """A lab that outgrows its hypervisor: the worker's machine is another libvirtd's, in a network namespace of its own.
 
-The cable between the two bridges is the owner's work, as labs/cluster/README.md says; here it is a pair of veth.
+The cable between the two bridges is the owner's work, as labs/cluster/README.md says: VXLAN over an IP network, which
+is a pair of veth here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from tests.integration.own_libvirtd import own_libvirtd
 
 pytestmark = [pytest.mark.wide, pytest.mark.timeout(3600)]
 NODES = ("control-plane-1", "worker-1")
+ROAD = ("192.168.77.1", "192.168.77.2")
 
 
 @pytest.fixture
@@ -43,16 +46,27 @@ def ip(namespace: str, *arguments: str) -> None:
     run("ip", *(("-netns", namespace) if namespace else ()), *arguments)
 
 
-def join(lab: VmLab, second: Libvirtd) -> None:
-    """The lab's bridge at the second hypervisor, and the cable to the first one's."""
+@contextmanager
+def joined(lab: VmLab, second: Libvirtd) -> Iterator[None]:
+    """A road between the two, and over it the cable between the lab's bridges, word by word as the README has it."""
     name, first = bridge(lab.topology), netns(lab)
-    near, far = f"near{os.getpid() % 100000}", f"far{os.getpid() % 100000}"
+    near, far, cable = f"near{os.getpid() % 100000}", f"far{os.getpid() % 100000}", f"cable{os.getpid() % 100000}"
     ip(second.netns, "link", "add", name, "type", "bridge")
-    ip(first, "link", "add", near, "type", "veth", "peer", "name", far, "netns", second.netns)
-    for namespace, link in ((first, near), (second.netns, far)):
-        ip(namespace, "link", "set", link, "master", name)
-        ip(namespace, "link", "set", link, "up")
     ip(second.netns, "link", "set", name, "up")
+    ip("", "link", "add", near, "type", "veth", "peer", "name", far, "netns", second.netns)
+    ends = (("", near, ROAD[0], ROAD[1], first), (second.netns, far, ROAD[1], ROAD[0], second.netns))
+    for namespace, link, here, there, inner in ends:
+        ip(namespace, "address", "add", f"{here}/30", "dev", link)
+        ip(namespace, "link", "set", link, "up")
+        vxlan = ("type", "vxlan", "id", "30", "dstport", "4789", "local", here, "remote", there)
+        ip(namespace, "link", "add", cable, *vxlan)
+        if inner != namespace:
+            ip(namespace, "link", "set", cable, "netns", inner)
+        ip(inner, "link", "set", cable, "mtu", "1500", "master", name, "up")
+    try:
+        yield
+    finally:
+        ip(first, "link", "delete", cable)  # all else goes with the second one's namespace
 
 
 def pod(node: str) -> dict[str, object]:
@@ -71,7 +85,11 @@ def listed(libvirtd: Libvirtd, what: str) -> list[str]:
 
 def test_a_worker_on_another_hypervisor(lab: VmLab, second: Libvirtd) -> None:
     lab.up("--backend", "libvirt", "--workers", "0")
-    join(lab, second)
+    with joined(lab, second):
+        grows_and_goes(lab, second)
+
+
+def grows_and_goes(lab: VmLab, second: Libvirtd) -> None:
     lab.configure('hypervisors["worker-1"]', second.uri)
     said = lab.up("--workers", "1").replace("\n", " ")
     assert "node worker-1 is Ready" in said
