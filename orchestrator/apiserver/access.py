@@ -30,6 +30,7 @@ from orchestrator.apiserver.admission.priority import SYSTEM_CLASSES, Priority
 from orchestrator.apiserver.admission.resourcequota import ResourceQuota
 from orchestrator.apiserver.admission.runtimeclass import RuntimeClass
 from orchestrator.apiserver.admission.serviceaccount import ServiceAccountAdmission
+from orchestrator.apiserver.admission.storageinuse import StorageObjectInUseProtection
 from orchestrator.apiserver.admission.taintnodesbycondition import TaintNodesByCondition
 from orchestrator.apiserver.authn.bootstraptoken import BootstrapTokens
 from orchestrator.apiserver.authn.chain import Authenticator
@@ -143,6 +144,7 @@ class Access:
                 priority,
                 DefaultTolerationSeconds(),
                 DefaultStorageClass(lookup),
+                StorageObjectInUseProtection(),
                 RuntimeClass(lookup),
                 DefaultIngressClass(lookup),
                 PodTopologyLabels(lookup),

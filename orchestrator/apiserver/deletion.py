@@ -76,6 +76,7 @@ def plan(old: Object, group_resource: str, asked: DeleteOptions, now: float) -> 
         if group_resource == CUSTOMRESOURCEDEFINITIONS.group_resource:
             terminating(obj, now)
         if group_resource == "namespaces":
+            metadata.pop("deletionGracePeriodSeconds", None)
             obj.setdefault("status", {})["phase"] = "Terminating"
     elif group_resource == "pods" and grace_s < (metadata.get("deletionGracePeriodSeconds") or 0):
         asked_at = meta.parse_time(metadata["deletionTimestamp"]) - metadata["deletionGracePeriodSeconds"]

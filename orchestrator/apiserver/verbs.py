@@ -249,20 +249,19 @@ async def _patch(asked: Asked) -> Response:
     if asked.request.param("force"):
         cause = faults.forbidden("force", "may not be specified for non-apply patch")
         raise invalid(options.META, "PatchOptions", "", [cause])
-    warnings: list[str] = []
+    before = list(attributes.warnings)
 
     async def change(old: Object) -> Object:
         served = endpoint.to_served(old)
         new, found = patch_request.patched(
             served, asked.request.body, media_type, endpoint.resource, write.field_validation
         )
-        warnings[:] = found
+        attributes.warnings[:] = [*before, *found]  # they are told with a refusal too
         writing.check_kind(endpoint, new)
         writing.check_names(endpoint, new, info.namespace, info.name, is_named=True)
         return _narrowed(asked, endpoint.to_stored(new), old)
 
     done = await writing.update(asked.core, endpoint, attributes, write, change, is_patch=True)
-    attributes.warnings += warnings
     return await _written(asked, form, done)
 
 

@@ -144,6 +144,7 @@ RULES = (
         update_faults=batch_faults.job_update,
         status_faults=batch_faults.job_status,
         warnings=pod_warnings.of_template,
+        update_warnings=pod_warnings.of_changed_template,
         columns=(NAME, *table.texts("Status", "Completions", "Duration"), AGE, *WIDE),
         cells=_job_cells,
     ),
@@ -154,6 +155,7 @@ RULES = (
         faults=batch_faults.cron_job,
         update_faults=lambda new, old: batch_faults.cron_job(new),
         warnings=pod_warnings.of_job_template,
+        update_warnings=pod_warnings.of_changed_job_template,
         columns=(
             NAME,
             *table.texts("Schedule", "Timezone"),

@@ -8,7 +8,6 @@ from typing import Any
 
 from orchestrator.api import meta
 from orchestrator.api.kinds import container_faults, faults, formats, table
-from orchestrator.api.kinds.metadata import check_labels
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.service_faults import endpoint_address
 from orchestrator.api.kinds.table import AGE, NAME, Cells, age
@@ -22,6 +21,12 @@ Json = Mapping[str, Any]
 ENDPOINTS_MAX, ADDRESSES_MAX, PORTS_MAX, HINTS_MAX = 1000, 100, 20000, 8
 SHOWN_MAX = 3
 ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
+
+
+def drop_topology(obj: Object) -> None:
+    """What v1 shows of older versions' objects cannot be written by it."""
+    for endpoint in obj.get("endpoints") or ():
+        endpoint.pop("deprecatedTopology", None)
 
 
 def default_slice(obj: Object) -> None:
@@ -71,12 +76,19 @@ def _endpoint(endpoint: Json, path: str, kind: str) -> list[Cause]:
         causes += _address(address, f"{path}.addresses[{index}]", f"{path}.addresses", kind)
     if node := endpoint.get("nodeName"):
         causes += faults.each(f"{path}.nodeName", node, formats.dns_subdomain(node))
-    causes += check_labels(endpoint.get("deprecatedTopology"), f"{path}.deprecatedTopology")
     if name := endpoint.get("hostname"):
         causes += faults.each(f"{path}.hostname", name, formats.dns_label(name))
-    zones = (endpoint.get("hints") or {}).get("forZones") or []
+    return causes + _hints(endpoint.get("hints") or {}, f"{path}.hints")
+
+
+def _hints(hints: Json, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    zones, nodes = hints.get("forZones") or [], hints.get("forNodes") or []
     if len(zones) > HINTS_MAX:
-        causes.append(faults.too_many(f"{path}.hints.forZones", len(zones), HINTS_MAX))
+        causes.append(faults.too_many(f"{path}.forZones", len(zones), HINTS_MAX))
+    for index, node in enumerate(nodes):
+        name = node.get("name") or ""
+        causes += faults.each(f"{path}.forNodes[{index}].name", name, formats.dns_subdomain(name))
     return causes
 
 
@@ -114,7 +126,9 @@ def endpoints(obj: Object) -> list[Cause]:
                 for name, rule in (("hostname", formats.dns_label), ("nodeName", formats.dns_subdomain)):
                     if value := address.get(name):
                         causes += faults.each(f"{at}.{name}", value, rule(value))
-                causes += endpoint_address(address.get("ip") or "", f"{at}.ip")
+                ip = address.get("ip") or ""
+                complaints = faults.each(f"{at}.ip", ip, formats.ip_address(ip))
+                causes += complaints or endpoint_address(ip, f"{at}.ip")
         ports = subset.get("ports") or ()
         for number, port in enumerate(ports):
             at, name = f"{path}.ports[{number}]", port.get("name") or ""
@@ -165,6 +179,8 @@ RULES = (
         has_generation=True,
         counts_labels=True,
         default=default_slice,
+        on_create=drop_topology,
+        on_update=lambda new, old: drop_topology(new),
         faults=slice_,
         update_faults=slice_update,
         columns=(NAME, *table.texts("AddressType", "Ports", "Endpoints"), AGE),

@@ -48,6 +48,7 @@ RULES = (
         status_faults=pod_faults.status_update,
         subresource_faults={"ephemeralcontainers": pod_faults.ephemeral_update, "resize": pod_resize.faults_of},
         warnings=pod_warnings.of_pod,
+        update_warnings=pod_warnings.of_changed_pod,
         columns=COLUMNS,
         cells=cells,
     ),

@@ -38,6 +38,19 @@ def of_template(obj: Object) -> list[str]:
     return list(_spec(template.get("spec") or {}, "spec.template.spec"))
 
 
+def of_changed_template(new: Object, old: Object) -> list[str]:
+    return of_template(new) if meta.generation(new) != meta.generation(old) else []
+
+
+def of_changed_job_template(new: Object, old: Object) -> list[str]:
+    return of_job_template(new) if meta.generation(new) != meta.generation(old) else []
+
+
+def of_changed_pod(new: Object, old: Object) -> list[str]:
+    """Nobody reads them: pods are changed by programs, and often."""
+    return []
+
+
 def of_job_template(obj: Object) -> list[str]:
     """Of a CronJob."""
     template = (((obj.get("spec") or {}).get("jobTemplate") or {}).get("spec") or {}).get("template") or {}

@@ -100,9 +100,13 @@ def is_readable(selector: Json | None) -> bool:
         selectors.from_json(selector)
     except (SelectorError, KeyError):
         return False
+    for key, value in ((selector or {}).get("matchLabels") or {}).items():
+        if formats.qualified_name(key) or formats.label_value(value):
+            return False
     return all(
         bool(e.get("values")) == (e.get("operator") in ("In", "NotIn"))
         and not formats.qualified_name(e.get("key") or "")
+        and not any(map(formats.label_value, e.get("values") or ()))
         for e in (selector or {}).get("matchExpressions") or ()
     )
 

@@ -19,6 +19,7 @@ UPSTREAMS_OWN = (
     "expected a ",
     "The order in patch list:",
     "cannot merge lists without merge key",
+    "unable to find api field in struct ",
     "resourceVersion should not be set on objects to be created",
     "strconv.ParseUint: parsing ",
 )

@@ -25,6 +25,7 @@ from orchestrator.apiserver.admission.noderestriction import NodeRestriction
 from orchestrator.apiserver.admission.podtopologylabels import PodTopologyLabels
 from orchestrator.apiserver.admission.priority import Priority
 from orchestrator.apiserver.admission.runtimeclass import RuntimeClass
+from orchestrator.apiserver.admission.storageinuse import StorageObjectInUseProtection
 from orchestrator.apiserver.admission.taintnodesbycondition import TaintNodesByCondition
 from orchestrator.apiserver.lookup import MemoryLookup
 from orchestrator.apiserver.request import Attributes, Decision
@@ -329,3 +330,14 @@ async def test_what_a_node_may_not_write(attributes: Attributes, why: str) -> No
 async def test_what_a_node_may_write(attributes: Attributes) -> None:
     plugin, attributes = restricted(attributes)
     await plugin.mutate(attributes)
+
+
+@pytest.mark.parametrize(
+    ("resource", "finalizer"),
+    [("persistentvolumes", "kubernetes.io/pv-protection"), ("persistentvolumeclaims", "kubernetes.io/pvc-protection")],
+)
+async def test_storage_is_protected_from_the_first_moment(resource: str, finalizer: str) -> None:
+    obj: Object = {"metadata": {"name": "a", "finalizers": ["example.com/mine"]}}
+    for _ in range(2):
+        await StorageObjectInUseProtection().mutate(asked(obj, resource))
+    assert obj["metadata"]["finalizers"] == ["example.com/mine", finalizer]

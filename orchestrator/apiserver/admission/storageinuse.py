@@ -1,0 +1,27 @@
+"""StorageObjectInUseProtection: a new volume or claim cannot go away while it is used.
+
+The finalizer is there from the first moment; the controllers take it off an object that is being deleted once nobody
+uses it. Source: Kubernetes docs, Admission Control, StorageObjectInUseProtection.
+"""
+
+from __future__ import annotations
+
+from orchestrator.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
+from orchestrator.apiserver.request import Attributes
+
+FINALIZERS = {
+    PERSISTENTVOLUMES.plural: "kubernetes.io/pv-protection",
+    PERSISTENTVOLUMECLAIMS.plural: "kubernetes.io/pvc-protection",
+}
+
+
+class StorageObjectInUseProtection:
+    operations = ("CREATE",)
+    resources = tuple(FINALIZERS)
+
+    async def mutate(self, attributes: Attributes) -> None:
+        if attributes.object is None or attributes.subresource:
+            return
+        metadata, finalizer = attributes.object["metadata"], FINALIZERS[attributes.resource]
+        if finalizer not in (present := metadata.get("finalizers") or []):
+            metadata["finalizers"] = [*present, finalizer]
