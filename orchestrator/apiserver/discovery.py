@@ -20,7 +20,7 @@ from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.aggregation.remote import Remote
-from orchestrator.apiserver.negotiation import DISCOVERY, OBJECT, Accepted, accepted
+from orchestrator.apiserver.negotiation import DISCOVERY, ENCODINGS, OBJECT, Accepted, accepted, check_route
 from orchestrator.apiserver.protobuf.encoding import encode
 from orchestrator.apiserver.verbs import NOT_SERVED
 
@@ -34,6 +34,7 @@ class Discovery:
 
     async def core(self, request: Request) -> Response:
         """`/api`, `/api/v1`."""
+        check_route(request.headers.get("accept", ""), ENCODINGS)
         parts = request.path.strip("/").split("/")
         if len(parts) == 1:
             return self._root(request, ("",), {"kind": "APIVersions", "versions": self._versions("")})
@@ -85,6 +86,8 @@ class Discovery:
     def _resources(self, request: Request, group: str, version: str) -> Response:
         if version not in self._versions(group):
             return _missing()
+        if not any(row.is_custom for row in self._rows(group, version)):
+            check_route(request.headers.get("accept", ""), ENCODINGS)
         resources: list[dict[str, Any]] = []
         for row in self._rows(group, version):
             resources.append(_resource(row))

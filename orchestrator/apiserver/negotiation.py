@@ -3,7 +3,8 @@
 Forms: the object itself, a Table (kubectl's columns), PartialObjectMetadata(List), or an aggregated discovery document.
 Encodings: JSON, YAML and protobuf. Ranges are tried in the client's order; one that asks for what is not to be had (a
 Table as protobuf, a custom resource as protobuf, CBOR) is passed over, so that Go clients fall back to JSON.
-Errors: NotAcceptable where nothing fits.
+Errors: NotAcceptable where nothing fits. Upstream says so in two ways, since its routes of built-in kinds are guarded
+by go-restful, which knows whole names and `*/*` alone (`check_route`).
 Source: RFC 9110, 12.5.1; Kubernetes API concepts, "Alternate representations of resources"; apiserver negotiation.
 """
 
@@ -19,8 +20,9 @@ OBJECT, TABLE, METADATA, DISCOVERY = "object", "table", "metadata", "discovery"
 ENCODINGS = (JSON, YAML, PROTOBUF)
 FORMS = (OBJECT, TABLE, METADATA)  # of resources
 TEXTS = (JSON, YAML)  # the encodings of custom resources, and of Tables
+STREAMS = (f"{JSON};stream=watch", f"{PROTOBUF};stream=watch")
 NOTHING_FITS = f"only the following media types are accepted: {', '.join(ENCODINGS)}"
-NO_STREAM_FITS = f"only the following media types are accepted: {JSON};stream=watch, {PROTOBUF};stream=watch"
+NO_STREAM_FITS = f"only the following media types are accepted: {', '.join(STREAMS)}"
 _META, _DISCOVERY = "meta.k8s.io", "apidiscovery.k8s.io"
 _FORMS = {
     (_META, "Table"): TABLE,
@@ -36,6 +38,7 @@ class Accepted:
     form: str = OBJECT
     media_type: str = JSON
     version: str = "v1"
+    of_list: bool = False  # PartialObjectMetadataList, which is to be had of lists alone
 
     @property
     def is_plain(self) -> bool:
@@ -67,11 +70,24 @@ class Range:
         return self.subtype != "*" and other.subtype == "*"
 
 
+def check_route(header: str, route: tuple[str, ...]) -> None:
+    """NotAcceptable where none of the media types of a route is named."""
+    if header and not any(part.partition(";")[0].strip(" ") in (*route, "*/*") for part in header.split(",")):
+        raise NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {', '.join(route)}")
+
+
 @lru_cache(maxsize=256)
-def accepted(header: str, forms: tuple[str, ...] = FORMS, encodings: tuple[str, ...] = ENCODINGS) -> Accepted:
-    """What fits best; `encodings` are those that whole objects are to be had in."""
+def accepted(
+    header: str,
+    forms: tuple[str, ...] = FORMS,
+    encodings: tuple[str, ...] = ENCODINGS,
+    route: tuple[str, ...] = (),
+) -> Accepted:
+    """What fits best; `encodings` are those that whole objects are to be had in, `route` what a guarded route has."""
     if not header:
         return PLAIN
+    if route:
+        check_route(header, route)
     for wanted in ranges(header):
         for media_type in ENCODINGS:
             if wanted.covers(media_type) and (found := _fitting(wanted, media_type, forms, encodings)):
@@ -83,7 +99,7 @@ def _fitting(wanted: Range, media_type: str, forms: tuple[str, ...], encodings: 
     parameters = wanted.parameters
     if parameters.get("stream") and (parameters["stream"] != "watch" or media_type == YAML):
         return None
-    if parameters.get("sv", "v1") not in ("", "v1"):
+    if parameters.get("sv") and (parameters["sv"] != "v1" or METADATA not in forms):
         return None
     if not parameters.keys() & {"as", "g", "v"}:
         if OBJECT not in forms or media_type not in encodings:
@@ -93,7 +109,7 @@ def _fitting(wanted: Range, media_type: str, forms: tuple[str, ...], encodings: 
     version = parameters.get("v", "")
     if form not in forms or version not in _VERSIONS[form] or (form == TABLE and media_type not in TEXTS):
         return None
-    return Accepted(form, media_type, version)
+    return Accepted(form, media_type, version, of_list=parameters["as"].endswith("MetadataList"))
 
 
 def ranges(header: str) -> list[Range]:

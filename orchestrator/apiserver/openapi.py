@@ -84,6 +84,8 @@ class OpenApi:
             return Response(200, dict(JSON_HEADERS), orjson.dumps({"paths": paths}))
         if self._aggregator is not None and (found := await self._aggregator.document(request.path)) is not None:
             return found
+        if not any(named.covers(JSON) for named in ranges(request.headers.get("accept") or "*/*")):
+            return Response(406, {"vary": "Accept"})
         root = f"/{wanted}"
         if root not in self._roots():
             raise NotFound(NOT_SERVED)

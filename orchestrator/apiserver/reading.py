@@ -24,7 +24,7 @@ from orchestrator.apiserver.binary import Binary
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.negotiation import Accepted
 from orchestrator.apiserver.options import EXACT, ListOptions
-from orchestrator.apiserver.representation import list_document, renderer
+from orchestrator.apiserver.representation import check_metadata, list_document, renderer
 from orchestrator.apiserver.selection import Selection
 from orchestrator.apiserver.watchcache import INDEXED_FIELD, Entry
 from orchestrator.store.interface import Compacted, FutureRevision, StoreFailed
@@ -66,6 +66,7 @@ async def get(core: Core, endpoint: Endpoint, request: Request, namespace: str, 
     entry = find(endpoint, namespace, name)
     if accepted.is_plain and endpoint.conversion is None:
         return entry.data
+    check_metadata(accepted, endpoint.stored, is_list=False)
     await endpoint.ready(core, (entry.data,))
     render = renderer(core, endpoint, accepted, request)
     return render(entry, entry.data) if render else entry.data
@@ -76,6 +77,7 @@ async def list_objects(core: Core, endpoint: Endpoint, request: Request, namespa
     selected = selection.parse(asked.label_selector, asked.field_selector, endpoint.picker)
     render = renderer(core, endpoint, accepted, request)
     page = await select(core, endpoint, asked, selected, namespace)
+    check_metadata(accepted, endpoint.stored, is_list=True)
     await endpoint.ready(core, (entry.data for entry in page.entries))
     if isinstance(render, Binary):
         await render.prepare(page.entries)

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from orchestrator.api.status import BadRequest, Cause, invalid
+from orchestrator.api.resources import Resource
+from orchestrator.api.status import BadRequest, Cause, NotAcceptable, invalid
 from orchestrator.api.wire import Request
 from orchestrator.apiserver import binary, encoding
 from orchestrator.apiserver.binary import Binary
@@ -96,6 +97,18 @@ class TableRenderer:
         row = self.row(data)
         revision = str((row.get("object") or {}).get("metadata", {}).get("resourceVersion", entry.revision))
         return self.table([row], {"resourceVersion": revision})
+
+
+def check_metadata(accepted: Accepted, resource: Resource, *, is_list: bool) -> None:
+    """Metadata of a list is asked for by another name than that of an object. NotAcceptable in upstream's words, which
+    name the Go type; `resource` is what the object is stored as."""
+    if accepted.form != METADATA or accepted.of_list == is_list:
+        return
+    name = f"{resource.group.partition('.')[0] or 'core'}.{resource.list_kind if is_list else resource.kind}"
+    if resource.is_custom:
+        name = "unstructured.UnstructuredList" if is_list else "unstructured.Unstructured"
+    asked, given = ("", "a list") if is_list else ("List", "not a list")
+    raise NotAcceptable(f"you requested PartialObjectMetadata{asked}, but the requested object is {given} (*{name})")
 
 
 def renderer(core: Core, endpoint: Endpoint, accepted: Accepted, request: Request) -> Render | None:

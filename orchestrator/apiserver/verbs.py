@@ -24,7 +24,6 @@ from orchestrator.api.status import (
     ApiError,
     BadRequest,
     MethodNotAllowed,
-    NotAcceptable,
     NotFound,
     UnsupportedMediaType,
     conflict,
@@ -35,10 +34,10 @@ from orchestrator.apiserver import body, deletion, encoding, options, reading, s
 from orchestrator.apiserver.authz.message import refusal
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.handlers import Upgrade
-from orchestrator.apiserver.negotiation import FORMS, NOTHING_FITS, TABLE, Accepted, accepted
+from orchestrator.apiserver.negotiation import ENCODINGS, FORMS, METADATA, OBJECT, STREAMS, Accepted, accepted
 from orchestrator.apiserver.options import WriteOptions
 from orchestrator.apiserver.protobuf.encoding import encode
-from orchestrator.apiserver.representation import renderer
+from orchestrator.apiserver.representation import META_V1, check_metadata, list_document, renderer
 from orchestrator.apiserver.request import Attributes, Authorizer, RequestInfo
 from orchestrator.apiserver.scale import SCALES, replicas_paths, rescaled, scale_of
 from orchestrator.apiserver.subresources import NARROW
@@ -56,6 +55,7 @@ CREATED_BY_PUT = frozenset(
         "clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io",
     }
 )  # fmt: skip
+HANDLED = (OBJECT, METADATA)  # the forms of what is not stored: it has no columns
 NOT_ALLOWED = "the server does not allow this method on the requested resource"
 NOT_SERVED = "the server could not find the requested resource"
 
@@ -73,7 +73,13 @@ class Asked:
 
     @property
     def accepted(self) -> Accepted:
-        return accepted(self.request.headers.get("accept", ""), FORMS, self.endpoint.encodings)
+        return self.accepted_as(FORMS)
+
+    def accepted_as(self, forms: tuple[str, ...]) -> Accepted:
+        route: tuple[str, ...] = ()
+        if not self.endpoint.resource.is_custom:
+            route = (*ENCODINGS, *STREAMS) if self.info.verb in ("list", "watch") else ENCODINGS
+        return accepted(self.request.headers.get("accept", ""), forms, self.endpoint.encodings, route)
 
 
 class UpgradeResponse(Response):
@@ -137,6 +143,10 @@ async def _watch(asked: Asked) -> Response:
 
 def object_answer(code: int, obj: Object, form: Accepted, warnings: list[str] | None = None) -> Response:
     """The answer of an object that is not stored."""
+    if form.form == METADATA and obj.get("kind") != "Status":
+        group, _, version = obj.get("apiVersion", "").rpartition("/")
+        check_metadata(form, Resource(group, version, "", obj["kind"], False), is_list=False)
+        obj = {"kind": "PartialObjectMetadata", "apiVersion": META_V1 + form.version, "metadata": obj.get("metadata")}
     data = encode(obj) if form.media_type == encoding.PROTOBUF else encoding.encode_as_is(obj)
     return _answer(code, data, form, warnings)
 
@@ -327,6 +337,7 @@ async def _written(asked: Asked, form: Accepted, written: writing.Written) -> Re
     data = written.data
     await asked.endpoint.ready(asked.core, (data,))
     if not form.is_plain or asked.endpoint.conversion is not None:
+        check_metadata(form, asked.endpoint.stored, is_list=False)
         render = renderer(asked.core, asked.endpoint, form, asked.request)
         if render is not None:
             cache = asked.endpoint.cache
@@ -361,14 +372,11 @@ async def _delete_collection(asked: Asked) -> Response:
     page = await reading.select(asked.core, endpoint, listed, selected, asked.info.namespace)
     items = await deletion.delete_collection(asked.core, endpoint, page.entries, asked.attributes, wanted)
     await endpoint.ready(asked.core, items)
-    shown = [endpoint.served_bytes(item) for item in items]
-    resource = endpoint.resource
-    metadata = encoding.list_metadata(asked.core.cache.revision)
-    head = b"" if resource.is_custom else encoding.head_of(resource)
-    data = encoding.list_body(resource.list_kind, resource.api_version, metadata, shown, head)
-    if form.media_type == encoding.PROTOBUF:
-        return object_answer(200, encoding.decode(data), form)
-    return _answer(200, data, form)
+    check_metadata(form, endpoint.stored, is_list=True)
+    cache = endpoint.cache
+    gone = [Entry("", asked.info.namespace, "", item, 0, 0, cache.picker) for item in items]
+    render = renderer(asked.core, endpoint, form, asked.request)
+    return _answer(200, list_document(endpoint, gone, render, asked.core.cache.revision, "", 0), form)
 
 
 # -- scale -------------------------------------------------------------------------------------------------------------
@@ -376,7 +384,7 @@ async def _delete_collection(asked: Asked) -> Response:
 
 async def _scale(asked: Asked) -> Response:
     core, endpoint, info, attributes = asked.core, asked.endpoint, asked.info, asked.attributes
-    form = accepted(asked.request.headers.get("accept", ""))  # a Scale has a message, whatever it scales
+    form = asked.accepted
     custom = endpoint.resource.custom
     paths = custom.scale if custom is not None else None
     if info.verb == "get":
@@ -429,6 +437,7 @@ def handler_body(asked: Asked) -> None:
     endpoint, info, attributes = asked.endpoint, asked.info, asked.attributes
     if info.verb not in ("create", "update") or not asked.request.body:
         return
+    asked.accepted_as(HANDLED)  # refused before anything is done
     write = _prepare(asked, "CreateOptions" if info.verb == "create" else "UpdateOptions")
     found = endpoint.resource.subresource(info.subresource)
     kind = found.kind if found and found.kind else endpoint.resource.kind
@@ -461,9 +470,7 @@ def handled(asked: Asked, result: Object | Response | Upgrade) -> Response:
         return result
     code = int(result.get("code") or 0) if result.get("kind") == "Status" else 0
     code = code or (201 if asked.info.verb == "create" else 200)
-    if asked.accepted.form == TABLE:
-        raise NotAcceptable(NOTHING_FITS)
-    return object_answer(code, result, asked.accepted, asked.attributes.warnings)
+    return object_answer(code, result, asked.accepted_as(HANDLED), asked.attributes.warnings)
 
 
 _VERBS: dict[str, Callable[[Asked], Awaitable[Response]]] = {

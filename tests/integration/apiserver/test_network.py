@@ -159,3 +159,9 @@ async def test_a_review_has_no_table(server: WholeServer) -> None:
         async with http.post(path, json=review, headers=headers) as answer:
             assert answer.status == 406
             assert (await answer.json())["reason"] == "NotAcceptable"
+        headers = {"accept": f"{headers['accept']},application/json"}
+        async with http.post(path, json=review, headers=headers) as answer:
+            assert (answer.status, (await answer.json())["status"]["allowed"]) == (201, True)
+        headers = {"accept": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"}
+        async with http.post(path, json=review, headers=headers) as answer:
+            assert (answer.status, (await answer.json())["kind"]) == (201, "PartialObjectMetadata")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import orjson
 import pytest
 
 from orchestrator.api.status import NotAcceptable
 from orchestrator.apiserver.encoding import JSON, PROTOBUF, YAML
 from orchestrator.apiserver.negotiation import DISCOVERY, METADATA, OBJECT, TABLE, TEXTS, Accepted, accepted
+from orchestrator.apiserver.protobuf import envelope
+from tests.apiserver_fixture import serving
+from tests.unit.apiserver.rest import CONFIGMAPS, call, configmap, send
 
 META = ";g=meta.k8s.io;v=v1"
 
@@ -37,7 +44,8 @@ META = ";g=meta.k8s.io;v=v1"
     ],
 )
 def test_what_a_header_comes_to(header: str, form: str, media_type: str) -> None:
-    assert accepted(header) == Accepted(form, media_type)
+    found = accepted(header)
+    assert (found.form, found.media_type) == (form, media_type)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +73,42 @@ def test_aggregated_discovery_has_one_version() -> None:
     assert accepted(wanted.format("v2"), (DISCOVERY,)).form == DISCOVERY
     with pytest.raises(NotAcceptable):
         accepted(wanted.format("v2beta1"), (DISCOVERY,))
+
+
+# What kube-apiserver v1.36.3 answered: request → Accept → (status, media type, kind or message).
+RECORDED: dict[str, dict[str, tuple[int, str, str]]] = orjson.loads(
+    (Path(__file__).parent / "cases/negotiation.json").read_bytes()
+)
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+
+
+def deployment(name: str) -> dict[str, Any]:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def told(body: bytes, media_type: str) -> str:
+    if media_type == PROTOBUF:
+        api_version, kind, _ = envelope.opened(body)
+        return f"pb:{api_version}/{kind}"
+    if media_type == YAML:
+        return ""
+    found = orjson.loads(body)
+    return str(found.get("message") or found["kind"])
+
+
+@pytest.mark.parametrize("asked", RECORDED)
+async def test_answers_are_those_of_kube_apiserver(asked: str) -> None:
+    method, url = asked.split(" ", 1)
+    async with serving() as served:
+        await call(served, "POST", CONFIGMAPS, configmap("a", x="1"))
+        await call(served, "POST", DEPLOYMENTS, deployment("d"))
+        body = configmap("new" if method == "POST" else "a") if method in ("POST", "PUT") else None
+        for accept, (status, media_type, what) in RECORDED[asked].items():
+            answer = await send(served, method, url, body, **({"accept": accept} if accept else {}))
+            assert (answer.status, answer.headers["content-type"]) == (status, media_type), accept
+            if isinstance(answer.body, bytes):
+                assert told(answer.body, media_type) == what, accept
+            else:
+                await answer.body.aclose()

@@ -163,6 +163,10 @@ async def test_version_2_is_also_served_in_protobuf(accept: str, answered: str) 
     assert (again.status, again.body) == (304, b"")
 
 
-async def test_version_2_in_another_encoding_is_not_to_be_had() -> None:
-    answer = await openapi.OpenApi(ResourceTable()).v2(Request("GET", "/openapi/v2", headers={"accept": "text/plain"}))
-    assert (answer.status, answer.body) == (406, b"")
+async def test_another_encoding_is_not_to_be_had() -> None:
+    served = openapi.OpenApi(ResourceTable())
+    for ask, path in ((served.v2, "/openapi/v2"), (served.v3, "/openapi/v3/apis/apps/v1")):
+        answer = await ask(Request("GET", path, headers={"accept": "text/plain"}))
+        assert (answer.status, answer.body) == (406, b"")
+    accepting = {"accept": f"{OLDER},{JSON}"}
+    assert (await served.v3(Request("GET", "/openapi/v3/apis/apps/v1", headers=accepting))).status == 200
