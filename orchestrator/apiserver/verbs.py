@@ -199,6 +199,7 @@ async def _create(asked: Asked) -> Response:
     writing.check_kind(endpoint, obj)
     decoded(asked, endpoint.resource, obj, text, write)
     writing.check_names(endpoint, obj, info.namespace, "")
+    writing.drop_repeated_owners(obj, attributes)
     revision = obj["metadata"].get("resourceVersion") or ""
     if revision.isdecimal() and int(revision):  # what is no revision is no claim either
         raise ApiError("resourceVersion should not be set on objects to be created")
@@ -214,6 +215,7 @@ async def _update(asked: Asked) -> Response:
     writing.check_kind(endpoint, first)
     decoded(asked, endpoint.resource, first, text, write)
     writing.check_names(endpoint, first, info.namespace, info.name, is_named=True)
+    writing.drop_repeated_owners(first, attributes)
     canonical = encoding.encode_as_is(first)
     may_create = not info.subresource and endpoint.stored.group_resource in CREATED_BY_PUT
     if may_create and endpoint.cache.get(info.namespace, info.name) is None:

@@ -84,6 +84,7 @@ async def create(
     strategy = core.tables.strategies.get(endpoint.stored.group_resource)
     try:
         await core.admission.mutate(attributes)
+        drop_repeated_owners(obj, attributes, " after mutating admission happens")
         rules.default(obj)  # what admission added has defaults too
         if strategy:
             await strategy.before_write(attributes)
@@ -164,6 +165,7 @@ async def _update_once(
     succeeded = False
     try:
         await core.admission.mutate(attributes)
+        drop_repeated_owners(new, attributes, " after mutating admission happens")
         if strategy and not subresource:
             await strategy.before_write(attributes)
         managed_fields.keep_times_if_unchanged(new, old)
@@ -189,6 +191,25 @@ async def _update_once(
     finally:
         if strategy and not subresource:
             await strategy.after_write(attributes, succeeded=succeeded)
+
+
+def drop_repeated_owners(obj: Object, attributes: Attributes, when: str = "") -> None:
+    """Keeps one of owner references that are quite the same, and warns of the others."""
+    metadata = obj.get("metadata") or {}
+    kept: list[Object] = []
+    repeated = []
+    for reference in metadata.get("ownerReferences") or ():
+        if reference in kept:
+            repeated.append(reference.get("uid") or "")
+        else:
+            kept.append(reference)
+    if repeated:
+        metadata["ownerReferences"] = kept
+        attributes.warnings.append(
+            f".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, "
+            "and may reject such requests as early as 1.24; please fix your requests; "
+            f"duplicate UID(s) observed: {', '.join(repeated)}"
+        )
 
 
 def is_done(obj: Object) -> bool:

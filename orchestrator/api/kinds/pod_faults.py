@@ -44,10 +44,26 @@ def create(pod: Object) -> list[Cause]:
     if spec_.get("schedulingGates") and spec_.get("nodeName"):
         detail = "cannot be set until all schedulingGates have been cleared"
         causes.append(faults.forbidden("spec.nodeName", detail))
+    causes += _tokens_of_nobody(spec_)
     if spec_.get("ephemeralContainers"):
         detail = "cannot be set on create"
         causes.append(faults.forbidden("spec.ephemeralContainers", detail))
     return causes
+
+
+def _tokens_of_nobody(spec_: Json) -> list[Cause]:
+    """A token is a service account's."""
+    if spec_.get("serviceAccountName"):
+        return []
+    return [
+        faults.forbidden(
+            f"spec.volumes[{index}].projected.sources[{place}].serviceAccountToken",
+            "must not be specified when serviceAccountName is not set",
+        )
+        for index, volume in enumerate(spec_.get("volumes") or ())
+        for place, source in enumerate((volume.get("projected") or {}).get("sources") or ())
+        if source.get("serviceAccountToken") is not None
+    ]
 
 
 def _image_blanks(containers: Any, path: str) -> list[Cause]:
@@ -287,6 +303,7 @@ def update(new: Object, old: Object) -> list[Cause]:
         if len(containers) != len(before.get(kind) or []):
             return [*causes, faults.forbidden(f"spec.{kind}", "pod updates may not add or remove containers")]
         causes += _image_blanks(containers, f"spec.{kind}")
+    causes += _tokens_of_nobody(spec_)
     causes += _deadline(spec_.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
     causes += _only_added_tolerations(spec_.get("tolerations") or [], before.get("tolerations") or [])
     causes += _only_deleted_gates(spec_.get("schedulingGates") or [], before.get("schedulingGates") or [])

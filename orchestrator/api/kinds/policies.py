@@ -28,7 +28,7 @@ from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
 ACTIONS = ("Audit", "Deny", "Warn")
-REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
+REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 ANNOTATIONS_MAX = 20
 ANNOTATION_BYTES_MAX = 5 * 1024
 
