@@ -78,11 +78,11 @@ class DaemonSetController:
             return
         owned = await claim.claim(self._client, DAEMONSETS, owner, _selector(owner), self._pods)
         revisions = await claim.claim(self._client, DAEMONSETS, owner, _selector(owner), self._revisions)
-        revision, is_new = await history.ensure(self._client, owner, revisions)
+        revision, is_new = await history.ensure(self._client, owner, revisions, history.REVISION_LABEL)
         if is_new:
             self._revision_expectations.written(key, revision)
         now = self._clock.now()
-        hashed = meta.labels(revision).get(history.HASH_LABEL, "")
+        hashed = history.hash_of(revision, history.REVISION_LABEL)
         seen = Observed(owner, tuple(self._nodes.cache.list()), tuple(owned), hashed, now)
         planned = self._backed_off(key, owner, daemonset_plan.plan(seen), now)
         failure: status.ApiError | None = None
@@ -132,7 +132,7 @@ class DaemonSetController:
 
     async def _truncate(self, owner: Object, revisions: list[Object], owned: list[Object], hashed: str) -> None:
         hashes = {meta.labels(pod).get(history.REVISION_LABEL) for pod in owned} | {hashed}
-        in_use = {meta.name(each) for each in revisions if meta.labels(each).get(history.HASH_LABEL) in hashes}
+        in_use = {meta.name(each) for each in revisions if history.hash_of(each, history.REVISION_LABEL) in hashes}
         for each in history.surplus(owner, revisions, in_use):
             try:
                 await self._client.delete(CONTROLLERREVISIONS, meta.name(each), meta.namespace(each))

@@ -19,8 +19,8 @@ from orchestrator.client.client import Client
 from orchestrator.controllers.fields import copied, spec, status_of
 from orchestrator.controllers.template_hash import template_hash
 
-HASH_LABEL = "controller.kubernetes.io/hash"
-REVISION_LABEL = "controller-revision-hash"
+HASH_LABEL = "controller.kubernetes.io/hash"  # of a StatefulSet's revisions
+REVISION_LABEL = "controller-revision-hash"  # of pods, and of a DaemonSet's revisions
 LIMIT = 10
 
 
@@ -53,19 +53,32 @@ def template_of(revision: Object) -> dict[str, Any]:
     return template
 
 
-def find(owner: Object, revisions: Sequence[Object]) -> Object | Missing | Outdated:
+def find(owner: Object, revisions: Sequence[Object], hash_label: str = HASH_LABEL) -> Object | Missing | Outdated:
     """The revision of the owner's template among `revisions`, or what is to be done to have it."""
     template = spec(owner).get("template") or {}
     known = ordered(revisions)
     equal = [each for each in known if template_of(each) == template]
     if not equal:
-        return Missing(_revision(owner, template, number(known[-1]) + 1 if known else 1))
+        return Missing(_revision(owner, template, number(known[-1]) + 1 if known else 1, hash_label))
     if equal[-1] is known[-1]:
         return equal[-1]
     return Outdated(equal[-1], number(known[-1]) + 1)
 
 
-def _revision(owner: Object, template: dict[str, Any], revision_number: int) -> Object:
+def hash_of(revision: Object, hash_label: str) -> str:
+    """What the label says; of a revision that was made before its kind had a label of its own, what the other says."""
+    labels = meta.labels(revision)
+    return labels.get(hash_label) or labels.get(HASH_LABEL, "")
+
+
+def _sorted(value: Any) -> Any:
+    """With the keys of mappings in order: others compare the text of a revision's data with what they would write."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+def _revision(owner: Object, template: dict[str, Any], revision_number: int, hash_label: str) -> Object:
     hashed = template_hash(template, status_of(owner).get("collisionCount") or 0)
     labels = dict((template.get("metadata") or {}).get("labels") or {})
     made: Object = {
@@ -74,10 +87,10 @@ def _revision(owner: Object, template: dict[str, Any], revision_number: int) -> 
         "metadata": {
             "name": f"{meta.name(owner)}-{hashed}",
             "namespace": meta.namespace(owner),
-            "labels": {**labels, HASH_LABEL: hashed},
+            "labels": {**labels, hash_label: hashed},
             "ownerReferences": [meta.owner_reference(owner)],
         },
-        "data": {"spec": {"template": {**copied(template), "$patch": "replace"}}},
+        "data": {"spec": {"template": _sorted({**template, "$patch": "replace"})}},
         "revision": revision_number,
     }
     annotations = {
@@ -90,18 +103,20 @@ def _revision(owner: Object, template: dict[str, Any], revision_number: int) -> 
     return made
 
 
-async def ensure(client: Client, owner: Object, revisions: Sequence[Object]) -> tuple[Object, bool]:
+async def ensure(
+    client: Client, owner: Object, revisions: Sequence[Object], hash_label: str = HASH_LABEL
+) -> tuple[Object, bool]:
     """(the revision of the owner's template, whether it was written just now)."""
-    found = find(owner, revisions)
+    found = find(owner, revisions, hash_label)
     if isinstance(found, Missing):
-        return await _create(client, owner, found.revision), True
+        return await _create(client, owner, found.revision, hash_label), True
     if isinstance(found, Outdated):
         newest = {**found.revision, "revision": found.number}
         return await client.update(CONTROLLERREVISIONS, newest), True
     return found, False
 
 
-async def _create(client: Client, owner: Object, revision: Object) -> Object:
+async def _create(client: Client, owner: Object, revision: Object, hash_label: str) -> Object:
     """A name that is taken by another template is avoided with a longer hash: the count is part of what is hashed."""
     for attempt in range(1, 10):
         try:
@@ -112,7 +127,7 @@ async def _create(client: Client, owner: Object, revision: Object) -> Object:
                 return existing
             hashed = template_hash(template_of(revision), attempt)
             metadata = {**meta.metadata(revision), "name": f"{meta.name(owner)}-{hashed}"}
-            metadata["labels"] = {**meta.labels(revision), HASH_LABEL: hashed}
+            metadata["labels"] = {**meta.labels(revision), hash_label: hashed}
             revision = {**revision, "metadata": metadata}
     raise status.Conflict(f"no free name for a revision of {meta.key(owner)}")
 

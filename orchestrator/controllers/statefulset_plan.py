@@ -75,7 +75,7 @@ def plan(seen: Observed) -> list[Action]:
             step_taken = False
         if ordered and (step_taken or pod is None or not is_healthy(owner, pod, seen.now)):
             return actions
-    scaling = _scale_down(condemned, ordered)
+    scaling = _scale_down(seen, condemned, ordered)
     if scaling is None:
         return actions
     actions.extend(scaling)
@@ -84,14 +84,19 @@ def plan(seen: Observed) -> list[Action]:
     return actions or _update(seen, [pod for pod in wanted.values() if pod is not None])
 
 
-def _scale_down(condemned: Sequence[Object], ordered: bool) -> list[Action] | None:
-    """From the highest ordinal; None where it has to wait."""
+def _scale_down(seen: Observed, condemned: Sequence[Object], ordered: bool) -> list[Action] | None:
+    """From the highest ordinal; None where it has to wait. In order a pod that is not available goes only when it is
+    the first of those: what lies before it is well, and nothing is lost by its going."""
+    owner, now = seen.owner, seen.now
+    first = next((pod for pod in reversed(condemned) if not is_healthy(owner, pod, now)), None)
     actions: list[Action] = []
     for pod in condemned:
         if meta.is_deleting(pod):
             if ordered:
                 return None
             continue
+        if ordered and pod is not first and not is_healthy(owner, pod, now):
+            return None
         actions.append(DeletePod(pod, is_scaling=True))
         if ordered:
             return actions
