@@ -236,6 +236,7 @@ def _status_line(status: int) -> str:
 
 def _head(status: int, headers: dict[str, str], last: str, keep_alive: bool) -> bytes:
     fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    assert fields.count("\r") == fields.count("\n") == len(headers), "no value ends its header"
     end = "" if keep_alive else "connection: close\r\n"
     return f"{_status_line(status)}{fields}{last}{end}\r\n".encode()
 

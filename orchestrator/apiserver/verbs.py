@@ -30,7 +30,7 @@ from orchestrator.api.status import (
     invalid,
 )
 from orchestrator.api.wire import Request, Response
-from orchestrator.apiserver import body, deletion, encoding, options, reading, selection, watching, writing
+from orchestrator.apiserver import body, deletion, encoding, options, reading, selection, warning, watching, writing
 from orchestrator.apiserver.authz.message import refusal
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.handlers import Upgrade
@@ -164,14 +164,9 @@ def _answer(code: int, data: bytes, form: Accepted, warnings: list[str] | None =
 def warned(answer: Response, *texts: str) -> Response:
     """The answer with more warnings, the first."""
     others = [answer.headers["warning"]] if "warning" in answer.headers else []
-    if texts:
-        answer.headers["warning"] = ", ".join([*(f"299 - {_quoted(text)}" for text in dict.fromkeys(texts)), *others])
+    if told := [*warning.values(texts), *others]:
+        answer.headers["warning"] = ", ".join(told)
     return answer
-
-
-def _quoted(text: str) -> str:
-    clean = text.replace("\n", " ").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{clean}"'
 
 
 # -- writes ------------------------------------------------------------------------------------------------------------

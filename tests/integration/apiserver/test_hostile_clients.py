@@ -176,3 +176,14 @@ async def test_noise_is_no_request(server: WholeServer) -> None:
             assert not found.startswith(b"HTTP/1.1 5"), (bytes(data), found)
     assert errors.take() == []
     await still_serves(server)
+
+
+async def test_a_field_named_to_end_its_header(server: WholeServer) -> None:
+    """Unknown fields are told in a header: their names must not begin another, nor the body."""
+    body = b'{"metadata":{"name":"a"},"x\\r\\nset-cookie: y\\r\\n\\r\\n":1,"z":1}'
+    async with session(server, "admin") as client:
+        headers = {"content-type": "application/json"}
+        async with client.post(CONFIGMAPS, data=body, headers=headers) as answer:
+            assert (answer.status, answer.headers.getall("warning")) == (201, ['299 - "unknown field \\"z\\""'])
+            assert "set-cookie" not in answer.headers
+            assert (await answer.json())["kind"] == "ConfigMap"
