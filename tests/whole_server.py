@@ -64,31 +64,34 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@asynccontextmanager
-async def whole_server(
-    folder: Path,
-    etcd_servers: tuple[str, ...] = (),
-    access: Mapping[str, Any] | None = None,
-    advertise_address: str = "127.0.0.1",
-    **more: Any,
-) -> AsyncIterator[WholeServer]:
-    """Its store is a file in `folder`, or etcd; `access` and `more` are further settings."""
-    keys, port = folder / "pki", free_port()
+def settings(folder: Path, port: int, access: Mapping[str, Any] | None = None, **more: Any) -> Config:
+    """Of a server whose store is a file in `folder`, where `more` names no other; its keys are made there too."""
+    keys = folder / "pki"
     pki.ensure(keys, Topology(name="test", workers=0))
-    config = Config(
-        advertise_address=advertise_address,
+    given: dict[str, Any] = {
+        "advertise_address": "127.0.0.1",
+        "store_path": str(folder / "store.db"),
+        **more,
+    }
+    return Config(
+        **given,
         bind_addresses=("127.0.0.1",),
         port=port,
-        store_path=str(folder / "store.db"),
-        etcd_servers=etcd_servers,
         proxy_client_certificate_file=str(keys / "front-proxy-client.crt"),
         proxy_client_key_file=str(keys / "front-proxy-client.key"),
         requestheader_client_ca_file=str(keys / "front-proxy-ca.crt"),
-        **more,
         tls_certificate_file=str(keys / "apiserver.crt"),
         tls_key_file=str(keys / "apiserver.key"),
         client_ca_file=str(keys / "ca.crt"),
         access=AccessConfig(service_account_signing_key_file=str(keys / "sa.key"), **(access or {})),
     )
-    async with running(config) as api:
+
+
+@asynccontextmanager
+async def whole_server(
+    folder: Path, etcd_servers: tuple[str, ...] = (), access: Mapping[str, Any] | None = None, **more: Any
+) -> AsyncIterator[WholeServer]:
+    """Its store is a file in `folder`, or etcd; `access` and `more` are further settings."""
+    port = free_port()
+    async with running(settings(folder, port, access, etcd_servers=etcd_servers, **more)) as api:
         yield WholeServer(api, port, folder)
