@@ -21,6 +21,7 @@ from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import openapi_custom
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
+from orchestrator.apiserver.deletion import ANSWERS_OBJECT
 from orchestrator.apiserver.encoding import JSON
 from orchestrator.apiserver.negotiation import ranges
 from orchestrator.apiserver.protobuf import openapi_v2
@@ -33,6 +34,14 @@ _REFERENCE = "#/$defs/"
 _GVK = "x-kubernetes-group-version-kind"
 _METHODS = {"get": "get", "list": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
 _ACTIONS = {"get": "get", "list": "list", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
+_OK, _CREATED, _ACCEPTED = ("200", "OK"), ("201", "Created"), ("202", "Accepted")
+_CODES = {
+    "": (_OK,),
+    "create": (_OK, _CREATED, _ACCEPTED),
+    "update": (_OK, _CREATED),
+    "patch": (_OK, _CREATED),
+    "delete": (_OK, _ACCEPTED),
+}
 _PATCHES = (
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -310,6 +319,9 @@ def _operation(
     is_custom = row.is_custom and not group_version
     name = _name_of(group, served, shown, is_custom=is_custom)
     body = {"$ref": place + (name if is_custom or name in schema.definitions() else f"{_META}Status")}
+    keeps = verb == "delete" and not subresource and row.group_resource in ANSWERS_OBJECT
+    is_gone = verb in ("delete", "deletecollection") and not keeps
+    answered = {"$ref": f"{place}{_META}Status"} if is_gone else body
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "query", "uniqueItems": True} | _typed(kind_, version)
         for name, kind_ in _PARAMETERS.get(verb, ())
@@ -329,12 +341,17 @@ def _operation(
     if version == 3:
         if sent:
             operation["requestBody"] = {"content": {media: {"schema": sent} for media in media_types}}
-        content = {media: {"schema": body} for media in ("application/json", "application/yaml")}
-        operation["responses"] = {"200": {"description": "OK", "content": content}}
+        content = {media: {"schema": answered} for media in ("application/json", "application/yaml")}
+        operation["responses"] = _answers(verb, {"content": content})
         return operation
     if sent:
         parameters.append({"name": "body", "in": "body", "required": True, "schema": sent})
         operation["consumes"] = list(media_types)
     operation["produces"] = ["application/json", "application/yaml"]
-    operation["responses"] = {"200": {"description": "OK", "schema": body}}
+    operation["responses"] = _answers(verb, {"schema": answered})
     return operation
+
+
+def _answers(verb: str, what: dict[str, Any]) -> dict[str, Any]:
+    """What is answered where all is well, by status code."""
+    return {code: {"description": description, **what} for code, description in _CODES.get(verb, _CODES[""])}

@@ -22,7 +22,6 @@ async def main(count: int, seed: int) -> int:
     for what, requests in outcome.faults.items():
         print(f"{what}\n  {len(requests)} times, as {min(requests, key=len)}\n")
     print("answers:", dict(sorted(outcome.codes.items())))
-    print("500s:", dict(outcome.own_errors))
     for took_s, request in outcome.slowest:
         print(f"{took_s * 1e3:8.0f} ms  {request}")
     memory = f"{outcome.memory_before_mib:.0f} MiB → {outcome.memory_after_mib:.0f} MiB"

@@ -94,7 +94,7 @@ class Requests:
         self._random = random
         self.namespace = namespace
         self.rows = list(ROWS)
-        self._steps = list(_recorded())
+        self._steps = list(recorded())
         self._bodies = [step["body"] for step in self._steps if isinstance(step.get("body"), (dict, list))]
         self._known: list[tuple[str, dict[str, Any]]] = []  # (path, object) as the server gave them
         self._tokens: list[str] = []
@@ -363,7 +363,7 @@ class Requests:
         return True
 
 
-def _recorded() -> Iterable[dict[str, Any]]:
+def recorded() -> Iterable[dict[str, Any]]:
     for path in sorted(CASES.glob("*.json")):
         for case in json.loads(path.read_text()):
             yield from case["steps"]

@@ -249,12 +249,12 @@ def status_update(new: Object, old: Object) -> list[Cause]:
         total = status.get("replicas", 0)
         parts = ("updatedReplicas", "currentReplicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
         for name in parts:
-            if status.get(name, 0) > total:
-                causes.append(faults.invalid(f"status.{name}", status[name], "cannot be greater than status.replicas"))
+            if (count := status.get(name, 0)) > total:
+                causes.append(faults.invalid(f"status.{name}", count, "cannot be greater than status.replicas"))
         if status.get("availableReplicas", 0) > status.get("readyReplicas", 0):
             rule = "status.readyReplicas" if new.get("kind") == "StatefulSet" else "readyReplicas"
             detail = f"cannot be greater than {rule}"
-            causes.append(faults.invalid("status.availableReplicas", status["availableReplicas"], detail))
+            causes.append(faults.invalid("status.availableReplicas", status.get("availableReplicas", 0), detail))
     return causes
 
 

@@ -20,6 +20,7 @@ from orchestrator.api.schema import ANY, ANY_TYPE, BOOL, BYTES, INTEGER, LIST, M
 
 # Keys of list items that a schema default fills in: ports are TCP where they do not say.
 KEY_DEFAULTS = {"protocol": "TCP"}
+NAMED_BY_DEFAULT = frozenset({"v1.LocalObjectReference"})  # items whose name may be left out: it is "" then
 
 
 class Absent:
@@ -77,6 +78,8 @@ def element(kind: Type, item: Any) -> str:
 def _key_default(kind: Type, name: str) -> Any:
     """What a key reads as where an item does not have it: a required one is never absent in Go."""
     known = kind.item.fields.get(name) if kind.item and kind.item.kind == STRUCT else None
+    if known is not None and kind.item is not None and kind.item.name in NAMED_BY_DEFAULT:
+        return ""
     if known is None or not known.required:
         return KEY_DEFAULTS.get(name)
     return KEY_DEFAULTS.get(name, 0 if known.type.kind == INTEGER else "")

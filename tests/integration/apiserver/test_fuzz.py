@@ -9,20 +9,6 @@ from tests.fuzz import campaign
 from tests.whole_server import WholeServer
 
 GROWN_MIB_MAX = 150  # caches of schemas, rules and requests fill; what was made is deleted and compacted away
-# What kube-apiserver answers with 500 to a client's fault: errors of its patches and conversions that are no Status.
-UPSTREAMS_OWN = (
-    "failed to create typed patch object (",
-    "failed to convert new object (",
-    "unknown patch type: ",
-    "merging lists cannot yet be specified",
-    "map: map[",
-    "expected a ",
-    "The order in patch list:",
-    "cannot merge lists without merge key",
-    "unable to find api field in struct ",
-    "resourceVersion should not be set on objects to be created",
-    "strconv.ParseUint: parsing ",
-)
 
 
 @pytest.mark.parametrize(("count", "seed"), [
@@ -32,8 +18,6 @@ UPSTREAMS_OWN = (
 async def test_random_requests(count: int, seed: int, server: WholeServer) -> None:
     outcome = await campaign.run(server, count, seed)
     assert not outcome.faults
-    unexpected = [message for message in outcome.own_errors if not message.startswith(UPSTREAMS_OWN)]
-    assert not unexpected
     assert sum(outcome.codes.values()) == count
     assert {200, 201, 400, 401, 403, 404, 405, 406, 409, 415, 422} <= outcome.codes.keys()  # the inputs reach far
     assert outcome.grown_mib < GROWN_MIB_MAX
