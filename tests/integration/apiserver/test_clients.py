@@ -1,4 +1,4 @@
-"""Unmodified Python clients against the whole server: the official client, kr8s, and an operator written with kopf."""
+"""Unmodified Python clients against the whole server: the official one, kr8s, lightkube, and kopf."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Any
 
 import kopf
 import kr8s
+import lightkube
 import pytest
 from kubernetes import client as official
 from kubernetes import config, dynamic, watch
+from lightkube.models.apps_v1 import DeploymentSpec
+from lightkube.models.core_v1 import Container, PodSpec, PodTemplateSpec
+from lightkube.models.meta_v1 import LabelSelector, ObjectMeta
+from lightkube.resources.apps_v1 import Deployment
+from lightkube.resources.core_v1 import ConfigMap
+from lightkube.types import PatchType
 
 from orchestrator.api.resources import CONFIGMAPS
 from tests.whole_server import WholeServer
@@ -100,3 +107,58 @@ async def test_an_operator_written_with_kopf(server: WholeServer) -> None:
         stop.set()
         await asyncio.wait([running], timeout=LIMIT_S)
     assert seen == [("created", "a"), ("deleted", "a")]
+
+
+async def test_lightkube(server: WholeServer) -> None:
+    """Its asynchronous client: create, list by label in pages, apply of two managers, all patches, scale, a watch."""
+    config = lightkube.KubeConfig.from_file(server.kubeconfig("admin"))
+    client = lightkube.AsyncClient(config, namespace="default")
+    try:
+        metadata = ObjectMeta(name="a", labels={"tier": "front"})
+        made = await client.create(ConfigMap(metadata=metadata, data={"x": "1"}))
+        for number in range(5):
+            await client.create(ConfigMap(metadata=ObjectMeta(name=f"more-{number}", labels={"tier": "back"})))
+        listed = [item.metadata.name async for item in client.list(ConfigMap, labels={"tier": "back"}, chunk_size=2)]
+        assert listed == [f"more-{number}" for number in range(5)]
+
+        version = made.metadata.resourceVersion
+        seen: list[tuple[str, str]] = []
+
+        async def follow() -> None:
+            async for kind, item in client.watch(ConfigMap, labels={"tier": "front"}, resource_version=version):
+                seen.append((kind, item.metadata.name))
+                if kind == "DELETED":
+                    return
+
+        following = asyncio.create_task(follow())
+        await client.patch(ConfigMap, "a", {"data": {"y": "2"}}, patch_type=PatchType.MERGE)
+        await client.patch(ConfigMap, "a", {"data": {"z": "3"}})
+        removal = [{"op": "remove", "path": "/data/x"}]
+        patched = await client.patch(ConfigMap, "a", removal, patch_type=PatchType.JSON)
+        assert patched.data == {"y": "2", "z": "3"}
+
+        applied = ConfigMap(metadata=ObjectMeta(name="a"), data={"y": "of one"})
+        with pytest.raises(lightkube.ApiError) as conflict:
+            await client.apply(applied, field_manager="one")
+        assert (conflict.value.status.code, conflict.value.status.reason) == (409, "Conflict")
+        await client.apply(applied, field_manager="one", force=True)
+        applied = ConfigMap(metadata=ObjectMeta(name="a"), data={"w": "of two"})
+        both = await client.apply(applied, field_manager="two")
+        assert both.data == {"w": "of two", "y": "of one", "z": "3"}
+        await client.delete(ConfigMap, "a")
+        async with asyncio.timeout(LIMIT_S):
+            await following
+        assert seen == [("MODIFIED", "a")] * 5 + [("DELETED", "a")]
+
+        template = PodTemplateSpec(
+            metadata=ObjectMeta(labels={"app": "web"}), spec=PodSpec([Container("c", image="nginx:1")])
+        )
+        spec = DeploymentSpec(selector=LabelSelector(matchLabels={"app": "web"}), template=template)
+        await client.create(Deployment(metadata=ObjectMeta(name="web"), spec=spec))
+        scale = await client.patch(Deployment.Scale, "web", {"spec": {"replicas": 3}}, patch_type=PatchType.MERGE)
+        assert (scale.spec.replicas, (await client.get(Deployment, "web")).spec.replicas) == (3, 3)
+        with pytest.raises(lightkube.ApiError) as missing:
+            await client.get(Deployment, "none")
+        assert missing.value.status.message == 'deployments.apps "none" not found'
+    finally:
+        await client.aclose()
