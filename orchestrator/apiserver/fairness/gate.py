@@ -9,8 +9,9 @@ go through here at all.
 
 One thread serves everything, so requests that need not wait for the store are over before the next one is looked at,
 and never seem to be many. They are: a flood of lists that came together is served together, and whoever comes next has
-to wait for all of it. Therefore seats are given back when the turn of the event loop ends, not earlier; a level serves
-at most its seats in one turn, what came for other levels meanwhile goes next, and the rest of the flood queues.
+to wait for all of it. Therefore seats are given back when the turn of the event loop ends, not earlier, and a level
+serves in one turn no more than its seats, and no more than takes TURN_S. The rest of the flood queues for the turns
+after; what came for other levels meanwhile goes between.
 
 Source: KEP-1040; k8s.io/apiserver server/filters, priority-and-fairness.
 """
@@ -34,6 +35,7 @@ from orchestrator.apiserver.fairness.work import estimate
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.request import RequestInfo
 
+TURN_S = 0.02  # of one turn of the event loop, for one level
 WAIT_MAX_S = 15.0  # a quarter of kube-apiserver's time for a request
 LONG_RUNNING = ("attach", "exec", "proxy", "log", "portforward")
 
@@ -69,14 +71,17 @@ class Gate:
         now: Callable[[], float] = perf_counter,
     ) -> None:
         self._lookup = lookup
-        self._clock = clock
         self._endpoints = endpoints
         self._now = now
+        self._epoch = clock.now() - now()  # what the wall clock said when `now` was 0
         self.levels = Levels(server_limit, now())
         self.is_stale = asyncio.Event()  # set: the status of schemas may have to be told anew
         self.inside: dict[Passage, None] = {}  # waiting or served
         self._is_changed = True
         self._left: list[tuple[Passage, float]] = []
+        self._turn_began = -1.0  # now; -1 between turns
+        self._spending: dict[Level, None] = {}  # levels that were served in this turn
+        self._going_on: dict[Level, None] = {}  # levels whose queues go on in the next turn
         for resource in (PRIORITYLEVELCONFIGURATIONS, FLOWSCHEMAS):
             lookup.subscribe(resource, self._changed)
         self._digest()
@@ -91,12 +96,13 @@ class Gate:
         endpoint = self._endpoints.get((info.group, info.version, info.resource)) if info.is_resource else None
         work = estimate(info, request, endpoint.cache if endpoint is not None else None, level.seats_max)
         now = self._now()
+        self._in_turn(now)
         passage = Passage(work, flow=flow, is_watch=info.verb == "watch", entered_at=now, info=info, user=user)
         if work.seats == 1:
             tally.of_one_seat += 1
         else:
             tally.seats.observe(work.seats)
-        if not level.queues.arrive(passage, flow.hand, now):
+        if not level.queues.arrive(passage, flow.hand, now, waits=level.spent_s >= TURN_S):
             self._refused(passage, "queue-full" if flow.hand else "concurrency-limit", now)
             return passage
         self.inside[passage] = None
@@ -107,7 +113,7 @@ class Gate:
         assert passage.queue is not None
         tally.queue_length.observe(len(passage.queue.waiting))
         passage.decision = asyncio.get_running_loop().create_future()
-        self._go_on(level.queues.dispatch(now), now)
+        self._go_on_soon(level)
         return passage
 
     async def waited(self, passage: Passage) -> bool:
@@ -128,9 +134,12 @@ class Gate:
 
     def leave(self, passage: Passage) -> None:
         """It has been served; once for each that was let in."""
-        self._left.append((passage, self._now()))
-        if len(self._left) == 1:
-            asyncio.get_running_loop().call_soon(self._turn_over)
+        now, level = self._now(), passage.flow.level
+        self._in_turn(now)
+        if passage.started_at >= self._turn_began:  # it came in this turn
+            level.spent_s += now - passage.started_at
+            self._spending[level] = None
+        self._left.append((passage, now))
 
     def refusal(self, passage: Passage) -> Response:
         after_s = passage.flow.level.retry.refused(self._now())
@@ -140,12 +149,22 @@ class Gate:
 
     def wall_time(self, when: float) -> str:
         """An earlier reading of its own clock, as a time of day."""
-        return meta.format_micro_time(self._clock.now() - (self._now() - when))
+        return meta.format_micro_time(self._epoch + when)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
+    def _in_turn(self, now: float) -> None:
+        """Something happens in this turn of the event loop, so it will have an end."""
+        if self._turn_began < 0:
+            self._turn_began = now
+            asyncio.get_running_loop().call_soon(self._turn_over)
+
     def _turn_over(self) -> None:
+        self._turn_began = -1.0
         left, self._left = self._left, []
+        for level in self._spending:
+            level.spent_s = 0.0
+        self._spending.clear()
         now = self._now()
         touched: dict[Level, None] = {}
         for passage, left_at in left:
@@ -168,9 +187,23 @@ class Gate:
     def _go_on_in(self, levels: Iterable[Level]) -> None:
         now = self._now()
         for level in levels:
-            self._go_on(level.queues.dispatch(now), now)
+            is_later = level in self._going_on  # its share of this turn is kept for then
+            started = level.queues.dispatch(now, 0.0 if is_later else TURN_S)
+            self._go_on(started, now)
+            if started and level.queues.waiting:
+                self._go_on_soon(level)
             if not level.is_wanted and level.queues.is_idle:
                 self._digest_soon()
+
+    def _go_on_soon(self, level: Level) -> None:
+        """In the next turn: first those go on who were let in, and sockets are looked at."""
+        if not self._going_on:
+            asyncio.get_running_loop().call_soon(self._going)
+        self._going_on[level] = None
+
+    def _going(self) -> None:
+        levels, self._going_on = self._going_on, {}
+        self._go_on_in([level for level in levels if level.queues.waiting])
 
     def _go_on(self, started: Iterable[Turn], now: float) -> None:
         for turn in started:

@@ -97,6 +97,7 @@ class Level:
     limit: int = 0
     seats_max: int = 0
     target: float = 0.0
+    spent_s: float = 0.0  # on its requests, in this turn of the event loop
     is_wanted: bool = True
     retry: RetryAfter = field(default_factory=RetryAfter)
 

@@ -19,6 +19,7 @@ Source: KEP-1040, "Fair Queuing for Server Requests"; k8s.io/apiserver flowcontr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -116,14 +117,14 @@ class QueueSet:
         self.queuing, self.limit = queuing, limit
         return self.dispatch(now)
 
-    def arrive(self, turn: Turn, hand: Sequence[int], now: float) -> bool:
+    def arrive(self, turn: Turn, hand: Sequence[int], now: float, *, waits: bool = False) -> bool:
         """Whether the request is taken: it is served where `is_served` says so, and waits otherwise. `hand`: the
-        queues of its flow; empty for a set without queues."""
+        queues of its flow; empty for a set without queues. `waits`: it has to wait though there are seats."""
         self._advance(now)
         if not hand:
             return self._fits(turn.work) and self._serve(turn, now)
         queue = self._shortest(hand)
-        is_full = self._is_full
+        is_full = waits or self._is_full
         if is_full and len(queue.waiting) >= self.queuing.length_max:
             return False
         meter = turn.arrived = self.meter
@@ -144,16 +145,18 @@ class QueueSet:
         self.demand.set(self.seats + self.seats_waiting, now)
         return True
 
-    def dispatch(self, now: float) -> list[Turn]:
-        """Starts as much as fits, the fairest first. One that does not fit waits for its seats: nobody goes before it,
-        or a wide request would wait for ever."""
+    def dispatch(self, now: float, work_max: float = math.inf) -> list[Turn]:
+        """Starts as much as fits, the fairest first, until `work_max` seat-seconds are started. One that does not fit
+        waits for its seats: nobody goes before it, or a wide request would wait for ever."""
         self._advance(now)
         started: list[Turn] = []
-        while self._backlog and not self._is_full:
+        work = 0.0
+        while self._backlog and not self._is_full and work < work_max:
             queue = min(self._backlog, key=self._rank)
             turn = queue.oldest
             if not self._fits(turn.work):
                 break
+            work += turn.work.seat_seconds
             self._leave_queue(turn, queue)
             self._last = queue.index
             self._serve(turn, now)

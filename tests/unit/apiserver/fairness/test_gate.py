@@ -302,3 +302,55 @@ async def test_a_request_inside_is_shown_with_all_that_is_known_of_it(guarded: G
     assert abs(parse_time(found["ArriveTime"]) - parse_time(found["StartTime"])) < 0.001  # by different roundings
     guarded.held.let_go.set()
     await write
+
+
+class Slow:
+    """A clock that each reading takes on, so that every request seems to take 10 ms."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        self.seconds += 0.005
+        return self.seconds
+
+
+async def test_a_turn_serves_only_as_much_of_a_level_as_takes_a_moment(guarded: Guarded) -> None:
+    """Whoever floods with what takes long is served a little in each turn, others in between."""
+    served = guarded.served
+    served.server.gate = gate = Gate(
+        served.server.lookup, served.server.core.endpoints, 600, served.server.core.clock, Slow()
+    )
+    turns: list[list[str]] = [[]]
+
+    def note(name: str, task: asyncio.Task[Response]) -> asyncio.Task[Response]:
+        task.add_done_callback(lambda _: turns[-1].append(name))
+        return task
+
+    assert gate.levels.levels["global-default"].limit > 30
+    flood = [note("list", guarded.sending(FLOOD, "GET", CONFIGMAPS)) for _ in range(30)]
+    node = note("node", guarded.sending(NODE, "GET", "/api/v1/nodes/n1"))
+    async with asyncio.timeout(10):
+        while not all(task.done() for task in (*flood, node)):
+            await asyncio.sleep(0)
+            turns.append([])
+    await guarded.turn_over()
+    served_in = [turn for turn in turns if turn]
+    assert max(turn.count("list") for turn in served_in) <= 8 and len(served_in) >= 4
+    assert "node" in served_in[0]
+    assert {task.result().status for task in flood} == {200}
+    assert gate.levels.levels["global-default"].queues.is_idle
+
+
+async def test_a_gate_at_rest_does_nothing(guarded: Guarded) -> None:
+    """No turn begets another while requests wait for seats that are not free."""
+    limit = guarded.gate.levels.levels["global-default"].limit
+    writes = [guarded.sending(FLOOD, "POST", CONFIGMAPS, configmap(f"n{n}")) for n in range(limit + 3)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    meter = guarded.gate.levels.levels["global-default"].queues.meter
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert guarded.gate.levels.levels["global-default"].queues.meter == meter  # nobody looked at the queues
+    guarded.held.let_go.set()
+    assert {(await write).status for write in writes} == {201}
