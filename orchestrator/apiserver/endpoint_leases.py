@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 LEASES = "masterleases/"
 RENEW_EVERY_S, LEASE_S = 10.0, 15.0
+ATTEMPTS_MAX = 5
 NAME, NAMESPACE = "kubernetes", "default"
 
 
@@ -100,18 +101,22 @@ class ServerEndpoints:
         return f"{LEASES}{self._address}"
 
     async def _lease(self) -> None:
-        item = await self._store.get(self._key)
-        generation = orjson.loads(item.value)["metadata"]["generation"] + 1 if item is not None else 1
-        lease = endpoints([self._address], self._port)
-        lease["metadata"] = {"name": self._address, "generation": generation}
-        value = orjson.dumps(lease)
-        try:
-            if item is None:
-                await self._store.create(self._key, value, ttl_s=LEASE_S)
-            else:
-                await self._store.update(self._key, value, expected=item.revision, ttl_s=LEASE_S)
-        except (KeyExists, RevisionMismatch):
-            log.error("another API server advertises the same address", extra={"address": self._address})
+        """Writes the lease, again where it ended, or another wrote it, in between."""
+        for _ in range(ATTEMPTS_MAX):
+            item = await self._store.get(self._key)
+            generation = orjson.loads(item.value)["metadata"]["generation"] + 1 if item is not None else 1
+            lease = endpoints([self._address], self._port)
+            lease["metadata"] = {"name": self._address, "generation": generation}
+            value = orjson.dumps(lease)
+            try:
+                if item is None:
+                    await self._store.create(self._key, value, ttl_s=LEASE_S)
+                else:
+                    await self._store.update(self._key, value, expected=item.revision, ttl_s=LEASE_S)
+                return
+            except (KeyExists, RevisionMismatch):
+                continue
+        log.error("another API server advertises the same address", extra={"address": self._address})
 
     async def _living(self) -> list[str]:
         return [item.key.removeprefix(LEASES) for item in (await self._store.range(LEASES)).items]

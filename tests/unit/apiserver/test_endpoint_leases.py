@@ -12,6 +12,7 @@ from orchestrator.api.clock import FixedClock
 from orchestrator.api.resources import ENDPOINTS, ENDPOINTSLICES
 from orchestrator.apiserver import endpoint_leases
 from orchestrator.apiserver.endpoint_leases import LEASES, ServerEndpoints, endpoint_slice
+from orchestrator.store.interface import Item
 from orchestrator.store.memory import MemoryStore
 from tests.apiserver_fixture import Served, serving
 
@@ -106,3 +107,23 @@ async def test_another_family_makes_another_slice(cluster: Cluster) -> None:
     assert endpoint_slice([ONE, "2001:db8::1"], 6443)["endpoints"] == [
         {"addresses": [ONE], "conditions": {"ready": True}}
     ]
+
+
+async def test_a_lease_that_ends_while_it_is_renewed_is_made_anew(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, store = cluster.server(ONE), cluster.served.store
+    await one.renew()
+    real = store.get
+
+    async def ending(key: str) -> Item | None:
+        found = await real(key)
+        if found is not None:
+            monkeypatch.setattr(store, "get", real)
+            await store.delete(key, expected=found.revision)
+        return found
+
+    monkeypatch.setattr(store, "get", ending)
+    await one.renew()
+    assert await real(f"{LEASES}{ONE}") is not None
+    assert await cluster.named() == ([ONE], [ONE])
