@@ -97,12 +97,17 @@ def owner_reference(owner: Mapping[str, Any], *, controller: bool = True) -> dic
 
 def format_time(seconds: float) -> str:
     """`2026-01-02T03:04:05Z`."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{datetime.fromtimestamp(int(seconds), UTC).isoformat()[:19]}Z"
 
 
 def format_micro_time(seconds: float) -> str:
     """`2026-01-02T03:04:05.678901Z`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return micro_time(datetime.fromtimestamp(seconds, UTC))
+
+
+def micro_time(moment: datetime) -> str:
+    """Of a moment in UTC. (strftime would not fill up the years before 1000, which a Go zero time is near.)"""
+    return f"{moment.isoformat(timespec='microseconds')[:26]}Z"
 
 
 def parse_time(text: str) -> float:

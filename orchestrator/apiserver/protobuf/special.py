@@ -38,8 +38,7 @@ def _micro_time(data: bytes) -> str | None:
     found = _numbers(data)
     if not found:
         return None
-    moment = datetime.fromtimestamp(found.get(1, 0), UTC).replace(microsecond=found.get(2, 0) // 1000)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return meta.micro_time(datetime.fromtimestamp(found.get(1, 0), UTC).replace(microsecond=found.get(2, 0) // 1000))
 
 
 def _of_time(text: str) -> bytes:

@@ -27,6 +27,8 @@ from orchestrator.apiserver.protobuf.table import message_name, messages
 from tests.unit.apiserver.protobuf_library import classes, has_unknown, inner
 
 RECORDED = [orjson.loads(line) for line in (Path(__file__).parent / "cases/protobuf.jsonl").open("rb")]
+TIMES = ("2026-01-02T03:04:05Z", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "0001-01-01T00:00:02Z")
+MICRO_TIMES = ("2026-01-02T03:04:05.678901Z", "1969-12-31T23:59:59.999999Z", "0001-01-01T00:00:02.000000Z")
 KINDS = [row for row in ResourceTable() if schema.type_of(row) is not None]
 
 
@@ -122,11 +124,11 @@ class Objects:
             case schema.INT_OR_STRING:
                 return pick((0, 80, -5, "http", "25%", ""))
             case schema.TIME:
-                return pick(("2026-01-02T03:04:05Z", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z"))
-            case schema.MICRO_TIME:
                 return pick(
-                    ("2026-01-02T03:04:05.678901Z", "1969-12-31T23:59:59.999999Z", "1970-01-01T00:00:00.000000Z")
+                    ("2026-01-02T03:04:05Z", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "0001-01-01T00:00:02Z")
                 )
+            case schema.MICRO_TIME:
+                return pick(MICRO_TIMES)
             case schema.BYTES:
                 return base64.b64encode(self._random.randbytes(pick((0, 1, 300)))).decode()
         return pick(({"a": [None, {"b": 1.5}]}, "text", 7, False, ["x"]))
