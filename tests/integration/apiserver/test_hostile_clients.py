@@ -72,6 +72,30 @@ async def test_an_oversized_body_is_refused_without_being_read(server: WholeServ
     await still_serves(server)
 
 
+async def test_a_watcher_that_does_not_read_is_cut_off(server: WholeServer) -> None:
+    """It holds up no write and no other watcher, and what waits for it is let go."""
+    cache = server.api.core.endpoints["", "v1", "configmaps"].cache
+    data = {"x": "x" * 900_000}
+    async with wire(server) as stuck, session(server, "admin") as client, asyncio.timeout(LIMIT_S):
+        stuck.send(f"GET {CONFIGMAPS}?watch=true&resourceVersion=0 HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        stuck.writer.transport.pause_reading()
+        while len(cache.observers()) < 1:
+            await asyncio.sleep(0.01)
+        seen = written = 0
+        async with client.get(CONFIGMAPS, params={"watch": "true", "resourceVersion": "0"}) as reading:
+            while len(cache.observers()) < 2:
+                await asyncio.sleep(0.01)
+            before = len(cache.entries)
+            while len(cache.observers()) > 1:
+                body = {"metadata": {"name": f"c{written}"}, "data": data}
+                async with client.post(CONFIGMAPS, json=body) as answer:
+                    assert answer.status == 201
+                written += 1
+                while seen < written:
+                    seen += (await reading.content.readany()).count(b'{"type":"ADDED"')
+            assert len(cache.entries) == before + written > 10
+
+
 async def test_a_slow_body_is_cut_off(server: WholeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "BODY_S", 0.3)
     async with wire(server) as client:

@@ -261,6 +261,30 @@ async def test_a_client_that_does_not_take_the_present_is_cut_off(monkeypatch: p
         assert not served.server.core.endpoints["", "v1", "configmaps"].cache.observers()
 
 
+class KeepingConnection(SlowConnection):
+    """Keeps the very bytes that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.kept.append(data)
+
+
+async def test_thousands_of_watchers_share_one_encoded_copy() -> None:
+    async with serving() as served:
+        connections = [KeepingConnection() for _ in range(2000)]
+        for connection in connections:
+            (await watch(served, f"{CONFIGMAPS}?resourceVersion=1")).body.attach(connection)
+        await call(served, "POST", CONFIGMAPS, configmap("a", x="x" * 10_000))
+        async with asyncio.timeout(20):
+            while not all(connection.kept for connection in connections):
+                await asyncio.sleep(0.01)
+        assert len({id(connection.kept[0]) for connection in connections}) == 1
+        assert all(len(connection.kept) == 1 for connection in connections)
+
+
 async def frames(body: AsyncIterator[bytes]) -> bytes:
     return b"".join([chunk async for chunk in body])
 
