@@ -69,8 +69,12 @@ class Connection:
     async def request(self, method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> bytes:
         self.send(method, path, body, content_type)
         status, head = await self.head()
-        size = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
-        answer = await self._reader.readexactly(size)
+        if b"transfer-encoding: chunked" in head:
+            answer = b"".join([chunk async for chunk in self.lines()])
+            await self._reader.readexactly(2)
+        else:
+            size = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+            answer = await self._reader.readexactly(size)
         if status >= 300:
             raise RuntimeError(f"{method} {path}: {status} {answer[:300]!r}")
         return answer
@@ -86,6 +90,13 @@ class Connection:
 
 async def timed(name: str, target: Target, clients: int, requests: list[tuple[str, str, bytes, str]]) -> None:
     """`clients` connections work the requests off; prints rate and latency."""
+    start = time.perf_counter()
+    latencies = await worked_off(target, clients, requests)
+    show(name, len(requests), time.perf_counter() - start, latencies)
+
+
+async def worked_off(target: Target, clients: int, requests: list[tuple[str, str, bytes, str]]) -> list[float]:
+    """How long each request took, in seconds."""
     latencies: list[float] = []
     waiting = list(reversed(requests))
 
@@ -98,9 +109,8 @@ async def timed(name: str, target: Target, clients: int, requests: list[tuple[st
             latencies.append(time.perf_counter() - start)
         connection.close()
 
-    start = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
-    show(name, len(requests), time.perf_counter() - start, latencies)
+    return latencies
 
 
 def show(name: str, count: int, took_s: float, latencies: list[float]) -> None:

@@ -98,6 +98,27 @@ async def test_answers(method: str, url: str, body: bytes, headers: dict[str, st
         assert (answer.status, message in orjson.loads(answer.body).get("message", "")) == (code, True), answer.body
 
 
+async def test_counts_beside_a_negative_total_are_faults_of_their_own() -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}}
+    deployment = {"metadata": {"name": "web"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}
+    url = "/apis/apps/v1/namespaces/default/deployments"
+    async with serving() as served:
+        await call(served, "POST", url, deployment)
+        code, status = await call(served, "PATCH", f"{url}/web/status", {"status": {"replicas": -1}}, **MERGE)
+        assert (code, status["reason"]) == (422, "Invalid")
+
+
+async def test_an_item_named_by_default_can_be_applied_to() -> None:
+    """`imagePullSecrets: [{}]` is an item whose name is empty, also to server-side apply."""
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i:1"}], "imagePullSecrets": [{}]}}
+    url = "/api/v1/namespaces/default/pods"
+    wanted = b"apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {a: b}}"
+    async with serving() as served:
+        assert (await call(served, "POST", url, pod))[0] == 201
+        code, found = await call(served, "PATCH", f"{url}/p?fieldManager=f", wanted, **APPLY)
+        assert (code, found["metadata"]["labels"]) == (200, {"a": "b"})
+
+
 async def test_a_scale_may_come_as_yaml() -> None:
     container = {"name": "c", "image": "i:1"}
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}}
