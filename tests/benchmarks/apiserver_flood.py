@@ -3,7 +3,8 @@
     python -m tests.benchmarks.apiserver_flood KUBECONFIG [--connections 200] [--objects 500]
 
 The flood is a service account's, from a process of its own; the lease is renewed as a controller of kube-system renews
-it. Prints how long a renewal takes with and without the flood, their ratio, and how many lists were served and refused.
+it. Prints how long a renewal takes with and without the flood, the ratio of the slowest, and how many lists were served
+and refused. Where nothing orders them lists come in bursts: most renewals are quick then, some wait for a whole burst.
 """
 
 from __future__ import annotations
@@ -119,8 +120,9 @@ async def renewals(target: Target, token: str) -> list[float]:
 
 def shown(name: str, latencies: list[float]) -> float:
     cuts = statistics.quantiles(latencies, n=100)
-    print(f"{name:24} p50 {cuts[49] * 1e3:8.2f} ms   p99 {cuts[98] * 1e3:8.2f} ms", flush=True)
-    return cuts[49]
+    mean = statistics.fmean(latencies)
+    print(f"{name:24} mean {mean * 1e3:8.2f} ms   p99 {cuts[98] * 1e3:8.2f} ms", flush=True)
+    return cuts[98]
 
 
 async def main(kubeconfig: str, connections: int, objects: int) -> None:
