@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.api.cel import library, syntax
 
 KINDS = ("dyn", "string", "int", "bool", "double", "bytes", "timestamp", "duration")
+TYPES = (*KINDS, "list", "map")  # that a variable may be declared with
 _STATUS = re.compile(r"^[A-Z_]+: ")
 _TAIL = re.compile(r"\s*\[[A-Z_]+\]\s*$")
 _OVERLOAD = re.compile(r"^No matching overloads found : ")

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.api import meta
 from orchestrator.api.cel import objects
-from orchestrator.api.cel.engine import compile_expression
+from orchestrator.api.cel.engine import TYPES, CompileError, compile_expression
 from orchestrator.api.kinds import faults, formats
 from orchestrator.api.kinds.expressions import BASE, compiles, match_conditions
 from orchestrator.api.kinds.rules import KindRules
@@ -34,9 +34,25 @@ ANNOTATION_BYTES_MAX = 5 * 1024
 
 
 def variables(spec: Json) -> dict[str, str]:
-    """What the expressions of a policy may name."""
-    found = {**BASE, "variables": "dyn"}
-    return {**found, "params": "dyn"} if spec.get("paramKind") else found
+    """What the expressions of a policy may name when they run."""
+    return {**_named(spec), "variables": "dyn"}
+
+
+def _named(spec: Json) -> dict[str, str]:
+    return {**BASE, "params": "dyn"} if spec.get("paramKind") else dict(BASE)
+
+
+def declared(spec: Json, count: int | None = None) -> dict[str, str]:
+    """What expressions may name when they are checked, with the first `count` of the policy's variables (default: all):
+    each has the type of its expression, which may name those before it."""
+    names = _named(spec)
+    for variable in (spec.get("variables") or [])[:count]:
+        try:
+            kind = compile_expression(objects.plain(variable.get("expression") or ""), names).result_type
+        except CompileError:  # told where the variable is
+            kind = "dyn"
+        names[f"variables.{variable.get('name')}"] = kind if kind in TYPES else "dyn"
+    return names
 
 
 def _spec(obj: Json) -> dict[str, Any]:
@@ -106,9 +122,7 @@ def _common(spec: Json) -> list[Cause]:
         causes.append(faults.required("spec.matchConstraints"))
     else:
         causes += _matching(constraints, "spec.matchConstraints", is_policy=True)
-    names = variables(spec)
-    names.pop("variables")
-    causes += match_conditions(spec.get("matchConditions") or [], names, "spec.matchConditions")
+    causes += match_conditions(spec.get("matchConditions") or [], _named(spec), "spec.matchConditions")
     seen: list[str] = []
     for index, variable in enumerate(spec.get("variables") or ()):
         path, name = f"spec.variables[{index}]", variable.get("name") or ""
@@ -119,7 +133,7 @@ def _common(spec: Json) -> list[Cause]:
         elif name in seen:
             causes.append(faults.duplicate(f"{path}.name", name))
         seen.append(name)
-        causes += compiles(variable.get("expression") or "", variables(spec), f"{path}.expression")
+        causes += compiles(variable.get("expression") or "", declared(spec, index), f"{path}.expression")
     return causes
 
 
@@ -130,7 +144,7 @@ def validating(obj: Object) -> list[Cause]:
     if not validations and not annotations:
         detail = "validations or auditAnnotations must be non-empty"
         causes += [faults.required("spec.validations", detail), faults.required("spec.auditAnnotations", detail)]
-    names = variables(spec)
+    names = declared(spec)
     for index, validation in enumerate(validations):
         path = f"spec.validations[{index}]"
         causes += compiles(validation.get("expression") or "", names, f"{path}.expression", ("bool",))
@@ -185,10 +199,10 @@ def mutating(obj: Object) -> list[Cause]:
         path, kind = f"spec.mutations[{index}]", mutation.get("patchType") or ""
         if kind == "ApplyConfiguration":
             text = (mutation.get("applyConfiguration") or {}).get("expression") or ""
-            causes += _makes(text, variables(spec), f"{path}.applyConfiguration.expression", "map")
+            causes += _makes(text, declared(spec), f"{path}.applyConfiguration.expression", "map")
         elif kind == "JSONPatch":
             text = (mutation.get("jsonPatch") or {}).get("expression") or ""
-            causes += _makes(text, variables(spec), f"{path}.jsonPatch.expression", "list")
+            causes += _makes(text, declared(spec), f"{path}.jsonPatch.expression", "list")
         elif not kind:
             causes.append(faults.required(f"{path}.patchType"))
         else:

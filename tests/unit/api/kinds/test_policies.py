@@ -61,3 +61,20 @@ def test_an_empty_key_has_two_faults() -> None:
 @pytest.mark.parametrize("expression", ["null", "'x'", "'x' + object.metadata.name", "has(object.a) ? 'x' : ''"])
 def test_sound_annotations(expression: str) -> None:
     assert policies.validating(annotated(expression)) == []
+
+
+def test_a_variable_has_the_type_of_its_expression() -> None:
+    odd = {"name": "odd", "expression": "object.spec.replicas % 2 == 1"}
+    also = {"name": "also", "expression": "variables.odd"}
+    of_any = {"name": "any", "expression": "object.spec.replicas"}
+    assert policies.validating(policy(variables=[odd, also], validations=[{"expression": "variables.also"}])) == []
+    (cause,) = policies.validating(policy(variables=[of_any], validations=[{"expression": "variables.any"}]))
+    assert cause.message == 'Invalid value: "variables.any": must evaluate to bool but got dyn'
+
+
+@pytest.mark.parametrize("variables", [[], [{"name": "later", "expression": "variables.absent"}]])
+def test_a_variable_that_is_not_declared_before_is_refused(variables: list[dict[str, str]]) -> None:
+    obj = policy(variables=variables, validations=[{"expression": "variables.absent"}])
+    causes = policies.validating(obj)
+    assert len(causes) == 1 + len(variables)
+    assert all("undeclared reference to 'variables" in cause.message for cause in causes)
