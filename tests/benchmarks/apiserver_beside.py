@@ -39,6 +39,7 @@ from tests.whole_server import free_port
 TOKEN = "benchmark"
 START_LIMIT_S = 60
 GET_S = 4
+WATCHED = 500
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -181,11 +182,11 @@ async def measure(server: Running, figures: Figures, count: int, watchers: int) 
     for row, query in (("LIST", ""), ("LIST resourceVersion=0", "?resourceVersion=0"),
                        ("LIST 1 by label", "?labelSelector=name%3Dcreated-1")):  # fmt: skip
         figures.add(f"{row} of {count} pods, ms", await _list_ms(first, PODS + query))
-    figures.add(f"watch, {watchers} × 200 creates, events/s", await _watched(target, watchers, 200))
+    figures.add(f"watch, {watchers} × {WATCHED} creates, events/s", await load.watching(target, watchers, WATCHED))
     figures.add("memory after the load, MiB", server.pss_mib())
     start = time.perf_counter()
     await first.request("DELETE", PODS)
-    figures.add(f"deletecollection of {count + 200} pods, s", time.perf_counter() - start)
+    figures.add(f"deletecollection of {count + WATCHED} pods, s", time.perf_counter() - start)
 
 
 def _applies(count: int) -> list[tuple[str, str, bytes, str]]:
@@ -220,12 +221,6 @@ async def _list_ms(connection: Connection, path: str) -> float:
         await connection.request("GET", path)
         taken.append((time.perf_counter() - start) * 1e3)
     return statistics.median(taken)
-
-
-async def _watched(target: Target, watchers: int, count: int) -> float:
-    start = time.perf_counter()
-    await load.watching(target, watchers, count)
-    return watchers * count / (time.perf_counter() - start)
 
 
 async def main(program: str, rounds: int, count: int, watchers: int) -> None:
