@@ -195,6 +195,8 @@ async def check_lists(server: WholeServer, outcome: Outcome) -> None:
         if "list" not in endpoint.resource.verbs:
             continue
         for form in FORMS:
+            if form == PROTOBUF and endpoint.resource.is_custom:
+                continue  # nobody knows its field numbers
             request = Request("GET", endpoint.resource.path(), headers={"accept": form}, identity=ADMIN)
             answer = await server.api.handle(request)
             if answer.status != 200:
