@@ -23,7 +23,7 @@ from orchestrator.apiserver.conversion import Conversion
 from orchestrator.apiserver.protobuf import envelope, wire
 from orchestrator.apiserver.protobuf.encoding import message
 from orchestrator.apiserver.protobuf.table import META, message_name
-from orchestrator.apiserver.watchcache import Entry
+from orchestrator.apiserver.resourcecache import Entry
 
 TOGETHER = 100  # objects that are encoded before others get their turn, about 10 ms
 

@@ -11,7 +11,8 @@ from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.lookup import Handler
-from orchestrator.apiserver.watchcache import Change, Entry, WatchCache
+from orchestrator.apiserver.resourcecache import Change, Entry
+from orchestrator.apiserver.watchcache import WatchCache
 
 DECODED_MAX = 256
 

@@ -21,7 +21,7 @@ from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.options import DeleteOptions
 from orchestrator.apiserver.reading import find
 from orchestrator.apiserver.request import Attributes
-from orchestrator.apiserver.watchcache import Entry
+from orchestrator.apiserver.resourcecache import Entry
 from orchestrator.apiserver.writing import is_done
 from orchestrator.store.interface import RevisionMismatch, StoreFailed
 

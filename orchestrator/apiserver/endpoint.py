@@ -22,8 +22,9 @@ from orchestrator.apiserver.binary import BinaryObjects
 from orchestrator.apiserver.conversion import Conversion
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.request import AdmissionChain
+from orchestrator.apiserver.resourcecache import Entry, ResourceCache
 from orchestrator.apiserver.selection import Picker, Selection
-from orchestrator.apiserver.watchcache import Entry, ResourceCache, WatchCache
+from orchestrator.apiserver.watchcache import WatchCache
 from orchestrator.apiserver.webhooks.conversion import Conversions
 from orchestrator.store.interface import Store
 

@@ -25,8 +25,8 @@ from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.negotiation import Accepted
 from orchestrator.apiserver.options import EXACT, ListOptions
 from orchestrator.apiserver.representation import check_metadata, list_document, renderer
+from orchestrator.apiserver.resourcecache import INDEXED_FIELD, Entry
 from orchestrator.apiserver.selection import Selection
-from orchestrator.apiserver.watchcache import INDEXED_FIELD, Entry
 from orchestrator.store.interface import Compacted, FutureRevision, StoreFailed
 
 FUTURE_WAIT_S = 3.0

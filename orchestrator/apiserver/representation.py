@@ -23,7 +23,7 @@ from orchestrator.apiserver import binary, encoding
 from orchestrator.apiserver.binary import Binary
 from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.negotiation import METADATA, OBJECT, TABLE, Accepted
-from orchestrator.apiserver.watchcache import Entry, Render
+from orchestrator.apiserver.resourcecache import Entry, Render
 
 META_V1 = "meta.k8s.io/"
 

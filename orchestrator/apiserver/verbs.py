@@ -39,9 +39,9 @@ from orchestrator.apiserver.options import WriteOptions
 from orchestrator.apiserver.protobuf.encoding import encode
 from orchestrator.apiserver.representation import META_V1, check_metadata, list_document, renderer
 from orchestrator.apiserver.request import Attributes, Authorizer, RequestInfo
+from orchestrator.apiserver.resourcecache import Entry
 from orchestrator.apiserver.scale import SCALES, replicas_paths, rescaled, scale_of
 from orchestrator.apiserver.subresources import NARROW
-from orchestrator.apiserver.watchcache import Entry
 
 JSON_HEADERS: Mapping[str, str] = {"content-type": encoding.JSON}
 YAML_HEADERS: Mapping[str, str] = {"content-type": encoding.YAML}

@@ -28,9 +28,9 @@ from orchestrator.apiserver.options import ListOptions
 from orchestrator.apiserver.protobuf import envelope
 from orchestrator.apiserver.protobuf.encoding import encode
 from orchestrator.apiserver.representation import renderer
+from orchestrator.apiserver.resourcecache import EVERYTHING, INDEXED_FIELD, Bucket, Change, Entry, Render
 from orchestrator.apiserver.selection import Selection
 from orchestrator.apiserver.stream import PushStream
-from orchestrator.apiserver.watchcache import EVERYTHING, INDEXED_FIELD, Bucket, Change, Entry, Render
 from orchestrator.store.interface import Compacted, Event
 
 BOOKMARK_EVERY_S = 60.0

@@ -27,7 +27,7 @@ from orchestrator.apiserver.endpoint import Core, Endpoint
 from orchestrator.apiserver.options import WriteOptions, parse_revision
 from orchestrator.apiserver.reading import find
 from orchestrator.apiserver.request import Attributes
-from orchestrator.apiserver.watchcache import Entry
+from orchestrator.apiserver.resourcecache import Entry
 from orchestrator.store.interface import KeyExists, RevisionMismatch, StoreFailed
 
 NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels and nothing that looks like another

@@ -16,7 +16,7 @@ from orchestrator.api.wire import Request
 from orchestrator.apiserver.fairness.queueset import ONE_SEAT, Work
 from orchestrator.apiserver.options import EXACT, is_true
 from orchestrator.apiserver.request import RequestInfo
-from orchestrator.apiserver.watchcache import ResourceCache
+from orchestrator.apiserver.resourcecache import ResourceCache
 
 BYTES_PER_SEAT = 100_000
 CACHED_BYTES_MAX = 1_000_000

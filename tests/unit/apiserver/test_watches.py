@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.apiserver import stream, watchcache, watching
+from orchestrator.apiserver import resourcecache, stream, watchcache, watching
 from orchestrator.apiserver.stream import PushStream
 from tests.apiserver_fixture import Served, serving
 from tests.unit.apiserver.rest import CONFIGMAPS, PODS, call, configmap, pod, send
@@ -63,7 +63,7 @@ async def test_a_deletion_carries_its_own_revision() -> None:
 
 @pytest.mark.parametrize("window", [1000, 2], ids=["from-the-window", "from-the-store"])
 async def test_a_watch_goes_on_from_any_revision(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchcache, "WINDOW_CHANGES", window)
+    monkeypatch.setattr(resourcecache, "WINDOW_CHANGES", window)
     async with serving() as served:
         for number in range(5):
             await call(served, "POST", CONFIGMAPS, configmap(f"c{number}"))
@@ -76,7 +76,7 @@ async def test_a_watch_goes_on_from_any_revision(window: int, monkeypatch: pytes
 
 
 async def test_an_expired_revision_is_an_error_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchcache, "WINDOW_CHANGES", 1)
+    monkeypatch.setattr(resourcecache, "WINDOW_CHANGES", 1)
     async with serving() as served:
         for number in range(5):
             await call(served, "POST", CONFIGMAPS, configmap(f"c{number}"))
