@@ -4,12 +4,15 @@
     .../services/[https:]NAME[:PORT]/proxy/PATH   one ready endpoint; PORT is a name or number of the Service
     /api/v1/nodes/NAME[:PORT]/proxy/PATH          the kubelet
 
-The answer is passed on as it is, but for redirects, which are made relative to the proxy. Errors: ServiceUnavailable
-where nothing answers. Source: Kubernetes docs, "Access Services Running on Clusters"; UpgradeAwareHandler.
+The answer is passed on as it is, but for redirects and the links of HTML pages, which are led through the proxy again,
+and headers that would share it with other origins. Nobody reaches by a proxy what is the API server's own alone: an
+address of a Service that is no pod's, or one of its own machine. Errors: ServiceUnavailable where nothing answers,
+BadRequest for such an address. Source: Kubernetes docs, "Access Services Running on Clusters"; UpgradeAwareHandler.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,10 +29,11 @@ from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import services
 from orchestrator.apiserver.handlers import Call, Upgrade
 from orchestrator.apiserver.lookup import Lookup
-from orchestrator.apiserver.streams import relay
+from orchestrator.apiserver.streams import links, relay
 from orchestrator.apiserver.streams.backend import Backends, Target
 
 CONNECTION_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
+BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "date")
 
 
@@ -66,8 +70,7 @@ class Proxies:
         if pod is None:
             raise status.not_found("", "pods", reference.name)
         address = (pod.get("status") or {}).get("podIP")
-        if not address:
-            raise status.BadRequest("address not allowed")
+        check_address(str(address or ""))
         return await self._pass_on(call, self._target(reference.scheme, str(address), pod_port(pod, reference.port)))
 
     async def service(self, call: Call) -> Response | Upgrade:
@@ -77,16 +80,25 @@ class Proxies:
             raise status.not_found("", "services", reference.name)
         port_name = service_port(service, reference)
         slices = services.slices_of(self._lookup, call.info.namespace, reference.name)
-        endpoints = ready_endpoints(slices, port_name)
+        endpoints = [
+            each for each in ready_endpoints(slices, port_name) if self._is_of_a_pod(call.info.namespace, each)
+        ]
         if not endpoints:
             raise status.ServiceUnavailable(f'no endpoints available for service "{call.info.name}"')
-        host, port = self._chance.choice(endpoints)
-        return await self._pass_on(call, self._target(reference.scheme, host, port))
+        chosen = self._chance.choice(endpoints)
+        return await self._pass_on(call, self._target(reference.scheme, chosen.address, chosen.port))
+
+    def _is_of_a_pod(self, namespace: str, endpoint: Endpoint) -> bool:
+        pod = self._lookup.get(PODS, namespace, endpoint.pod) if endpoint.pod else None
+        return pod is not None and endpoint.address in [
+            entry.get("ip") for entry in (pod.get("status") or {}).get("podIPs") or ()
+        ]
 
     async def node(self, call: Call) -> Response | Upgrade:
         reference = parse_reference(call.info.name)
         target = self._backends.kubelet(reference.name)
-        if reference.port and reference.port != str(target.port):
+        if reference.port and reference.port != str(target.port):  # else the kubelet, which shows that it is one
+            check_address(target.host)
             target = self._target(reference.scheme, target.host, _number(reference.port))
         return await self._pass_on(call, target)
 
@@ -102,15 +114,36 @@ class Proxies:
         path = rest or "/"
         if relay.is_upgrade(request):
             return await relay.upgrade(request, target, path, request.query)
+        place = links.Place(f"{before}{mark}", target.authority, request.headers.get("host", ""))
         try:
-            answer, headers = await forwarded(self._backends.session, request, target, path)
+            answer, headers = await forwarded(
+                self._backends.session,
+                request,
+                target,
+                path,
+                [("X-Forwarded-Uri", relay.path_and_query(request.path, []))],
+            )
+            for name in links.CORS:
+                headers.pop(name, None)
+            if location := headers.get("location"):
+                headers["location"] = place.url(location)
+            elif links.is_page(headers.get("content-type", "")) and request.method != "HEAD":
+                return Response(answer.status, headers, await _page(answer, headers, place))
         except CONNECTION_ERRORS as error:
             raise status.ServiceUnavailable(
                 f"error trying to reach service: {error or type(error).__name__}"
             ) from error
-        if location := headers.get("location"):
-            headers["location"] = relocated(location, f"{before}{mark}", target)
         return Response(answer.status, headers, chunks(answer))
+
+
+async def _page(answer: aiohttp.ClientResponse, headers: dict[str, str], place: links.Place) -> bytes:
+    """Errors: CONNECTION_ERRORS."""
+    try:
+        body = await answer.read()
+    finally:
+        answer.close()
+    changed = links.rewritten(body, headers.get("content-encoding", ""), place)
+    return body if changed is None else changed
 
 
 async def forwarded(
@@ -134,14 +167,6 @@ async def forwarded(
     return answer, {name.lower(): value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
 
 
-def relocated(location: str, prefix: str, target: Target) -> str:
-    """A redirect within the proxied server, as the caller can follow it."""
-    url = URL(location)
-    if url.is_absolute() and str(url.origin()) != str(URL(target.origin).origin()):
-        return location
-    return f"{prefix}{url.raw_path_qs}" if url.raw_path.startswith("/") else location
-
-
 def pod_port(pod: Object, asked: str) -> int:
     """By default the first port of the first container that has one."""
     if asked:
@@ -163,14 +188,37 @@ def service_port(service: Object, reference: Reference) -> str:
     raise status.ServiceUnavailable(f'no service port "{reference.port}" found for service "{reference.name}"')
 
 
-def ready_endpoints(slices: Sequence[Object], port_name: str) -> list[tuple[str, int]]:
-    found = []
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    address: str
+    port: int
+    pod: str  # name; "" where it is not one
+
+
+def ready_endpoints(slices: Sequence[Object], port_name: str) -> list[Endpoint]:
+    found: dict[Endpoint, None] = {}
     for item in slices:
         number = next((p["port"] for p in item.get("ports") or () if (p.get("name") or "") == port_name), None)
         for endpoint in item.get("endpoints") or ():
             if number and (endpoint.get("conditions") or {}).get("ready") is not False:
-                found += [(str(address), int(number)) for address in endpoint.get("addresses") or ()]
-    return sorted(set(found))
+                of = endpoint.get("targetRef") or {}
+                pod = of.get("name", "") if of.get("kind") == "Pod" else ""
+                found |= dict.fromkeys(Endpoint(str(address), int(number), pod) for address in endpoint["addresses"])
+    return list(found)
+
+
+def check_address(address: str) -> None:
+    """BadRequest where it is none of another machine or pod. A name is for its resolver to judge."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        if address in ("", "localhost"):
+            raise status.BadRequest("address not allowed") from None
+        return
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    is_own = ip.is_unspecified or ip.is_loopback or ip.is_link_local or ip.is_multicast
+    if is_own or ip == BROADCAST:
+        raise status.BadRequest("address not allowed")
 
 
 def _number(text: str) -> int:

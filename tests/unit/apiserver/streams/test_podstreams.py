@@ -5,16 +5,9 @@ from typing import Any
 import pytest
 
 from orchestrator.api import status
-from orchestrator.apiserver.streams.backend import Target, address_of, port_of
+from orchestrator.apiserver.streams.backend import address_of, port_of
 from orchestrator.apiserver.streams.podstreams import container_of, log_refusal, port_query, stream_query
-from orchestrator.apiserver.streams.proxy import (
-    Reference,
-    parse_reference,
-    pod_port,
-    ready_endpoints,
-    relocated,
-    service_port,
-)
+from orchestrator.apiserver.streams.proxy import Reference, parse_reference, pod_port
 from orchestrator.apiserver.streams.relay import parse_head, path_and_query, refusal
 
 
@@ -89,26 +82,6 @@ def test_a_bad_reference() -> None:
         parse_reference("a:b:c:d")
 
 
-def test_where_a_service_leads() -> None:
-    service = {"spec": {"ports": [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]}}
-    assert service_port(service, Reference("", "web", "81")) == "admin"
-    assert service_port(service, Reference("", "web", "http")) == "http"
-    with pytest.raises(status.ServiceUnavailable, match='no service port "90" found for service "web"'):
-        service_port(service, Reference("", "web", "90"))
-    slices = [
-        {
-            "ports": [{"name": "http", "port": 8080}],
-            "endpoints": [
-                {"addresses": ["10.0.0.1"], "conditions": {"ready": True}},
-                {"addresses": ["10.0.0.2"], "conditions": {"ready": False}},
-                {"addresses": ["10.0.0.3"]},
-            ],
-        }
-    ]
-    assert ready_endpoints(slices, "http") == [("10.0.0.1", 8080), ("10.0.0.3", 8080)]
-    assert ready_endpoints(slices, "admin") == []
-
-
 def test_where_a_pod_and_a_kubelet_listen() -> None:
     assert pod_port({"spec": {"containers": [{}, {"ports": [{"containerPort": 8080}]}]}}, "") == 8080
     assert pod_port({}, "81") == 81
@@ -123,11 +96,3 @@ def test_where_a_pod_and_a_kubelet_listen() -> None:
     }
     assert (address_of(node), port_of(node)) == ("172.29.0.1", 10251)
     assert port_of({}) == 10250
-
-
-def test_redirects_stay_behind_the_proxy() -> None:
-    target, prefix = Target("10.0.0.1", 80, None), "/api/v1/namespaces/d/pods/web/proxy"
-    assert relocated("/login?x=1", prefix, target) == f"{prefix}/login?x=1"
-    assert relocated("http://10.0.0.1:80/login", prefix, target) == f"{prefix}/login"
-    assert relocated("https://example.org/", prefix, target) == "https://example.org/"
-    assert relocated("next", prefix, target) == "next"
