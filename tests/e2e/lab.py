@@ -23,6 +23,7 @@ class Lab:
     def __init__(self, name: str, kubeconfig: Path) -> None:
         self.name = name
         self.kubeconfig = kubeconfig
+        self.kubectl_program = "kubectl"
 
     @property
     def program(self) -> str:
@@ -35,7 +36,7 @@ class Lab:
         return run(*self.command(*args), stdin=stdin, timeout_s=timeout_s, check=check)
 
     def command(self, *args: str) -> list[str]:
-        return ["kubectl", f"--kubeconfig={self.kubeconfig}", *args]
+        return [self.kubectl_program, f"--kubeconfig={self.kubeconfig}", *args]
 
     def json(self, *args: str) -> Any:
         return json.loads(self.kubectl(*args, "-o", "json"))

@@ -1,4 +1,4 @@
-"""What people type: each command of the real kubectl against a lab, and what it must say."""
+"""What people type: each command of the real kubectl, in two versions, against a lab, and what it must say."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
+from tests.e2e import newest_kubectl
 from tests.e2e.lab import Lab, eventually
 from tests.e2e.manifests import client, deployment, service, web
 
@@ -24,6 +25,19 @@ CREATORS = {
     "pdb": ("pdb", "careful", "--selector=app=web", "--min-available=1"),
     "ingress": ("ingress", "front", "--rule=example.test/*=web:80"),
 }
+
+
+@pytest.fixture(autouse=True, params=["installed", "newest"])
+def program(request: pytest.FixtureRequest, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "newest":
+        monkeypatch.setattr(lab, "kubectl_program", str(newest_kubectl.program()))
+
+
+def test_which_versions_these_are(lab: Lab, request: pytest.FixtureRequest) -> None:
+    told = yaml.safe_load(lab.kubectl("version", "-o", "yaml"))
+    assert told["serverVersion"]["minor"] == "36"
+    if "newest" in request.node.name:
+        assert told["clientVersion"]["minor"] == "36"
 
 
 @pytest.mark.parametrize("what", CREATORS)
