@@ -301,16 +301,3 @@ def test_a_volume_in_memory_comes_and_goes(lab: Lab) -> None:
     assert not lab.call("n1", "volume.own", uid="n1-a", path=f"{folder}/n1-a/out/passwd", mode=0o777)["ok"]
     assert lab.call("n1", "pod.purge", uid="n1-a")["ok"]
     assert list(folder.iterdir()) == []
-
-
-def test_time_to_attach(lab: Lab) -> None:
-    """Both families, host-local and bridge included."""
-    pids = [lab.pod("n1") for _ in range(3)]
-    took = []
-    for name, pid in zip(("a", "b", "c"), pids, strict=True):
-        began = time.perf_counter()
-        lab.attach("n1", name, pid)
-        took.append(time.perf_counter() - began)
-        lab.detach("n1", name)
-    print(f"attach: {', '.join(f'{seconds * 1000:.0f} ms' for seconds in took)}")
-    assert min(took) < 1.0
