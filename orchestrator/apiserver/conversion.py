@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from orchestrator.api import decoding
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import EVENTS_V1, HORIZONTALPODAUTOSCALERS_V1, Resource
+from orchestrator.api.resources import EVENTS_V1, HORIZONTALPODAUTOSCALERS, HORIZONTALPODAUTOSCALERS_V1, Resource
 
 # core v1 → events.k8s.io/v1; every other field has the same name in both.
 _EVENT_FIELDS = {
@@ -88,17 +89,23 @@ def _autoscaler_to_served(obj: Object) -> Object:
     return {**obj, "apiVersion": version, "metadata": metadata, "spec": spec, "status": status}
 
 
+def _taken(annotations: dict[str, str], annotation: str, part: str, field: str) -> Any:
+    """What an annotation keeps of a field that autoscaling/v1 has not; None where it could not be one: clients write
+    there what they like."""
+    try:
+        value = orjson.loads(annotations.pop(annotation, "null"))
+        holder: Object = {part: {field: value}}
+        decoding.decode_as(holder, HORIZONTALPODAUTOSCALERS)
+    except (orjson.JSONDecodeError, decoding.DecodeError):
+        return None
+    return holder[part].get(field)
+
+
 def _autoscaler_to_stored(obj: Object) -> Object:
     spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
     annotations = dict(obj["metadata"].get("annotations") or {})
 
-    def taken(name: str) -> Any:
-        try:
-            return orjson.loads(annotations.pop(name, "null"))
-        except orjson.JSONDecodeError:
-            return None
-
-    metrics = taken(METRICS_ANNOTATION) or []
+    metrics = _taken(annotations, METRICS_ANNOTATION, "spec", "metrics") or []
     percentage = spec.pop("targetCPUUtilizationPercentage", None)
     if percentage is not None:
         target = {"type": "Utilization", "averageUtilization": percentage}
@@ -108,9 +115,9 @@ def _autoscaler_to_stored(obj: Object) -> Object:
         status.pop("currentReplicas", None)  # the one field that v1 writes and v2 does not
     for place, key, value in (
         (spec, "metrics", metrics),
-        (spec, "behavior", taken(BEHAVIOR_ANNOTATION)),
-        (status, "conditions", taken(CONDITIONS_ANNOTATION)),
-        (status, "currentMetrics", taken(CURRENT_ANNOTATION)),
+        (spec, "behavior", _taken(annotations, BEHAVIOR_ANNOTATION, "spec", "behavior")),
+        (status, "conditions", _taken(annotations, CONDITIONS_ANNOTATION, "status", "conditions")),
+        (status, "currentMetrics", _taken(annotations, CURRENT_ANNOTATION, "status", "currentMetrics")),
     ):
         if value:
             place[key] = value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from orchestrator.api.resources import EVENTS_V1, HORIZONTALPODAUTOSCALERS_V1
 from orchestrator.apiserver.conversion import CONVERSIONS
 from tests.apiserver_fixture import serving
@@ -35,6 +37,19 @@ def test_an_autoscaler_survives_the_way_there_and_back() -> None:
     served = conversion.to_served(stored)
     assert served["spec"] == {"scaleTargetRef": TARGET, "maxReplicas": 3, "targetCPUUtilizationPercentage": 50}
     assert conversion.to_stored(served) == stored
+
+
+@pytest.mark.parametrize("text", ["{", "7", '["x"]', '[{"type": 3}]', '{"resource": {}}'])
+async def test_annotations_that_could_not_be_metrics_are_dropped(text: str) -> None:
+    kept = {f"autoscaling.alpha.kubernetes.io/{what}": text for what in ("metrics", "behavior", "conditions")}
+    spec = {"scaleTargetRef": TARGET, "maxReplicas": 3, "targetCPUUtilizationPercentage": 50}
+    async with serving() as server:
+        older = {"metadata": {"name": "web", "annotations": {**kept, "mine": "x"}}, "spec": spec}
+        status, _ = await call(server, "POST", OLDER, older)
+        assert status == 201
+        _, found = await call(server, "GET", f"{NEWER}/web")
+    assert found["spec"]["metrics"] == [resource("cpu", 50)]
+    assert found["metadata"]["annotations"] == {"mine": "x"}
 
 
 def test_an_event_has_new_names_for_old_fields() -> None:
