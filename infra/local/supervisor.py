@@ -29,6 +29,7 @@ from infra.local import boot, cgroups, entering, network, rootfs, syscalls
 from infra.local.layout import HOST_NODE, Layout, inside
 from infra.local.restarts import Restarts
 from infra.topology import Node, Topology
+from orchestrator.cli import importing
 
 log = logging.getLogger("sampan.supervisor")
 
@@ -146,11 +147,12 @@ class Supervisor:
         if self.preloaded:
             return
         self.preloaded = True
-        for module in PRELOADED:
-            try:
-                importlib.import_module(module)
-            except Exception as error:  # a component that cannot be imported says so itself when it is started
-                log.warning("not preloaded: %s: %s", module, error)
+        with importing.quickly():
+            for module in PRELOADED:
+                try:
+                    importlib.import_module(module)
+                except Exception as error:  # a component that cannot be imported says so itself when it is started
+                    log.warning("not preloaded: %s: %s", module, error)
         gc.collect()
         gc.freeze()  # pages that hold these objects stay shared with every fork
 

@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from orchestrator.cli import importing
 
-from orchestrator.api.settings import SettingsError
-from orchestrator.cli import combined, logs, process, store
+with importing.quickly():
+    import typer
+
+    from orchestrator.api.settings import SettingsError
+    from orchestrator.cli import combined, logs, process, store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(store.app, name="store")

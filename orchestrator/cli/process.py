@@ -20,6 +20,7 @@ from typing import Any
 import uvloop
 
 from orchestrator.api import settings
+from orchestrator.cli import importing
 
 log = logging.getLogger("sampan")
 
@@ -38,7 +39,8 @@ MODULES = {
 
 def load(component: str, config: Path) -> tuple[ModuleType, Any]:
     """The component's module, imported only now that it is asked for, and its settings."""
-    module = importlib.import_module(MODULES[component])
+    with importing.quickly():
+        module = importlib.import_module(MODULES[component])
     return module, settings.load(config, module.Config)
 
 

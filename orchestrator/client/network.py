@@ -154,6 +154,13 @@ def tls_context(access: Access) -> ssl.SSLContext:
     return context
 
 
+def unverified_tls() -> ssl.SSLContext:
+    """For servers whose certificate is nobody's to judge; it does not even read whom the distribution believes."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def _load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
     """OpenSSL reads certificates from files only: a private one, for as long as it takes."""
     handle, name = tempfile.mkstemp(prefix="sampan-client-")

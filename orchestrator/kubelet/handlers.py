@@ -8,13 +8,13 @@ Source: Kubernetes docs, "Configure Liveness, Readiness and Startup Probes", "Co
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
+from orchestrator.client.network import unverified_tls
 from orchestrator.kubelet import grpchealth
 from orchestrator.kubelet.podspec import Container
 from orchestrator.kubelet.runtime.interface import NoSuchContainer, Runtime, RuntimeFailure, RuntimeUnavailable
@@ -105,9 +105,7 @@ class Handlers:
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
             # Certificates of pods are their own affair: a probe asks for an answer, not for an identity.
-            insecure = ssl.create_default_context()
-            insecure.check_hostname, insecure.verify_mode = False, ssl.CERT_NONE
-            connector = aiohttp.TCPConnector(ssl=insecure, force_close=True, use_dns_cache=False, limit=0)
+            connector = aiohttp.TCPConnector(ssl=unverified_tls(), force_close=True, use_dns_cache=False, limit=0)
             self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         return self._session
 

@@ -47,6 +47,8 @@ class Etcd:
         if not endpoints:
             raise ValueError("etcd: at least one endpoint is needed")
         self._endpoints = [endpoint.rstrip("/") for endpoint in endpoints]
+        if tls is None and any(endpoint.startswith("https:") for endpoint in endpoints):
+            tls = ssl.create_default_context()
         connector = aiohttp.TCPConnector(limit=0, ssl=tls if tls is not None else True)
         self._session = aiohttp.ClientSession(
             connector=connector, json_serialize=lambda obj: orjson.dumps(obj).decode()

@@ -19,6 +19,7 @@ from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES
 from orchestrator.apiserver import services
 from orchestrator.apiserver.lookup import Lookup
+from orchestrator.client.network import unverified_tls
 
 KUBELET_PORT = 10250
 CONNECT_TIMEOUT_S = 10
@@ -69,9 +70,7 @@ class Backends:
     def __init__(self, lookup: Lookup, tls: ssl.SSLContext) -> None:
         self._lookup, self._tls = lookup, tls
         # Whoever asks for https of a pod or service gets what is there: such certificates are nobody's to judge.
-        self.unverified_tls = ssl.create_default_context()
-        self.unverified_tls.check_hostname = False
-        self.unverified_tls.verify_mode = ssl.CERT_NONE
+        self.unverified_tls = unverified_tls()
         self._session: aiohttp.ClientSession | None = None
 
     @property
