@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.api.cel import library, syntax
 
 KINDS = ("dyn", "string", "int", "bool", "double", "bytes", "timestamp", "duration")
-TYPES = (*KINDS, "list", "map")  # that a variable may be declared with
+TYPES = (*KINDS, "list", "map", "maps")  # that a variable may be declared with
 _STATUS = re.compile(r"^[A-Z_]+: ")
 _TAIL = re.compile(r"\s*\[[A-Z_]+\]\s*$")
 _OVERLOAD = re.compile(r"^No matching overloads found : ")
@@ -88,6 +88,7 @@ def _environment(variables: tuple[tuple[str, str], ...]) -> Any:
         "double": cel.Type.DOUBLE, "bytes": cel.Type.BYTES, "timestamp": cel.Type.TIMESTAMP,
         "duration": cel.Type.DURATION, "list": cel.Type.List(cel.Type.DYN),
         "map": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
+        "maps": cel.Type.Map(cel.Type.STRING, cel.Type.Map(cel.Type.STRING, cel.Type.DYN)),
     }  # fmt: skip
     extensions = [
         ext_optional.ExtOptional(), ext_math.ExtMath(), ext_encoders.ExtEncoders(),

@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.api import meta
-from orchestrator.api.kinds import faults, formats
+from orchestrator.api.kinds import faults, formats, go_values, metadata
+from orchestrator.api.kinds.device_allocation import claim_status, forget_released
+from orchestrator.api.kinds.device_claims import claim_spec
+from orchestrator.api.kinds.device_slices import drop_disabled, slice_spec
+from orchestrator.api.kinds.device_values import CONFIGS_MAX, configuration, each_of, selectors
+from orchestrator.api.kinds.resource_faults import is_extended
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, age, texts
 from orchestrator.api.meta import Object
@@ -18,32 +23,43 @@ from orchestrator.api.resources import DEVICECLASSES, RESOURCECLAIMS, RESOURCECL
 from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
-SELECTORS_MAX, REQUESTS_MAX, DEVICES_MAX = 32, 32, 128
-_MODES = ("All", "ExactCount")
 
 
 def _spec(obj: Json) -> dict[str, Any]:
     return obj.get("spec") or {}
 
 
-def _selectors(selectors: list[Any], path: str) -> list[Cause]:
-    causes: list[Cause] = []
-    if len(selectors) > SELECTORS_MAX:
-        causes.append(faults.too_many(path, len(selectors), SELECTORS_MAX))
-    for index, selector in enumerate(selectors):
-        if selector.get("cel") is None:
-            causes.append(faults.required(f"{path}[{index}].cel"))
-        elif not selector["cel"].get("expression"):
-            causes.append(faults.required(f"{path}[{index}].cel.expression"))
+# -- device classes ----------------------------------------------------------------------------------------------------
+
+
+def device_class(obj: Object, old: Object | None = None) -> list[Cause]:
+    spec = _spec(obj)
+    is_stored = old is not None and (spec.get("config") or []) == (_spec(old).get("config") or [])
+
+    def check(config: Json, path: str) -> list[Cause]:
+        return configuration(config, path, is_stored=is_stored)
+
+    causes = selectors(spec.get("selectors") or (), "spec.selectors")
+    causes += each_of(spec.get("config") or (), "spec.config", check, CONFIGS_MAX)
+    name = spec.get("extendedResourceName")
+    if name is not None and not is_extended(name):
+        causes.append(faults.invalid("spec.extendedResourceName", name, "must be a valid extended resource name"))
     return causes
 
 
-def device_class(obj: Object) -> list[Cause]:
-    return _selectors(_spec(obj).get("selectors") or [], "spec.selectors")
+def class_name(name: str, is_prefix: bool) -> list[str]:
+    """What a name is generated from is not looked at, only the name."""
+    return [] if is_prefix else formats.dns_subdomain(name)
+
+
+# -- claims and their templates ----------------------------------------------------------------------------------------
 
 
 def default_claim(obj: Object) -> None:
     _default_requests(_spec(obj))
+    allocation = (obj.get("status") or {}).get("allocation") or {}
+    for result in (allocation.get("devices") or {}).get("results") or ():
+        _default_tolerations(result)
 
 
 def default_template(obj: Object) -> None:
@@ -54,102 +70,69 @@ def _default_requests(spec: Json) -> None:
     for request in (spec.get("devices") or {}).get("requests") or ():
         for one in [request.get("exactly"), *(request.get("firstAvailable") or ())]:
             if one is not None:
-                one.setdefault("allocationMode", "ExactCount")
+                one["allocationMode"] = one.get("allocationMode") or "ExactCount"
                 if one["allocationMode"] == "ExactCount":
-                    one.setdefault("count", 1)
+                    one["count"] = one.get("count") or 1
+                _default_tolerations(one)
 
 
-def _claim_spec(spec: Json, path: str) -> list[Cause]:
-    devices = spec.get("devices") or {}
-    requests, place = devices.get("requests") or [], f"{path}.devices.requests"
-    causes: list[Cause] = []
-    if len(requests) > REQUESTS_MAX:
-        causes.append(faults.too_many(place, len(requests), REQUESTS_MAX))
-    names: list[str] = []
-    for index, request in enumerate(requests):
-        at, name = f"{place}[{index}]", request.get("name") or ""
-        causes += faults.each(f"{at}.name", name, formats.dns_label(name)) if name else [faults.required(f"{at}.name")]
-        if name in names:
-            causes.append(faults.duplicate(f"{at}.name", name))
-        names.append(name)
-        exactly, first = request.get("exactly"), request.get("firstAvailable")
-        if exactly is None and not first:
-            causes.append(faults.required(at, "exactly one of `exactly` or `firstAvailable` is required"))
-        elif exactly is not None and first:
-            causes.append(faults.invalid(at, None, "exactly one of `exactly` or `firstAvailable` is required"))
-        elif exactly is not None:
-            causes += _exact(exactly, f"{at}.exactly")
-        for place_in_list, one in enumerate(first or ()):
-            causes += _exact(one, f"{at}.firstAvailable[{place_in_list}]")
-    return causes
-
-
-def _exact(request: Json, path: str) -> list[Cause]:
-    name, causes = request.get("deviceClassName") or "", []
-    if not name:
-        causes.append(faults.required(f"{path}.deviceClassName"))
-    else:
-        causes += faults.each(f"{path}.deviceClassName", name, formats.dns_subdomain(name))
-    causes += _selectors(request.get("selectors") or [], f"{path}.selectors")
-    mode, count = request.get("allocationMode", "ExactCount"), request.get("count", 0)
-    if mode not in _MODES:
-        causes.append(faults.not_supported(f"{path}.allocationMode", mode, _MODES))
-    elif mode == "All" and count:
-        detail = "must not be specified when allocationMode is 'All'"
-        causes.append(faults.invalid(f"{path}.count", count, detail))
-    elif mode == "ExactCount" and count <= 0:
-        causes.append(faults.invalid(f"{path}.count", count, "must be greater than zero"))
-    return causes
+def _default_tolerations(holder: Json) -> None:
+    for toleration in holder.get("tolerations") or ():
+        toleration["operator"] = toleration.get("operator") or "Equal"
 
 
 def claim(obj: Object) -> list[Cause]:
-    return _claim_spec(_spec(obj), "spec")
+    return claim_spec(_spec(obj), "spec")
 
 
 def claim_update(new: Object, old: Object) -> list[Cause]:
-    return faults.immutable("spec", _spec(new), _spec(old))
+    """The spec never changes, so it is not looked at again."""
+    specs = [go_values.go_value(_spec(obj), go_values.CLAIM_SPEC) for obj in (new, old)]
+    return go_values.immutable("spec", *specs)
 
 
 def template(obj: Object) -> list[Cause]:
-    return _claim_spec(_spec(obj).get("spec") or {}, "spec.spec")
+    found = metadata.template(_spec(obj).get("metadata") or {}, "spec.metadata")
+    return found + claim_spec(_spec(obj).get("spec") or {}, "spec.spec")
+
+
+def template_update(new: Object, old: Object) -> list[Cause]:
+    specs = []
+    for obj in (new, old):
+        inner = go_values.go_value(_spec(obj).get("spec") or {}, go_values.CLAIM_SPEC)
+        specs.append({**(_spec(obj).get("metadata") or {}), "Spec": inner})
+    return template(new) + go_values.immutable("spec", *specs)
+
+
+# -- slices ------------------------------------------------------------------------------------------------------------
+
+
+def start_slice(obj: Object) -> None:
+    drop_disabled(obj)
+    now = obj["metadata"].get("creationTimestamp")
+    for device in _spec(obj).get("devices") or ():
+        for taint in device.get("taints") or ():
+            if now and not taint.get("timeAdded"):
+                taint["timeAdded"] = now
 
 
 def resource_slice(obj: Object) -> list[Cause]:
-    spec, causes = _spec(obj), []
-    placed = [name for name in ("nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection") if spec.get(name)]
-    rule = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
-    if not placed:
-        causes.append(faults.required("spec", rule))
-    elif len(placed) > 1:
-        causes.append(faults.invalid("spec", f"{{{', '.join(placed)}}}", rule))
-    driver = spec.get("driver") or ""
-    causes += (
-        faults.each("spec.driver", driver, formats.dns_subdomain(driver))
-        if driver
-        else [faults.required("spec.driver")]
-    )
-    pool = spec.get("pool") or {}
-    if not pool.get("name"):
-        causes.append(faults.required("spec.pool.name"))
-    if pool.get("resourceSliceCount", 0) <= 0:
-        count = pool.get("resourceSliceCount", 0)
-        causes.append(faults.invalid("spec.pool.resourceSliceCount", count, "must be greater than zero"))
-    devices = spec.get("devices") or []
-    if len(devices) > DEVICES_MAX:
-        causes.append(faults.too_many("spec.devices", len(devices), DEVICES_MAX))
-    for index, device in enumerate(devices):
-        name = device.get("name") or ""
-        path = f"spec.devices[{index}].name"
-        causes += faults.each(path, name, formats.dns_label(name)) if name else [faults.required(path)]
-    return causes
+    return slice_spec(_spec(obj))
 
 
 def slice_update(new: Object, old: Object) -> list[Cause]:
-    causes = resource_slice(new)
-    for name in ("nodeName", "driver"):
-        causes += faults.immutable(f"spec.{name}", _spec(new).get(name), _spec(old).get(name))
-    pools = [(_spec(obj).get("pool") or {}).get("name") for obj in (new, old)]
-    return causes + faults.immutable("spec.pool.name", *pools)
+    return slice_spec(_spec(new), _spec(old))
+
+
+def slice_warnings(obj: Object) -> list[str]:
+    driver = _spec(obj).get("driver") or ""
+    if driver == driver.lower():
+        return []
+    rule = "driver names should be lowercase"
+    return [f"spec.driver: {rule}; {faults.shown(driver)} contains uppercase characters"]
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
 
 
 def _claim_cells(obj: Object, now: float) -> Cells:
@@ -168,19 +151,22 @@ def _slice_cells(obj: Object, now: float) -> Cells:
 
 RULES = (
     KindRules(
-        resource=DEVICECLASSES, has_generation=True, faults=device_class,
-        update_faults=lambda new, old: device_class(new),
+        resource=DEVICECLASSES, has_generation=True, name_format=class_name, faults=device_class,
+        update_faults=device_class,
     ),
     KindRules(
         resource=RESOURCECLAIMS, status_keeps_metadata=True,
-        default=default_claim, faults=claim, update_faults=claim_update,
+        default=default_claim, on_status_update=forget_released,
+        faults=claim, update_faults=claim_update, status_faults=claim_status,
         columns=(NAME, *texts("State"), AGE), cells=_claim_cells,
     ),
     KindRules(
-        resource=RESOURCECLAIMTEMPLATES, default=default_template, faults=template, update_faults=claim_update
+        resource=RESOURCECLAIMTEMPLATES, default=default_template, faults=template, update_faults=template_update
     ),
     KindRules(
-        resource=RESOURCESLICES, has_generation=True, faults=resource_slice, update_faults=slice_update,
+        resource=RESOURCESLICES, has_generation=True,
+        on_create=start_slice, on_update=lambda new, old: drop_disabled(new),
+        faults=resource_slice, update_faults=slice_update, warnings=slice_warnings,
         columns=(NAME, *texts("Node", "Driver", "Pool"), AGE), cells=_slice_cells,
     ),
 )  # fmt: skip

@@ -86,6 +86,21 @@ def embedded(found: Mapping[str, Any]) -> list[Cause]:
     return causes + _either_way(found) + _finalizers(found.get("finalizers") or [], own=False)
 
 
+def template(found: Mapping[str, Any], path: str) -> list[Cause]:
+    """Of an object that will be made from a template: labels and annotations are all that it can ask for."""
+    causes = check_annotations(found.get("annotations"), f"{path}.annotations")
+    causes += check_labels(found.get("labels"), f"{path}.labels")
+    others = (
+        "name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp",
+        "deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences", "finalizers", "managedFields",
+    )  # fmt: skip
+    for name in others:
+        if found.get(name) not in (None, "", 0) or (name == "deletionGracePeriodSeconds" and found.get(name) == 0):
+            field = {"uid": "uID"}.get(name, name)  # as upstream makes it of the Go name
+            causes.append(faults.forbidden(f"{path}.{field}", "cannot be set"))
+    return causes
+
+
 def _either_way(metadata: Mapping[str, Any]) -> list[Cause]:
     return [
         *check_labels(metadata.get("labels"), "metadata.labels"),

@@ -26,7 +26,7 @@ INTEGERS = STANDARD - {
 _HUGE = "hugepages-"
 
 
-def _is_extended(name: str) -> bool:
+def is_extended(name: str) -> bool:
     is_native = "/" not in name or "kubernetes.io/" in name
     return not is_native and not name.startswith("requests.") and not formats.qualified_name(f"requests.{name}")
 
@@ -44,14 +44,14 @@ def container_resource_name(name: str, path: str) -> list[Cause]:
     if "/" not in name:
         if name not in FOR_CONTAINERS and not name.startswith(_HUGE):
             causes.append(faults.invalid(path, name, "must be a standard resource for containers"))
-    elif "kubernetes.io/" not in name and not _is_extended(name):
+    elif "kubernetes.io/" not in name and not is_extended(name):
         causes.append(faults.invalid(path, name, "doesn't follow extended resource name standard"))
     return causes
 
 
 def amount(name: str, value: Any, path: str) -> list[Cause]:
     causes = nonnegative_quantity(value, path)
-    if (name in INTEGERS or _is_extended(name)) and quantity.millis(value) % 1000:
+    if (name in INTEGERS or is_extended(name)) and quantity.millis(value) % 1000:
         causes.append(faults.invalid(path, value, "must be an integer"))
     if name.startswith(_HUGE):
         causes += _huge_pages(name, value, path)

@@ -75,6 +75,7 @@ class KindRules:
     default: Callable[[Object], None] = _nothing
     on_create: Callable[[Object], None] = _nothing  # e.g. a Pod becomes Pending
     on_update: Callable[[Object, Object], None] = _nothing_about_both
+    on_status_update: Callable[[Object, Object], None] = _nothing_about_both
     faults: Callable[[Object], list[Cause]] = _no_faults
     update_faults: Callable[[Object, Object], list[Cause]] = _no_faults_in_both
     status_faults: Callable[[Object, Object], list[Cause]] = _no_faults_in_both
@@ -130,6 +131,7 @@ class KindRules:
             return
         if subresource in STATUS_SUBRESOURCES:
             self._keep_all_but_status(new, old)
+            self.on_status_update(new, old)
             return
         if self.has_status:
             _keep(new, old, "status")

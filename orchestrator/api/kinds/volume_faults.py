@@ -233,9 +233,8 @@ PROJECTIONS: dict[str, Callable[[Json, str, str], list[Cause]]] = {
 def csi_driver(name: str, path: str) -> list[Cause]:
     if not name:
         return [faults.required(path)]
-    if len(name) > 63:
-        return [faults.too_long(path, 63)]
-    return faults.each(path, name, formats.dns_subdomain(name.lower()))
+    causes = [faults.too_long(path, 63)] if len(name) > 63 else []
+    return causes + faults.each(path, name, formats.dns_subdomain(name.lower()))
 
 
 def _csi(source: Json, path: str) -> list[Cause]:
