@@ -11,11 +11,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.api.cel import syntax
-from orchestrator.api.cel.engine import CompileError, compile_expression
+from orchestrator.api.cel.engine import CompileError, Program, compile_expression
+from orchestrator.api.cel.estimate import estimate
 from orchestrator.api.kinds import faults, formats
 from orchestrator.api.kinds.values import one_of
 from orchestrator.api.kinds.volume_faults import csi_driver
 from orchestrator.api.status import Cause
+from orchestrator.api.structural.compiled import Structural
 
 Json = Mapping[str, Any]
 Check = Callable[[Any, str], list[Cause]]
@@ -23,6 +25,7 @@ Check = Callable[[Any, str], list[Cause]]
 SELECTORS_MAX, CONFIGS_MAX, REQUESTS_MAX = 32, 32, 32
 POOL_NAME_MAX, IDENTIFIER_MAX, DOMAIN_MAX = 253, 32, 63  # bytes
 EXPRESSION_BYTES_MAX = PARAMETERS_BYTES_MAX = 10 * 1024
+EXPRESSION_COST_MAX = 1_000_000
 BINDING_CONDITIONS_MAX = 4
 TAINT_EFFECTS = ("NoExecute", "NoSchedule", "None")
 TOLERATION_OPERATORS = ("Equal", "Exists")
@@ -30,6 +33,14 @@ TOLERATION_OPERATORS = ("Equal", "Exists")
 DEVICE = {
     "device": "dyn", "device.driver": "string", "device.attributes": "maps", "device.capacity": "maps",
     "device.allowMultipleAllocations": "bool",
+}  # fmt: skip
+# How large they may be, which is what an expression about them costs at worst.
+_VALUE = Structural({"type": "string", "maxLength": 64})
+_VALUES = Structural({"type": "object", "maxProperties": 32}, additional=_VALUE)
+_DOMAINS = Structural({"type": "object", "maxProperties": 32}, additional=_VALUES)
+_SIZES = {
+    "device.driver": Structural({"type": "string", "maxLength": 63}), "device.attributes": _DOMAINS,
+    "device.capacity": _DOMAINS, "device.allowMultipleAllocations": Structural({"type": "boolean"}),
 }  # fmt: skip
 _UID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _UID_LENGTHS = (36, 45, 38, 32)  # plain, with urn:uuid:, in braces, without dashes
@@ -194,23 +205,25 @@ def selectors(found: Sequence[Json], path: str) -> list[Cause]:
 def _selector(found: Json, path: str) -> list[Cause]:
     if found.get("cel") is None:
         return [faults.required(f"{path}.cel")]
-    # Deviation: what an expression costs at worst is not estimated.
     expression, at = found["cel"].get("expression") or "", f"{path}.cel.expression"
     if len(expression.encode()) > EXPRESSION_BYTES_MAX:
         return [faults.too_long(at, EXPRESSION_BYTES_MAX)]
-    complaint = _compiled(expression)
-    return [faults.invalid(at, expression, complaint)] if complaint else []
-
-
-def _compiled(expression: str) -> str:
-    """What is wrong with an expression about a device."""
     try:
         program = compile_expression(expression, DEVICE)
     except CompileError as error:
-        return str(error) if expression else f"{error}\n | \n | ^"
+        return [faults.invalid(at, expression, str(error) if expression else f"{error}\n | \n | ^")]
+    if complaint := _complaint(program):
+        return [faults.invalid(at, expression, complaint)]
+    if estimate(program.tree, _SIZES).cost > EXPRESSION_COST_MAX:
+        return [faults.forbidden(at, "too complex, exceeds cost limit")]
+    return []
+
+
+def _complaint(program: Program) -> str:
+    """What is wrong with an expression that compiles: it asks for what a device has not, or its answer is no bool."""
     for node in syntax.walk(program.tree):
         if node.kind == syntax.SELECT and _is_device(node.parts[0]) and f"device.{node.name}" not in DEVICE:
-            place, mark = _at(expression, node.at)
+            place, mark = _at(program.expression, node.at)
             return f"compilation failed: {place}: undefined field '{node.name}'{mark}"
     found = "kubernetes.DRADevice" if _is_device(program.tree) else program.type_text
     if found in ("bool", "dyn"):

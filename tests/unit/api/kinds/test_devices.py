@@ -169,6 +169,15 @@ def test_selectors_need_an_expression_of_limited_length() -> None:
     assert lines(devices.device_class({"spec": many})) == ["spec.selectors: Too many: 33: must have at most 32 items"]
 
 
+def test_a_selector_has_a_limited_cost() -> None:
+    numbers = "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"
+    expression = "int('1'.find('[0-9]*')) < 100 && device.attributes.exists(d, d == 'x')"
+    for name in ("a", "b", "c", "d", "e", "f"):
+        expression = f"{numbers}.all({name}, {expression})"
+    found = devices.device_class({"spec": {"selectors": [{"cel": {"expression": expression}}]}})
+    assert lines(found) == ["spec.selectors[0].cel.expression: Forbidden: too complex, exceeds cost limit"]
+
+
 def test_configuration_of_a_class_that_is_stored_may_be_long() -> None:
     obj = {"spec": {"config": [{"opaque": {**OPAQUE, "parameters": {"a": "x" * 10240}}}]}}
     assert lines(devices.device_class(obj)) == [
