@@ -54,6 +54,8 @@ from orchestrator.apiserver.policies.policy import MatchConditions
 from orchestrator.apiserver.policies.validating import ValidatingPolicies
 from orchestrator.apiserver.strategies.binding import PodBinding
 from orchestrator.apiserver.strategies.certificatesigningrequest import RequesterRecord
+from orchestrator.apiserver.strategies.deviceadmin import DeviceAdminAccess
+from orchestrator.apiserver.strategies.devicetaints import DeviceTaintTimes
 from orchestrator.apiserver.strategies.eviction import PodEviction
 from orchestrator.apiserver.strategies.node_ports import NodePorts
 from orchestrator.apiserver.strategies.rewrite import Rewriter
@@ -182,6 +184,8 @@ class Access:
                 **services.strategies(),
                 **EscalationCheck(self.rbac, self.authorizer).strategies(),
                 **RequesterRecord().strategies(),
+                **DeviceAdminAccess(around.lookup).strategies(),
+                **DeviceTaintTimes(around.clock).strategies(),
             },
         )
 

@@ -107,15 +107,6 @@ def template_update(new: Object, old: Object) -> list[Cause]:
 # -- slices ------------------------------------------------------------------------------------------------------------
 
 
-def start_slice(obj: Object) -> None:
-    drop_disabled(obj)
-    now = obj["metadata"].get("creationTimestamp")
-    for device in _spec(obj).get("devices") or ():
-        for taint in device.get("taints") or ():
-            if now and not taint.get("timeAdded"):
-                taint["timeAdded"] = now
-
-
 def resource_slice(obj: Object) -> list[Cause]:
     return slice_spec(_spec(obj))
 
@@ -165,7 +156,7 @@ RULES = (
     ),
     KindRules(
         resource=RESOURCESLICES, has_generation=True,
-        on_create=start_slice, on_update=lambda new, old: drop_disabled(new),
+        on_create=drop_disabled, on_update=lambda new, old: drop_disabled(new),
         faults=resource_slice, update_faults=slice_update, warnings=slice_warnings,
         columns=(NAME, *texts("Node", "Driver", "Pool"), AGE), cells=_slice_cells,
     ),

@@ -13,13 +13,16 @@ from typing import Any
 from orchestrator.api.status import Cause
 
 IMMUTABLE = "field is immutable"
+_ESCAPES = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"})
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: numbers bare, strings quoted, anything else as JSON without blanks."""
+    """A value as messages show it: numbers bare, strings quoted, anything else as JSON without blanks, in which Go
+    writes the marks of HTML as escapes."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text.translate(_ESCAPES)
 
 
 def _cause(path: str, reason: str, title: str, detail: str) -> Cause:

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.api.kinds import devices
 from orchestrator.api.kinds.device_allocation import claim_status, forget_released
+from orchestrator.api.kinds.device_slices import drop_disabled
 from orchestrator.api.status import Cause
 
 Json = dict[str, Any]
@@ -203,6 +204,11 @@ def test_the_spec_of_a_claim_never_changes() -> None:
     ]
 
 
+def test_values_of_a_spec_are_shown_with_escapes() -> None:
+    new = claim(config=[{"opaque": {"driver": "d", "parameters": {"a": "<&>"}}}])
+    assert '"Parameters":{"a":"\\u003c\\u0026\\u003e"}' in lines(devices.claim_update(new, claim()))[0]
+
+
 def test_a_template_asks_for_labels_and_annotations_alone() -> None:
     made = {"spec": {"metadata": {"labels": {"a": "b"}, "name": "x", "uid": "u"}, "spec": claim(exactly())["spec"]}}
     assert lines(devices.template(made)) == [
@@ -219,7 +225,7 @@ POOL = {"name": "p", "generation": 1, "resourceSliceCount": 1}
 def slice_of(*found: Json, **fields: Any) -> Json:
     spec = {"driver": "d.example.com", "pool": POOL, "nodeName": "n", "devices": list(found), **fields}
     made = {"metadata": {"name": "s"}, "spec": {name: value for name, value in spec.items() if value is not None}}
-    devices.start_slice(made)
+    drop_disabled(made)
     return made
 
 
@@ -394,12 +400,6 @@ def test_what_of_a_slice_never_changes() -> None:
 def test_taints_that_stay_are_not_looked_at() -> None:
     made = slice_of(device(taints=[{"key": "k", "effect": "Never"}]))
     assert devices.slice_update(made, made) == []
-
-
-def test_a_taint_gets_its_time() -> None:
-    made = {"metadata": {"creationTimestamp": "T"}, "spec": {"devices": [device(taints=[{"key": "k"}])]}}
-    devices.start_slice(made)
-    assert made["spec"]["devices"] == [device(taints=[{"key": "k", "timeAdded": "T"}])]
 
 
 def test_capitals_in_a_driver_name_are_warned_of() -> None:
