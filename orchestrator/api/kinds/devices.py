@@ -107,6 +107,22 @@ def template_update(new: Object, old: Object) -> list[Cause]:
 # -- slices ------------------------------------------------------------------------------------------------------------
 
 
+def default_slice(obj: Object) -> None:
+    """An amount that is not said is none."""
+    spec = _spec(obj)
+    for device in spec.get("devices") or ():
+        _default_amounts(device.get("capacity"))
+        for consumption in device.get("consumesCounters") or ():
+            _default_amounts(consumption.get("counters"))
+    for counters in spec.get("sharedCounters") or ():
+        _default_amounts(counters.get("counters"))
+
+
+def _default_amounts(found: dict[str, Any] | None) -> None:
+    for holder in (found or {}).values():
+        holder.setdefault("value", "0")
+
+
 def resource_slice(obj: Object) -> list[Cause]:
     return slice_spec(_spec(obj))
 
@@ -156,7 +172,7 @@ RULES = (
     ),
     KindRules(
         resource=RESOURCESLICES, has_generation=True,
-        on_create=drop_disabled, on_update=lambda new, old: drop_disabled(new),
+        default=default_slice, on_create=drop_disabled, on_update=lambda new, old: drop_disabled(new),
         faults=resource_slice, update_faults=slice_update, warnings=slice_warnings,
         columns=(NAME, *texts("Node", "Driver", "Pool"), AGE), cells=_slice_cells,
     ),

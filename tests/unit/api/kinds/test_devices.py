@@ -402,6 +402,24 @@ def test_taints_that_stay_are_not_looked_at() -> None:
     assert devices.slice_update(made, made) == []
 
 
+def test_amounts_that_are_not_said_are_none() -> None:
+    made = slice_of(device(capacity={"m": {}}, consumesCounters=[{"counterSet": "s", "counters": {"a": {}}}]))
+    devices.default_slice(made)
+    none = {"value": "0"}
+    assert made["spec"]["devices"] == [
+        device(capacity={"m": none}, consumesCounters=[{"counterSet": "s", "counters": {"a": none}}])
+    ]
+
+
+def test_requests_have_defaults() -> None:
+    made = claim(exactly(count=0, tolerations=[{"key": "k"}]), exactly(allocationMode="All"))
+    assert [request["exactly"] for request in made["spec"]["devices"]["requests"]] == [
+        {"deviceClassName": "c", "allocationMode": "ExactCount", "count": 1,
+         "tolerations": [{"key": "k", "operator": "Equal"}]},
+        {"deviceClassName": "c", "allocationMode": "All"},
+    ]  # fmt: skip
+
+
 def test_capitals_in_a_driver_name_are_warned_of() -> None:
     assert devices.slice_warnings(slice_of()) == []
     assert devices.slice_warnings(slice_of(driver="A")) == [
