@@ -198,10 +198,12 @@ def _network(network: Json, path: str) -> list[Cause]:
 
 def _interface_address(text: str, path: str) -> list[Cause]:
     """An address with the length of its network's prefix, in the one spelling that the server itself would use."""
-    address, slash, length = text.partition("/")
+    address, _, length = text.partition("/")
     octets = [octet.lstrip("0") or "0" for octet in address.split(".")] if ":" not in address else []
     try:
-        found = ipaddress.ip_interface(f"{'.'.join(octets) or address}/{length}" if slash and length.isdigit() else "")
+        found = ipaddress.ip_interface(
+            f"{'.'.join(octets) or address}/{length}" if length.isdigit() and "%" not in address else ""
+        )
     except ValueError:
         detail = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)"
         return [faults.invalid(path, text, detail)]
