@@ -24,9 +24,20 @@ SERVING_TIMEOUT_S = 90.0
 ASK_TIMEOUT_S = 10.0
 
 
-def served(pods: Sequence[Object]) -> set[str]:
-    """Keys of those that are Ready by what is on record."""
-    return {meta.key(pod) for pod in pods if conditions.is_true(pod, "Ready") and not meta.is_deleting(pod)}
+def served(pods: Sequence[Object], since: float) -> set[str]:
+    """Keys of those that were Ready before the restore began (`since`, in seconds since the epoch) on record:
+    a pod that became unready since then, because its kubelet was quick to report, was."""
+    return {meta.key(pod) for pod in pods if _was_ready(pod, since) and not meta.is_deleting(pod)}
+
+
+def _was_ready(pod: Object, since: float) -> bool:
+    ready = conditions.find((pod.get("status") or {}).get("conditions"), "Ready") or {}
+    if ready.get("status") == "True":
+        return True
+    changed, made = ready.get("lastTransitionTime"), pod["metadata"].get("creationTimestamp")
+    if not changed or not made:
+        return False
+    return meta.parse_time(changed) + 1 > since >= meta.parse_time(made) + 1
 
 
 def why_not_serving(pods: Sequence[Object], awaited: set[str], since: float) -> str:
@@ -95,7 +106,7 @@ async def wait_serving(kubeconfig: Path, since: float) -> None:
         while time.monotonic() < deadline:
             try:
                 pods = (await client.list(PODS)).items
-                awaited = served(pods) if awaited is None else awaited
+                awaited = served(pods, since) if awaited is None else awaited
                 missing = why_not_serving(pods, awaited, since)
                 if not missing:
                     return

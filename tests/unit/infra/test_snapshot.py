@@ -171,9 +171,22 @@ def pod(name: str, *, ready: bool = True, started: tuple[float, ...] = (200.0,),
     }
 
 
+def unready(name: str, *, made: float, since: float) -> dict[str, Any]:
+    found = pod(name, ready=False, creationTimestamp=meta.format_time(made))
+    found["status"]["conditions"][0]["lastTransitionTime"] = meta.format_time(since)
+    return found
+
+
 def test_only_those_that_served_are_awaited() -> None:
-    pods = [pod("serves"), pod("failing", ready=False), pod("going", deletionTimestamp="2026-01-01T00:00:00Z")]
-    assert snapshot_serving.served(pods) == {"default/serves"}
+    pods = [
+        pod("serves"),
+        pod("failing", ready=False),
+        pod("going", deletionTimestamp="2026-01-01T00:00:00Z"),
+        unready("failed-before", made=100, since=149),
+        unready("reported-already", made=100, since=150),
+        unready("made-since", made=151, since=152),
+    ]
+    assert snapshot_serving.served(pods, since=150.5) == {"default/serves", "default/reported-already"}
 
 
 @pytest.mark.parametrize(
