@@ -267,12 +267,13 @@ def test_what_a_check_costs_does_not_grow_with_what_others_may() -> None:
         lookup.put(CLUSTERROLES, role(f"role-{number}", PODS_READER))
         subject = {"kind": "User", "name": f"user-{number}"}
         lookup.put(CLUSTERROLEBINDINGS, binding(f"binding-{number}", "ClusterRole", f"role-{number}", subject))
-    assert calls_of(authorizer, question) == few < 200
+    assert calls_of(authorizer, question) <= few < 200
 
 
 def calls_of(authorizer: AuthorizerChain, question: Attributes) -> int:
-    """Functions that a check calls, once it has seen its question before."""
-    authorizer.authorize(question)
+    """Functions that a check calls, once it and what it leans on have been through it."""
+    for _ in range(3):
+        authorizer.authorize(question)
     counted = 0
 
     def count(frame: FrameType, event: str, argument: object) -> None:
