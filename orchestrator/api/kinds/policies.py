@@ -42,17 +42,13 @@ def _named(spec: Json) -> dict[str, str]:
     return {**BASE, "params": "dyn"} if spec.get("paramKind") else dict(BASE)
 
 
-def declared(spec: Json, count: int | None = None) -> dict[str, str]:
-    """What expressions may name when they are checked, with the first `count` of the policy's variables (default: all):
-    each has the type of its expression, which may name those before it."""
-    names = _named(spec)
-    for variable in (spec.get("variables") or [])[:count]:
-        try:
-            kind = compile_expression(objects.plain(variable.get("expression") or ""), names).result_type
-        except CompileError:  # told where the variable is
-            kind = "dyn"
-        names[f"variables.{variable.get('name')}"] = kind if kind in TYPES else "dyn"
-    return names
+def _type_of(expression: str, names: Mapping[str, str]) -> str:
+    """What a variable of that expression is declared as."""
+    try:
+        kind = compile_expression(objects.plain(expression), names).result_type
+    except CompileError:  # told where the variable is
+        return "dyn"
+    return kind if kind in TYPES else "dyn"
 
 
 def _spec(obj: Json) -> dict[str, Any]:
@@ -108,7 +104,9 @@ def _matching(found: Json, path: str, *, is_policy: bool) -> list[Cause]:
     return causes
 
 
-def _common(spec: Json) -> list[Cause]:
+def _common(spec: Json) -> tuple[list[Cause], dict[str, str]]:
+    """Faults, and what the other expressions may name: each variable has the type of its expression, which may name
+    those before it."""
     causes: list[Cause] = []
     if spec.get("failurePolicy") not in ("Fail", "Ignore"):
         causes.append(faults.not_supported("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore")))
@@ -122,7 +120,8 @@ def _common(spec: Json) -> list[Cause]:
         causes.append(faults.required("spec.matchConstraints"))
     else:
         causes += _matching(constraints, "spec.matchConstraints", is_policy=True)
-    causes += match_conditions(spec.get("matchConditions") or [], _named(spec), "spec.matchConditions")
+    names = _named(spec)
+    causes += match_conditions(spec.get("matchConditions") or [], names, "spec.matchConditions")
     seen: list[str] = []
     for index, variable in enumerate(spec.get("variables") or ()):
         path, name = f"spec.variables[{index}]", variable.get("name") or ""
@@ -133,18 +132,19 @@ def _common(spec: Json) -> list[Cause]:
         elif name in seen:
             causes.append(faults.duplicate(f"{path}.name", name))
         seen.append(name)
-        causes += compiles(variable.get("expression") or "", declared(spec, index), f"{path}.expression")
-    return causes
+        expression = variable.get("expression") or ""
+        causes += compiles(expression, names, f"{path}.expression")
+        names[f"variables.{variable.get('name')}"] = _type_of(expression, names)
+    return causes, names
 
 
 def validating(obj: Object) -> list[Cause]:
     spec = _spec(obj)
-    causes = _common(spec)
+    causes, names = _common(spec)
     validations, annotations = spec.get("validations") or [], spec.get("auditAnnotations") or []
     if not validations and not annotations:
         detail = "validations or auditAnnotations must be non-empty"
         causes += [faults.required("spec.validations", detail), faults.required("spec.auditAnnotations", detail)]
-    names = declared(spec)
     for index, validation in enumerate(validations):
         path = f"spec.validations[{index}]"
         causes += compiles(validation.get("expression") or "", names, f"{path}.expression", ("bool",))
@@ -188,7 +188,7 @@ def validating(obj: Object) -> list[Cause]:
 
 def mutating(obj: Object) -> list[Cause]:
     spec = _spec(obj)
-    causes = _common(spec)
+    causes, names = _common(spec)
     if (policy := spec.get("reinvocationPolicy")) not in ("IfNeeded", "Never"):
         causes.append(faults.required("spec.reinvocationPolicy") if not policy else faults.not_supported(
             "spec.reinvocationPolicy", policy, ("IfNeeded", "Never")))  # fmt: skip
@@ -199,10 +199,10 @@ def mutating(obj: Object) -> list[Cause]:
         path, kind = f"spec.mutations[{index}]", mutation.get("patchType") or ""
         if kind == "ApplyConfiguration":
             text = (mutation.get("applyConfiguration") or {}).get("expression") or ""
-            causes += _makes(text, declared(spec), f"{path}.applyConfiguration.expression", "map")
+            causes += _makes(text, names, f"{path}.applyConfiguration.expression", "map")
         elif kind == "JSONPatch":
             text = (mutation.get("jsonPatch") or {}).get("expression") or ""
-            causes += _makes(text, declared(spec), f"{path}.jsonPatch.expression", "list")
+            causes += _makes(text, names, f"{path}.jsonPatch.expression", "list")
         elif not kind:
             causes.append(faults.required(f"{path}.patchType"))
         else:
