@@ -89,17 +89,9 @@ def _pool(pool: Json, path: str) -> list[Cause]:
 
 
 def _nodes(spec: Json, path: str) -> list[Cause]:
-    causes: list[Cause] = []
     placed: list[str] = []
-    if (name := spec.get("nodeName")) is not None:
-        if name:
-            placed.append("`nodeName`")
-            causes += faults.each(f"{path}.nodeName", name, formats.dns_subdomain(name))
-        else:
-            causes.append(faults.invalid(f"{path}.nodeName", "", "must be either unset or set to a non-empty string"))
+    causes = _by_name_or_labels(spec, path, placed, "must be either unset or set to a non-empty string")
     if (selector := spec.get("nodeSelector")) is not None:
-        placed.append("`nodeSelector`")
-        causes += scheduling_faults.node_selector(selector, f"{path}.nodeSelector")
         terms = selector.get("nodeSelectorTerms")
         if len(terms or ()) != 1:
             shown = go_values.go_value(terms, go_values.many(go_values.NODE_TERM))
@@ -112,6 +104,21 @@ def _nodes(spec: Json, path: str) -> list[Cause]:
         causes.append(faults.required(path, rule))
     elif len(placed) > 1:
         causes.append(faults.invalid(path, _together(placed), f"{rule}, but multiple fields are set"))
+    return causes
+
+
+def _by_name_or_labels(holder: Json, path: str, placed: list[str], when_empty: str) -> list[Cause]:
+    """`placed` gets the fields that say where."""
+    causes: list[Cause] = []
+    if (name := holder.get("nodeName")) is not None:
+        if name:
+            placed.append("`nodeName`")
+            causes += faults.each(f"{path}.nodeName", name, formats.dns_subdomain(name))
+        else:
+            causes.append(faults.invalid(f"{path}.nodeName", "", when_empty))
+    if (selector := holder.get("nodeSelector")) is not None:
+        placed.append("`nodeSelector`")
+        causes += scheduling_faults.node_selector(selector, f"{path}.nodeSelector")
     return causes
 
 
@@ -128,17 +135,8 @@ def _together(names: Sequence[str]) -> str:
 
 
 def _nodes_of_device(device: Json, path: str) -> list[Cause]:
-    causes: list[Cause] = []
     placed: list[str] = []
-    if (name := device.get("nodeName")) is not None:
-        if name:
-            placed.append("`nodeName`")
-            causes += faults.each(f"{path}.nodeName", name, formats.dns_subdomain(name))
-        else:
-            causes.append(faults.invalid(f"{path}.nodeName", "", "must not be empty"))
-    if (selector := device.get("nodeSelector")) is not None:
-        placed.append("`nodeSelector`")
-        causes += scheduling_faults.node_selector(selector, f"{path}.nodeSelector")
+    causes = _by_name_or_labels(device, path, placed, "must not be empty")
     causes += _true_or_unset(device, "allNodes", path, placed)
     rule = (
         "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` "
