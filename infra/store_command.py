@@ -29,10 +29,10 @@ DEFAULT_LAB = "lab"
 @app.command()
 def backup(file: Annotated[Path, typer.Argument(dir_okay=False)], lab: Lab = DEFAULT_LAB) -> None:
     """Write the store as it is at one moment to FILE; the API server goes on. It has the lab's secrets in it."""
-    run, node = nodes.of(lab).run, nodes.topology(lab).control_plane.name
-    with carried(lab):
-        run(node, ["sampan", "store", "backup", PLACE])
-        data = run(node, ["cat", PLACE])
+    reached, node = nodes.of(lab), nodes.topology(lab).control_plane.name
+    with carried(reached, node):
+        reached.run(node, ["sampan", "store", "backup", PLACE])
+        data = reached.run(node, ["cat", PLACE])
     new = file.with_name(f".{file.name}.new")
     try:
         new.touch(mode=0o600)
@@ -50,7 +50,7 @@ def restore(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], 
     show, reached, topology = Steps(), nodes.of(lab), nodes.topology(lab)
     node, process = topology.control_plane.name, api_server_process(topology)
     data = file.read_bytes()
-    with carried(lab):
+    with carried(reached, node):
         reached.run(node, ["sh", "-c", f"umask 077; cat > {PLACE}"], stdin=data)
         with show.step(f"{process} stopped"):
             reached.component(node, process, "stop")
@@ -71,8 +71,9 @@ def check(lab: Lab = DEFAULT_LAB) -> None:
 
 
 @contextmanager
-def carried(lab: str) -> Iterator[None]:
+def carried(reached: nodes.Nodes, node: str) -> Iterator[None]:
+    """The file on the node is gone afterwards."""
     try:
         yield
     finally:
-        nodes.of(lab).run(nodes.topology(lab).control_plane.name, ["rm", "-f", PLACE])
+        reached.run(node, ["rm", "-f", PLACE])
