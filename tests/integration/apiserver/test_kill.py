@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -21,17 +20,6 @@ SIZES = [
     pytest.param(800, 3, id="800"),
     pytest.param(10_000, 12, id="10000", marks=[pytest.mark.wide, pytest.mark.timeout(1800)]),
 ]
-
-
-@pytest.fixture
-def etcd(tmp_path: Path) -> Iterator[EtcdServer]:
-    (tmp_path / "etcd").mkdir()
-    server = EtcdServer(tmp_path / "etcd")
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 async def read_log(log: Log, server: Server, *, forget: bool = False) -> None:

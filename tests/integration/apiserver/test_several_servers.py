@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,17 +19,6 @@ from orchestrator.api.status import ApiError, Conflict, Invalid
 from tests.integration.apiserver.test_custom_resources import ROOT, call, crontab, definition, established, read
 from tests.integration.store.test_etcd import EtcdServer
 from tests.whole_server import WholeServer, whole_server
-
-
-@pytest.fixture
-def etcd(tmp_path: Path) -> Iterator[EtcdServer]:
-    (tmp_path / "etcd").mkdir()
-    server = EtcdServer(tmp_path / "etcd")
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def configmap(name: str, **data: str) -> dict[str, object]:
