@@ -16,9 +16,9 @@ from pulumi.runtime.proto import provider_pb2_grpc
 from infra.provider.cloudinit import CloudInitDisk
 from infra.provider.domain import Domain
 from infra.provider.engine import Engine
+from infra.provider.first_boot import Combustion, Ignition
 from infra.provider.network import Network
 from infra.provider.pool import Pool
-from infra.provider.refused import Combustion, Ignition
 from infra.provider.resource import Resource
 from infra.provider.server import Provider
 from infra.provider.volume import Volume

@@ -11,12 +11,6 @@ from tests.integration.provider.calls.small_engine import Failed, Refused, Resou
 New = Callable[..., Resource]
 
 
-@pytest.mark.parametrize("kind", ["Ignition", "Combustion"])
-def test_first_boot_data_of_other_systems(resource: New, kind: str) -> None:
-    with pytest.raises(Refused, match=rf"{kind} is not provided: use CloudInitDisk, or a Volume"):
-        resource(kind, "x").up({"content": "{}"})
-
-
 def test_a_resource_of_another_version(resource: New) -> None:
     with pytest.raises(Failed, match="libvirt:index/secretThing:SecretThing: this provider has no such resource"):
         resource("SecretThing", "x").up({})

@@ -8,9 +8,10 @@ import msgspec
 import pulumi_libvirt as sdk
 import pytest
 
-from infra.provider import domain_inputs, invokes, network_xml, refused
+from infra.provider import domain_inputs, invokes, network_xml
 from infra.provider.__main__ import resources
 from infra.provider.cloudinit import CloudInitInputs
+from infra.provider.first_boot import FirstBootInputs
 from infra.provider.pool import Device, PoolInputs, Source, Target
 from infra.provider.volume import VolumeInputs
 
@@ -31,8 +32,8 @@ PARTS: dict[Any, Any] = {
     sdk.PoolTargetArgs: Target,
     sdk.VolumeArgs: VolumeInputs,
     sdk.CloudInitDiskArgs: CloudInitInputs,
-    sdk.IgnitionArgs: refused.Inputs,
-    sdk.CombustionArgs: refused.Inputs,
+    sdk.IgnitionArgs: FirstBootInputs,
+    sdk.CombustionArgs: FirstBootInputs,
     sdk.DomainArgs: domain_inputs.DomainInputs,
     sdk.DomainBootDeviceArgs: domain_inputs.BootDevice,
     sdk.DomainConsoleArgs: domain_inputs.Console,
