@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +56,13 @@ class Site:
     place: Topology
     folder: Path
 
-    def start(self, node: Node, *, vcpus: int = 1) -> tuple[Ssh, bytes]:
-        """Power it on: a connection that is not made yet, and its key. One processor as a rule: without KVM two of them
-        may crash a kernel that patches itself."""
+    def start(self, node: Node, *, vcpus: int = 1, user: Mapping[str, bytes] | None = None) -> tuple[Ssh, bytes]:
+        """Power it on: a connection that is not made yet, and its key: that of the `user`, one of its own where none is
+        said. One processor as a rule: without KVM two of them may crash a kernel that patches itself."""
         image, stem = vm_image(lambda text: None), self.folder / node.name
         backing = ["-F", "qcow2", "-b", str(image.disk), f"{stem}.qcow2", "8G"]
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing], check=True)
-        user, own = keys.ssh_pair(), keys.ssh_pair()
+        user, own = user or keys.ssh_pair(), keys.ssh_pair()
         seed = {
             "user-data": cloud_init.user_data(
                 node, user["ssh.pub"].decode(), own["ssh"].decode(), own["ssh.pub"].decode()
@@ -104,6 +104,21 @@ def booted() -> Iterator[Own]:
         ssh.wait(BOOT_S, print)
         yield Own(ssh, key, made.folder)
         ssh.close()
+
+
+def left(run: Callable[[str], str], user: int) -> dict[str, str]:
+    """What a lab left on a machine of its user, by what it is. `run`: a script there; `user`: the node's first id."""
+    checks = {
+        "processes of its users": f"ps -eo uid= | awk '$1 >= {user} && $1 < {user} + 4194304 || $1 == 990'",
+        "units": "systemctl list-units --all --no-legend 'sampan*'; ls /etc/systemd/system | grep sampan || true",
+        "mounts": "grep sampan /proc/self/mounts || true",
+        "rules": "nft list tables",
+        "links": "ls /sys/class/net | grep -v -x -e lo -e eth0 || true",
+        "routes": "ip route show proto 83; ip -6 route show proto 83",
+        "files": "ls -d /etc/sampan /opt/sampan /var/lib/sampan /var/lib/containers/sampan 2>/dev/null || true",
+        "users": "grep sampan /etc/passwd /etc/group /etc/shadow /etc/subuid /etc/subgid || true",
+    }
+    return {name: said for name, script in checks.items() if (said := run(script))}
 
 
 def virsh(libvirtd: Libvirtd, *arguments: str, stdin: str | None = None) -> str:

@@ -265,15 +265,4 @@ def test_it_is_its_owners_again_afterwards(held: Host) -> None:
     assert not machines.down(held.lab.name, Told(), held.key)
     assert not Layout(held.lab.name).folder.exists()
     assert "sampan" not in held.lab.kubeconfig.read_text()
-    checks = {
-        "processes of its users": f"ps -eo uid= | awk '$1 >= {user} && $1 < {user} + 4194304 || $1 == 990'",
-        "units": "systemctl list-units --all --no-legend 'sampan*'; ls /etc/systemd/system | grep sampan || true",
-        "mounts": "grep sampan /proc/self/mounts || true",
-        "rules": "nft list tables",
-        "links": "ls /sys/class/net | grep -v -x -e lo -e eth0 || true",
-        "routes": "ip route show proto 83; ip -6 route show proto 83",
-        "files": "ls -d /etc/sampan /opt/sampan /var/lib/sampan /var/lib/containers/sampan 2>/dev/null || true",
-        "users": "grep sampan /etc/passwd /etc/group /etc/shadow /etc/subuid /etc/subgid || true",
-    }
-    left = {name: said for name, script in checks.items() if (said := held.run(script))}
-    assert left == {}
+    assert own.left(held.run, user) == {}
