@@ -1,49 +1,76 @@
 """Health: /healthz, /livez and /readyz, each a set of named checks; `?verbose` lists them, `?exclude=NAME` skips one.
 
-`/readyz/NAME` asks a single check. Live is a process that can do something; ready is one that should be sent requests:
-readiness also waits for the start-up objects and ends when shutdown begins.
-Source: Kubernetes docs, "API health endpoints".
+`/readyz/NAME` asks a single check, and says what is wrong. Live is a process that can do something; ready is one that
+should be sent requests: readiness also waits for the start-up objects and ends when shutdown begins.
+Source: Kubernetes docs, "API health endpoints"; k8s.io/apiserver server/healthz.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 
+from orchestrator.api.kinds.faults import shown
 from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Request, Response
 
-Check = Callable[[], str | None]  # None when well, else why not (for the log and the verbose answer)
+log = logging.getLogger(__name__)
+
+# None when well, else why not: for the log, and for who may ask the check alone.
+Check = Callable[[], str | Awaitable[str | None] | None]
 TEXT_HEADERS = {"content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff"}
 
 
 class Health:
-    def __init__(self, live: Mapping[str, Check], ready: Mapping[str, Check]) -> None:
+    """`well`: checks that say nothing of being alive."""
+
+    def __init__(
+        self, live: Mapping[str, Check], ready: Mapping[str, Check], well: Mapping[str, Check] | None = None
+    ) -> None:
         self._live = dict(live)
-        self._ready = {**self._live, **ready}
+        self._healthy = {**self._live, **(well or {})}
+        self._ready = {**self._healthy, **ready}
 
     async def healthz(self, request: Request) -> Response:
-        return self._answer("healthz", self._live, request)
+        return await self._answer("healthz", self._healthy, request)
 
     async def livez(self, request: Request) -> Response:
-        return self._answer("livez", self._live, request)
+        return await self._answer("livez", self._live, request)
 
     async def readyz(self, request: Request) -> Response:
-        return self._answer("readyz", self._ready, request)
+        return await self._answer("readyz", self._ready, request)
 
-    def _answer(self, name: str, checks: Mapping[str, Check], request: Request) -> Response:
-        single = request.path.strip("/").partition("/")[2]
-        if single:
-            if single not in checks:
-                raise NotFound("the server could not find the requested resource")
-            checks = {single: checks[single]}
-        excluded = [value for key, value in request.query if key == "exclude"]
-        lines, is_well = [], True
+    async def _answer(self, name: str, checks: Mapping[str, Check], request: Request) -> Response:
+        if single := request.path.strip("/").partition("/")[2]:
+            return await self._single(checks, single)
+        excluded = {value for key, value in request.query if key == "exclude"}
+        lines, failures = [], []
         for check, ask in checks.items():
-            why = None if check in excluded else ask()
-            is_well = is_well and why is None
-            shown = "excluded: ok" if check in excluded else "ok" if why is None else "failed: reason withheld"
-            lines.append(f"[{'-' if why else '+'}]{check} {shown}")
-        if is_well and not any(key == "verbose" for key, _ in request.query):
+            why = None if check in excluded else await _asked(ask)
+            if why is not None:
+                failures.append(f"[-]{check} failed: {why}")
+            said = "excluded: ok" if check in excluded else "ok" if why is None else "failed: reason withheld"
+            lines.append(f"[{'-' if why is not None else '+'}]{check} {said}")
+        if unknown := sorted(excluded - checks.keys()):
+            words = "warn: some health checks cannot be excluded: no matches for"
+            lines.append(f"{words} {','.join(shown(one) for one in unknown)}")
+        if failures:
+            log.warning("health check failed", extra={"check": name, "failures": failures})
+        elif not any(key == "verbose" for key, _ in request.query):
             return Response(200, dict(TEXT_HEADERS), b"ok")
-        text = "\n".join([*lines, f"{name} check {'passed' if is_well else 'failed'}", ""])
-        return Response(200 if is_well else 500, dict(TEXT_HEADERS), text.encode())
+        text = "\n".join([*lines, f"{name} check {'failed' if failures else 'passed'}", ""])
+        return Response(500 if failures else 200, dict(TEXT_HEADERS), text.encode())
+
+    async def _single(self, checks: Mapping[str, Check], name: str) -> Response:
+        if name not in checks:
+            raise NotFound("the server could not find the requested resource")
+        why = await _asked(checks[name])
+        if why is None:
+            return Response(200, dict(TEXT_HEADERS), b"ok")
+        return Response(500, dict(TEXT_HEADERS), f"internal server error: {why}\n".encode())
+
+
+async def _asked(check: Check) -> str | None:
+    found = check()
+    return await found if inspect.isawaitable(found) else found

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -59,9 +60,11 @@ from orchestrator.apiserver.watchcache import WatchCache
 from orchestrator.apiserver.webhooks.caller import Caller
 from orchestrator.client.client import Client
 from orchestrator.client.informer import Informers
-from orchestrator.store.encryption import EncryptedStore, Encryption
 from orchestrator.store.interface import Store, StoreError
 from orchestrator.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from orchestrator.apiserver.encryption_reload import EncryptionKeeper
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +92,7 @@ class Config:
     etcd_certificate_file: str = ""
     etcd_key_file: str = ""
     encryption_config_file: str = ""  # an EncryptionConfiguration
+    encryption_config_automatic_reload: bool = False  # whether changes of that file are taken over
     audit_policy_file: str = ""  # an audit Policy; events go to audit_log_path
     audit_log_path: str = "/var/log/sampan/audit.log"
     kubelet_client_certificate_file: str = ""
@@ -111,6 +115,7 @@ class _State:
     registration: Registration | None = None
     webhooks: Caller | None = None
     oidc: OidcTokens | None = None
+    encryption: EncryptionKeeper | None = None
 
 
 async def run(config: Config, client: Client | None = None, informers: Informers | None = None) -> None:
@@ -125,7 +130,7 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
     state = _State()
-    store = await opened_store(config)
+    store = await opened_store(config, state)
     try:
         server = await _assembled(config, store, state)
         network = HttpServer(server.handle, _tls(config))
@@ -160,6 +165,8 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
             if state.webhooks is not None:
                 await state.webhooks.close()
     finally:
+        if state.encryption is not None:
+            await state.encryption.close()
         await store.close()
 
 
@@ -192,11 +199,24 @@ async def _unnamed(named: _Named | None) -> None:
         log.warning("endpoint not taken away", extra={"cause": str(error)})
 
 
-async def opened_store(config: Config) -> Store:
+async def opened_store(config: Config, state: _State) -> Store:
     store = await _store(config)
-    if config.encryption_config_file:
-        return EncryptedStore(store, Encryption.read(config.encryption_config_file))
-    return store
+    if not config.encryption_config_file:
+        return store
+    from orchestrator.apiserver.encryption_reload import EncryptionKeeper  # few servers have need of its libraries
+
+    state.encryption = EncryptionKeeper(
+        config.encryption_config_file,
+        SystemClock(),
+        new_uid,
+        f"{config.advertise_address}:{config.port}",
+        reload=config.encryption_config_automatic_reload,
+    )
+    try:
+        return await state.encryption.opened(store)
+    except BaseException:
+        await store.close()
+        raise
 
 
 async def _store(config: Config) -> Store:
@@ -310,6 +330,7 @@ def add_routes(server: ApiServer, access: Access, state: _State) -> None:
     health = Health(
         live={"ping": lambda: None, "etcd": lambda: server.core.store.failure},
         ready={"poststarthook/bootstrap": lambda: None if state.is_ready else "starting or stopping"},
+        well={"kms-providers": state.encryption.check} if state.encryption and state.encryption.has_check else {},
     )
 
     async def metrics(request: Request) -> Response:
@@ -342,6 +363,9 @@ def add_routes(server: ApiServer, access: Access, state: _State) -> None:
         report = Report(server.gate)
         server.routes |= report.routes()
         server.metrics.others.append(report.metrics)
+    if state.encryption is not None:
+        server.metrics.others.append(state.encryption.metrics)
+        state.background.append(asyncio.get_running_loop().create_task(state.encryption.run()))
     for name, route in (("healthz", health.healthz), ("livez", health.livez), ("readyz", health.readyz)):
         server.routes[f"/{name}"] = server.routes[f"/{name}/"] = route
     server.metrics.gauge(

@@ -7,13 +7,21 @@ Source: Kubernetes metrics reference, "apiserver_request_total", "apiserver_requ
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.apiserver.histogram import Histogram
 from orchestrator.apiserver.request import RequestInfo
 
 BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 Key = tuple[str, str, str, str]
+
+
+def family(name: str, kind: str, meaning: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
+    """The lines of one metric; `samples` are (labels as they stand between the braces, value)."""
+    yield f"# HELP {name} {meaning}"
+    yield f"# TYPE {name} {kind}"
+    for labels, value in samples:
+        yield f"{name}{{{labels}}} {value:.15g}" if labels else f"{name} {value:.15g}"
 
 
 class Metrics:

@@ -33,7 +33,7 @@ from orchestrator.apiserver.verbs import NOT_SERVED, Asked
 from orchestrator.apiserver.webhooks.conversion import NeedsConversion
 from orchestrator.client.client import Client
 from orchestrator.client.inprocess import InProcessTransport
-from orchestrator.store.interface import StoreFailed
+from orchestrator.store.interface import NotSealed, StoreFailed
 
 log = logging.getLogger(__name__)
 
@@ -223,6 +223,8 @@ def _failed(request: Request, error: Exception) -> Response:
     """What the client is told; what it cannot mend is logged."""
     if isinstance(error, ApiError):
         return failure(error, request)
+    if isinstance(error, NotSealed):
+        return failure(InternalError(f"Internal error occurred: {error}"), request)
     log.error("request failed", extra={"method": request.method, "path": request.path}, exc_info=error)
     return failure(InternalError("Internal error occurred: the request could not be carried out"), request)
 

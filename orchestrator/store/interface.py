@@ -10,7 +10,7 @@ Promises, the same for every implementation (tests/unit/store/contract.py states
 - a failed write leaves no trace; a new store is at revision 1.
 
 Errors: KeyExists, RevisionMismatch (someone wrote first, or the key is gone: revision 0), Compacted, FutureRevision,
-StoreFailed (the disk refuses; nothing of that write is visible).
+StoreFailed (the disk refuses; nothing of that write is visible), NotSealed (it could not be encrypted).
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class FutureRevision(StoreError):
 
 class StoreFailed(StoreError):
     """A write could not be made durable."""
+
+
+class NotSealed(StoreError):
+    """A value could not be encrypted for the store; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
