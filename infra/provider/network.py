@@ -19,6 +19,7 @@ from infra.provider.binding import libvirt
 from infra.provider.network_xml import (
     Dns,
     NetworkInputs,
+    Subnet,
     build,
     host_element,
     hostnames_by_ip,
@@ -129,7 +130,7 @@ class Network:
 
 def _check_subnets(network: NetworkInputs) -> list[Failure]:
     failures: list[Failure] = []
-    families: list[int] = []
+    before: list[Subnet] = []
     for index, address in enumerate(network.addresses):
         try:
             net = subnet(address)
@@ -138,9 +139,9 @@ def _check_subnets(network: NetworkInputs) -> list[Failure]:
             continue
         if net.num_addresses < 8:
             failures.append(Failure(f"addresses[{index}]", "too small: /29 (IPv4) or /125 (IPv6) at least"))
-        if net.version in families:
-            failures.append(Failure(f"addresses[{index}]", f"a second IPv{net.version} subnet: one of each family"))
-        families.append(net.version)
+        if other := next((each for each in before if each.overlaps(net)), None):
+            failures.append(Failure(f"addresses[{index}]", f"overlaps {other}, which the network has as well"))
+        before.append(net)
     for index, route in enumerate(network.routes):
         try:
             net, gateway = subnet(route.cidr), ipaddress.ip_address(route.gateway)

@@ -1,7 +1,7 @@
 """A network's properties, its definition built from them, and them read from a definition.
 
 Of a subnet the first address is the host's, and the others are what DHCP serves (of a large one the first 64 Ki, which
-is what libvirt takes). Source: https://libvirt.org/formatnetwork.html
+is what libvirt takes). Of several subnets of one family libvirt serves one by DHCP: the first. Source: https://libvirt.org/formatnetwork.html
 """
 
 from __future__ import annotations
@@ -107,8 +107,10 @@ def build(network: NetworkInputs) -> ET.Element:
         only = {"localOnly": "yes"} if network.dns.local_only else {}
         ET.SubElement(root, "domain", {"name": network.domain, **only})
     _dns(root, network.dns)
-    for address in network.addresses:
-        _ip(root, subnet(address), serves_dhcp=network.dhcp.enabled)
+    served: set[int] = set()  # families
+    for net in map(subnet, network.addresses):
+        _ip(root, net, serves_dhcp=network.dhcp.enabled and net.version not in served)
+        served.add(net.version)
     for route in network.routes:
         _route(root, route)
     if network.dnsmasq_options.options:

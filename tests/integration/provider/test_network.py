@@ -89,6 +89,14 @@ CASES = {
         ["10.90.1.1"],
         ["10.90.2.1", "fd00:90:2::1"],
     ),
+    "several-of-a-family": Case(
+        "replace",
+        {"addresses": ["10.90.11.0/24"]},
+        {"addresses": ["10.90.12.0/24", "10.90.13.0/24", "fd00:90:12::/64", "fd00:90:13::/64"]},
+        attribute("ip", "address"),
+        ["10.90.11.1"],
+        ["10.90.12.1", "10.90.13.1", "fd00:90:12::1", "fd00:90:13::1"],
+    ),
     "bridge": Case(
         "replace", {"bridge": "tbr-a"}, {"bridge": "tbr-b"}, attribute("bridge", "name"), ["tbr-a"], ["tbr-b"]
     ),
@@ -306,6 +314,9 @@ def test_two_stacks_at_once_keep_out_of_each_others_way(new_stack: Callable[[str
     [
         pytest.param({"mode": "brigde"}, "mode", id="a-mode-that-is-none"),
         pytest.param({"addresses": ["10.0.0.0/33"]}, 'addresses[0] = "10.0.0.0/33": must be a subnet', id="no-subnet"),
+        pytest.param(
+            {"addresses": ["10.0.0.0/16", "10.0.1.0/24"]}, 'addresses[1] = "10.0.1.0/24": overlaps', id="in-one-another"
+        ),
         pytest.param({"mtu": 10}, "mtu", id="an-mtu-too-small"),
         pytest.param({"bridge": "a-name-beyond-15-chars"}, "at most 15 characters", id="a-long-bridge"),
     ],

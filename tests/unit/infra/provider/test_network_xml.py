@@ -58,6 +58,14 @@ def elements(root: ET.Element, path: str) -> list[str]:
             ['<ip family="ipv4" address="10.1.2.1" prefix="24" />'],
         ),
         (
+            {"addresses": ["10.1.2.0/24", "10.1.3.0/29", "fd00::/64"]},
+            "ip/dhcp/range",
+            [
+                '<range start="10.1.2.2" end="10.1.2.254" />',
+                '<range start="fd00::2" end="fd00::ffff" />',
+            ],
+        ),
+        (
             {"dns": {"hosts": [{"hostname": "b", "ip": "10.1.2.3"}, {"hostname": "c", "ip": "10.1.2.3"}]}},
             "dns/host",
             ['<host ip="10.1.2.3"><hostname>b</hostname><hostname>c</hostname></host>'],
