@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.api import decoding, meta, schema
 from orchestrator.api.cel.rules import ABSENT, BLOCKING, NOT_CHECKED, RuleSet
@@ -29,8 +30,7 @@ REPLICAS_MAX = 2**31 - 1
 _AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 
 
-@dataclass(frozen=True, slots=True)
-class ScalePaths:
+class ScalePaths(Struct, frozen=True):
     """Where `/scale` finds its numbers; paths start with a dot."""
 
     spec_replicas: str
@@ -38,8 +38,7 @@ class ScalePaths:
     selector: str = ""
 
 
-@dataclass(frozen=True)
-class CustomKind:
+class CustomKind(Struct, frozen=True, dict=True):
     """`version` is an entry of `spec.versions`; `kind` the name of the kind."""
 
     kind: str

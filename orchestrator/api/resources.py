@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from orchestrator.api.custom import CustomKind
 
@@ -18,8 +20,7 @@ ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "up
 READ_WRITE = ("get", "patch", "update")  # of /status and /scale
 
 
-@dataclass(frozen=True, slots=True)
-class Subresource:
+class Subresource(Struct, frozen=True):
     """`kind` and `group_version` are what discovery reports: the body's kind, where it is not the parent's."""
 
     name: str

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import label_grammar
 from orchestrator.api.label_grammar import SelectorError
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(Struct, frozen=True):
     """`operator` is In, NotIn, Exists, DoesNotExist, Gt or Lt; `NotIn` also holds where the key is absent."""
 
     key: str
@@ -49,8 +49,7 @@ class Requirement:
             return False
 
 
-@dataclass(frozen=True, slots=True)
-class LabelSelector:
+class LabelSelector(Struct, frozen=True):
     """All requirements hold. An empty selector matches everything; `NOTHING` matches nothing."""
 
     requirements: tuple[Requirement, ...] = ()
@@ -112,15 +111,13 @@ def _show(requirement: Requirement) -> str:
     return f"{requirement.key}{'>' if requirement.operator == 'Gt' else '<'}{values[0]}"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldTerm:
+class FieldTerm(Struct, frozen=True):
     path: str
     value: str
     equal: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSelector:
+class FieldSelector(Struct, frozen=True):
     """`matches` takes a function from path to value, so that each kind can say which fields it offers and how an
     absent field reads (usually "")."""
 

@@ -1,6 +1,6 @@
-"""Settings: a component's YAML file becomes the frozen dataclass that the component declares.
+"""Settings: a component's YAML file becomes the frozen struct that the component declares.
 
-Field names in the file are the dataclass's own. Unknown fields are refused: a mistyped setting must not be ignored.
+Field names in the file are the struct's own. Unknown fields are refused: a mistyped setting must not be ignored.
 Errors: SettingsError names the file, the field (as `$.field`) and what was expected.
 """
 

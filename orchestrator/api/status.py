@@ -26,12 +26,12 @@ on both sides: read the object again and decide again. Source: API conventions, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+
+class Cause(Struct, frozen=True):
     """One fault of one field. `reason` is a CauseType: FieldValueRequired, FieldValueInvalid, FieldValueDuplicate,
     FieldValueNotSupported, FieldValueForbidden, FieldValueTooLong, FieldValueTooMany, FieldValueNotFound,
     FieldValueTypeInvalid, FieldManagerConflict, UnexpectedServerResponse."""

@@ -9,12 +9,12 @@ Header names are lower case in both directions.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+
+class Identity(Struct, frozen=True):
     """Who asks: a user name and groups, as authentication found them (authentication.k8s.io UserInfo)."""
 
     name: str
@@ -23,8 +23,7 @@ class Identity:
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """`path` is percent-decoded and has no query; `query` keeps order and repeats. Of headers that come more than once
     `headers` has the values joined by commas, and `repeated` each. `identity` is set by a trusted in-process transport
     only; on the network it is always found by authentication."""
@@ -54,8 +53,7 @@ class Request:
 Stream = AsyncIterator[bytes]
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Struct):
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | Stream = b""

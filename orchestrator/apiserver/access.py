@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
@@ -69,8 +70,7 @@ from orchestrator.client.client import Client
 from orchestrator.store.interface import Store
 
 
-@dataclass(frozen=True, kw_only=True)
-class AccessConfig:
+class AccessConfig(Struct, frozen=True, kw_only=True):
     """Files are PEM. `service_account_key_files` are further keys whose tokens are believed, while keys are rotated."""
 
     service_account_signing_key_file: str
@@ -83,8 +83,7 @@ class AccessConfig:
     service_node_ports: tuple[int, int] = NODE_PORTS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """What the parts read, and the sources of time, chance and ids."""
 
     lookup: Lookup

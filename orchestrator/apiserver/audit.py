@@ -14,12 +14,12 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 import yaml
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -45,8 +45,7 @@ class PolicyError(ValueError):
     """An audit policy that cannot be; the text names the field."""
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(Struct, frozen=True):
     level: str
     omitted: frozenset[str]
     omits_managed_fields: bool
@@ -126,8 +125,7 @@ class Policy:
         return None if found is None or found.level == "None" else found
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     """One request on its way; `user` and `annotations` are filled in as they are known."""
 
     request: Request

@@ -12,10 +12,10 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 
 import orjson
+from msgspec import Struct
 
 from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
@@ -40,8 +40,7 @@ HTTPS = 443
 TOKEN_TRACKING = "kube-apiserver-legacy-service-account-token-tracking"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Advertised:
+class Advertised(Struct, frozen=True, kw_only=True):
     address: str
     port: int
     service_ranges: Sequence[str]

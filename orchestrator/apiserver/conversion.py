@@ -9,10 +9,10 @@ Source: upstream pkg/apis/events and pkg/apis/autoscaling, conversions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from orchestrator.api import decoding
 from orchestrator.api.meta import Object
@@ -35,8 +35,7 @@ CONDITIONS_ANNOTATION = "autoscaling.alpha.kubernetes.io/conditions"
 CURRENT_ANNOTATION = "autoscaling.alpha.kubernetes.io/current-metrics"
 
 
-@dataclass(frozen=True, slots=True)
-class Conversion:
+class Conversion(Struct, frozen=True):
     to_stored: Callable[[Object], Object]
     to_served: Callable[[Object], Object]
     is_remote: bool = False  # a webhook must be asked first

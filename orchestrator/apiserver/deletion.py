@@ -10,7 +10,8 @@ Source: k8s.io/apiserver registry/rest BeforeDelete; pod deletion strategy; Conc
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.api import conditions, meta, status
 from orchestrator.api.meta import Object
@@ -43,8 +44,7 @@ ANSWERS_OBJECT = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """`obj` is the object as it will be; it is stored, unless it is removed, or is as it was (`is_unchanged`)."""
 
     obj: Object
@@ -52,8 +52,7 @@ class Plan:
     is_unchanged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
+class Deleted(Struct, frozen=True):
     """What a deletion came to; `data` is the object as last seen."""
 
     data: bytes

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta, schema
 from orchestrator.api.clock import Clock
@@ -31,8 +32,7 @@ from orchestrator.store.interface import Store
 EVENT_TTL_S = 3600
 
 
-@dataclass(slots=True)
-class Core:
+class Core(Struct):
     """What every request may need. `new_uid` and `random` are handed in so that a simulation replays."""
 
     store: Store
@@ -74,8 +74,7 @@ class Core:
         self.endpoints.pop((resource.group, resource.version, resource.plural), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """`resource` as served, `stored` as kept: the same but for the few kinds with a conversion."""
 
     resource: Resource

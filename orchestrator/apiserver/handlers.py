@@ -14,10 +14,10 @@ came of the write, and gives back what was not used. Neither keeps anything of a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
+from msgspec import Struct, field
 
 from orchestrator.api.meta import Object
 from orchestrator.api.wire import Request, Response
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.apiserver.server import ApiServer
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """One request on its way to a handler. `server` reads (`server.reader`) and writes (`server.client`) objects."""
 
     request: Request
@@ -37,8 +36,7 @@ class Call:
     server: ApiServer
 
 
-@dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(Struct, frozen=True):
     """The handler takes the connection: `run` gets aiohttp's request, prepares its own response (a WebSocketResponse,
     a StreamResponse) and returns it when done. In a process without a socket it cannot be served."""
 
@@ -54,8 +52,7 @@ class Strategy(Protocol):
     async def after_write(self, attributes: Attributes, *, succeeded: bool) -> None: ...
 
 
-@dataclass(slots=True)
-class Tables:
+class Tables(Struct):
     """What the wiring adds to the generic server."""
 
     handlers: Mapping[tuple[str, str], Handler] = field(default_factory=dict)

@@ -16,11 +16,11 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
+from msgspec import Struct, field
 
 from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.api.resources import ResourceTable
@@ -74,8 +74,7 @@ LEAVE_WAIT_S = 5.0  # for the store, when the server ends; after that its lease 
 GC_ALLOCATIONS = 50_000  # between young collections; what the cache holds has no cycles
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """Files are PEM. `bind_addresses` are addresses to listen on; none means all. `store_path` is the SQLite file, or
     the store is etcd where `etcd_servers` names endpoints (https://host:2379)."""
 
@@ -106,8 +105,7 @@ class Config:
     max_mutating_requests_inflight: int = 200
 
 
-@dataclass(slots=True)
-class _State:
+class _State(Struct):
     is_ready: bool = False
     background: list[asyncio.Task[None]] = field(default_factory=list)
     backends: Backends | None = None
@@ -170,8 +168,7 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
         await store.close()
 
 
-@dataclass(slots=True)
-class _Named:
+class _Named(Struct):
     """This server among the endpoints of the Service `kubernetes`."""
 
     endpoints: ServerEndpoints

@@ -10,8 +10,9 @@ Source: RFC 9110, 12.5.1; Kubernetes API concepts, "Alternate representations of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
+
+from msgspec import Struct, field
 
 from orchestrator.api.status import NotAcceptable
 from orchestrator.apiserver.encoding import JSON, PROTOBUF, YAML
@@ -33,8 +34,7 @@ _FORMS = {
 _VERSIONS = {TABLE: ("v1", "v1beta1"), METADATA: ("v1", "v1beta1"), DISCOVERY: ("v2",)}
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     form: str = OBJECT
     media_type: str = JSON
     version: str = "v1"
@@ -48,8 +48,7 @@ class Accepted:
 PLAIN = Accepted()
 
 
-@dataclass(slots=True)
-class Range:
+class Range(Struct):
     """One clause of the header."""
 
     type: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import decoding, schema
 from orchestrator.api.kinds import faults
@@ -56,8 +57,7 @@ def _invalid(kind: str, *causes: Cause) -> ApiError:
     return invalid(META, kind, "", causes)
 
 
-@dataclass(frozen=True, slots=True)
-class ListOptions:
+class ListOptions(Struct, frozen=True):
     """`send_initial_events` is None where it was not said, `revision` where no resourceVersion was."""
 
     label_selector: str = ""
@@ -131,8 +131,7 @@ def _watch_faults(options: ListOptions) -> list[Cause]:
     return []
 
 
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
+class WriteOptions(Struct, frozen=True):
     dry_run: bool
     field_manager: str
     field_validation: str
@@ -176,8 +175,7 @@ def _dry_run_faults(values: list[str]) -> list[Cause]:
     return [faults.not_supported("dryRun", values, ("All",))]
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteOptions:
+class DeleteOptions(Struct, frozen=True):
     """`grace_period_s` and `propagation` are None where the client left them to the kind."""
 
     grace_period_s: int | None = None

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from dataclasses import dataclass
 
 import orjson
+from msgspec import Struct
 
 from orchestrator.api import decoding
 from orchestrator.api.status import ApiError, BadRequest, Cause, Expired, ServiceUnavailable, Timeout, not_found
@@ -84,8 +84,7 @@ async def list_objects(core: Core, endpoint: Endpoint, request: Request, namespa
     return list_document(endpoint, page.entries, render, page.revision, page.continue_token, page.remaining)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     entries: list[Entry]
     revision: int
     continue_token: str = ""

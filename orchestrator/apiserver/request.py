@@ -15,8 +15,9 @@ Source: k8s.io/apiserver endpoints/request; Kubernetes docs, "Access Control".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
@@ -26,8 +27,7 @@ VERB_OF_METHOD = {"POST": "create", "PUT": "update", "PATCH": "patch", "GET": "g
 NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
 
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
+class RequestInfo(Struct, frozen=True):
     """`parts` is what the path has after the subresource (a proxied path). For the resource `namespaces` the namespace
     is its own name. A path that is no resource request has `is_resource` false and its method, lower case, as verb."""
 
@@ -43,8 +43,7 @@ class RequestInfo:
     parts: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Attributes:
+class Attributes(Struct):
     """One attempt at one thing. `resource` is the plural; `row` its row in the table, where there is one. `object` is
     the new object (or the body of a subresource), `old_object` the stored one; `options` the decoded CreateOptions,
     UpdateOptions, DeleteOptions… `warnings` become Warning headers of the answer, `annotations` stand in the audit
@@ -76,8 +75,7 @@ class Attributes:
         return f"{self.resource}.{self.group}" if self.group else self.resource
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """The answer of an authorizer; `reason` says why not (or why)."""
 
     allowed: bool

@@ -11,8 +11,9 @@ from __future__ import annotations
 import bisect
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from orchestrator.api.resources import Resource
 from orchestrator.apiserver import encoding

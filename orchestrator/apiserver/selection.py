@@ -8,10 +8,10 @@ kind; what else can be is the table below, as upstream has it. Errors: BadReques
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from orchestrator.api.label_grammar import SelectorError
 from orchestrator.api.selectors import FieldSelector, LabelSelector, parse_fields, parse_labels
@@ -59,8 +59,7 @@ _READ_FROM = {"status.successful": "status.succeeded", "source": "source.compone
 _ZERO = {"spec.hostNetwork": "false", "spec.unschedulable": "false", "status.replicas": "0", "status.successful": "0"}
 
 
-@dataclass(slots=True)
-class Selected:
+class Selected(Struct):
     """What selectors look at: labels, and the selectable fields as text."""
 
     labels: Mapping[str, str]
@@ -115,8 +114,7 @@ def _struct(tree: dict[str, Any]) -> type[msgspec.Struct]:
     return made
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """A parsed pair of selectors of one request. `name` is set where the field selector asks for exactly one."""
 
     labels: LabelSelector

@@ -7,7 +7,9 @@ generic verbs. Errors are ApiErrors, rendered by the server.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.api import decoding, schema
 from orchestrator.api.kinds import faults
@@ -60,8 +62,7 @@ NOT_ALLOWED = "the server does not allow this method on the requested resource"
 NOT_SERVED = "the server could not find the requested resource"
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(Struct):
     """One resource request that may go on."""
 
     core: Core
@@ -82,12 +83,11 @@ class Asked:
         return accepted(self.request.headers.get("accept", ""), forms, self.endpoint.encodings, route)
 
 
-class UpgradeResponse(Response):
+class UpgradeResponse(Response, kw_only=True):
     """An answer that takes the connection; only the network rim can serve it."""
 
-    def __init__(self, upgrade: Upgrade) -> None:
-        super().__init__(101)
-        self.upgrade = upgrade
+    upgrade: Upgrade
+    status: int = 101
 
 
 def check_served(endpoint: Endpoint, info: RequestInfo) -> None:
@@ -462,7 +462,7 @@ def handler_body(asked: Asked) -> None:
 
 def handled(asked: Asked, result: Object | Response | Upgrade) -> Response:
     if isinstance(result, Upgrade):
-        return UpgradeResponse(result)
+        return UpgradeResponse(upgrade=result)
     if isinstance(result, Response):
         return result
     code = int(result.get("code") or 0) if result.get("kind") == "Status" else 0

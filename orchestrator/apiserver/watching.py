@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.api.meta import Object
 from orchestrator.api.status import ApiError, Expired, NotAcceptable
@@ -40,8 +41,7 @@ PRESENT_BYTES_PER_PIECE = 1 << 18
 INITIAL_EVENTS_END = {"k8s.io/initial-events-end": "true"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
+class _Shown(Struct, frozen=True):
     """What one watch is about, apart from when it starts."""
 
     selected: Selection

@@ -12,7 +12,8 @@ An update that leaves an object deleting, with no finalizer and no grace left, r
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.api import decoding, meta, schema, status
 from orchestrator.api.kinds import faults
@@ -55,8 +56,7 @@ NEEDS_REVISION = frozenset(
 Change = Callable[[Object], Awaitable[Object]]  # the stored object (not to be changed) → the new one
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """What a write came to: the object's bytes, and whether it was created by it."""
 
     data: bytes

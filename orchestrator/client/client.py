@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+from msgspec import Struct
 
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
@@ -40,8 +40,7 @@ RETRY_AFTER_MAX_S = 30
 RETRIED = (429, 503, 504)
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectList:
+class ObjectList(Struct, frozen=True):
     items: list[Object]
     resource_version: str
     continue_token: str = ""

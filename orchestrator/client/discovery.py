@@ -8,9 +8,9 @@ Source: Kubernetes API concepts, "API group discovery".
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 
 import orjson
+from msgspec import Struct, field
 
 from orchestrator.api import status
 from orchestrator.api.meta import Object
@@ -19,8 +19,7 @@ from orchestrator.api.wire import Request
 from orchestrator.client.client import Client, error_of, read
 
 
-@dataclass(frozen=True, slots=True)
-class Discovered:
+class Discovered(Struct, frozen=True):
     resources: list[Resource]
     failures: dict[str, str] = field(default_factory=dict)  # group version → why
 

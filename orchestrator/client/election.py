@@ -14,8 +14,9 @@ import asyncio
 import copy
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from random import Random
+
+from msgspec import Struct
 
 from orchestrator.api import meta, status
 from orchestrator.api.clock import Clock, SystemClock
@@ -30,8 +31,7 @@ class LeadershipLost(RuntimeError):
     """The lease could not be renewed in time: the component must end and start over as a candidate."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(Struct, frozen=True, kw_only=True):
     lease_duration_s: float = 15.0
     renew_deadline_s: float = 10.0
     retry_period_s: float = 2.0
@@ -47,7 +47,7 @@ class LeaderElector:
         namespace: str,
         identity: str,
         clock: Clock | None = None,
-        timing: Timing = Timing(),
+        timing: Timing | None = None,
         random: Random | None = None,
     ) -> None:
         self._client = client
@@ -55,7 +55,7 @@ class LeaderElector:
         self._namespace = namespace
         self._identity = identity
         self._clock = clock or SystemClock()
-        self._timing = timing
+        self._timing = timing or Timing()
         self._random = random or Random()
         self._seen: Object | None = None
         self._seen_at = 0.0

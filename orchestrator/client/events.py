@@ -17,8 +17,9 @@ import itertools
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta, status
 from orchestrator.api.clock import Clock, SystemClock
@@ -40,20 +41,17 @@ RETRY_DELAY_S = 2.0
 Key = tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Bucket:
+class _Bucket(Struct):
     tokens: float
     at: float
 
 
-@dataclass(slots=True)
-class _Similar:
+class _Similar(Struct):
     messages: set[str] = field(default_factory=set)
     at: float = 0.0
 
 
-@dataclass(slots=True)
-class _Written:
+class _Written(Struct):
     name: str
     count: int
     message: str
@@ -109,8 +107,7 @@ def _entry(entries: OrderedDict[Key, Any], key: Key, new: Any) -> Any:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Queued:
+class _Queued(Struct, frozen=True):
     reference: Object
     kind: str
     reason: str

@@ -7,7 +7,8 @@ as they would see one from the network.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from orchestrator.api.wire import Identity, Request, Response
 

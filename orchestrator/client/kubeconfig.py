@@ -10,19 +10,18 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import Struct
 
 
 class KubeconfigError(ValueError):
     """A kubeconfig that cannot be used."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class Access(Struct, frozen=True, kw_only=True):
     """Where the API server is and how to be known there. Certificates and keys are PEM."""
 
     server: str

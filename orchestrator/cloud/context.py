@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from orchestrator.api.clock import Clock
 from orchestrator.client.client import Client
@@ -11,8 +11,7 @@ from orchestrator.client.informer import Informers
 from orchestrator.cloud.provider import Cloud
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     cloud: Cloud
     client: Client
     informers: Informers

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from orchestrator.cloud import gateway_addresses
 from orchestrator.cloud.gateway_addresses import Range
 from orchestrator.cloud.provider import Cloud, CloudError, Instance, LoadBalancer, Route
@@ -69,8 +71,7 @@ class FakeLoadBalancers:
         self._fake.check()
         owners = {address: one.name for one in self._fake.balancers.values() for address in one.held}
         addresses = gateway_addresses.choose(wanted, self._fake.ranges, owners)
-        fields = {name: getattr(wanted, name) for name in LoadBalancer.__dataclass_fields__}
-        self._fake.balancers[wanted.name] = LoadBalancer(**(fields | {"held": addresses}))
+        self._fake.balancers[wanted.name] = replace(wanted, held=addresses)
         return addresses
 
     async def delete(self, name: str) -> None:

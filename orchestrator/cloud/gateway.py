@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.cloud import gateway_addresses, gateway_health, programs
 from orchestrator.cloud.gateway_addresses import Range, family_of
@@ -27,8 +28,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 10.0  # whether somebody has flushed the rules or removed an address
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(Struct, frozen=True):
     """A load balancer with the addresses that it was given."""
 
     wish: LoadBalancer

@@ -17,8 +17,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from orchestrator.cloud.provider import LoadBalancer
 
@@ -34,8 +35,7 @@ PROXY_PORT = 10256  # KEP-3836
 Kind = Literal["http", "node"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Target:
+class Target(Struct, frozen=True, order=True):
     address: str
     port: int
     kind: Kind
@@ -70,8 +70,7 @@ async def _says_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, t
     return line.split(b" ")[1:2] == [b"200"]
 
 
-@dataclass(slots=True)
-class _State:
+class _State(Struct):
     is_up: bool = False
     failures: int = 0
     first: asyncio.Event = field(default_factory=asyncio.Event)

@@ -18,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.cloud.gateway_addresses import family_of
 from orchestrator.cloud.provider import Family, ServicePort
@@ -28,8 +29,7 @@ KEYS: dict[Family, str] = {"IPv4": "ipv4_addr", "IPv6": "ipv6_addr"}
 HASH_SEED = 0x53616D70  # fixed: a reload must not move clients
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Front:
+class Front(Struct, frozen=True, kw_only=True):
     """One load balancer in one family. `backends`: (node, address) of those that answer."""
 
     address: str
@@ -39,8 +39,7 @@ class Front:
     has_affinity: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where the gateway stands: its bridge to the nodes, its own addresses there, and the nodes' networks."""
 
     table: str

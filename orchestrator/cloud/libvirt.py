@@ -8,16 +8,16 @@ Source: libvirt.org, formatdomain, formatnetwork.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.cloud.hypervisors import Hypervisors
 from orchestrator.cloud.provider import Instance
 from orchestrator.cloud.provider_ids import machine_of, provider_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LibvirtConfig:
+class LibvirtConfig(Struct, frozen=True, kw_only=True):
     """`uris`: of nodes whose machine is on another hypervisor than `uri`; `zones`: of nodes in another than `zone`."""
 
     uri: str
@@ -27,8 +27,7 @@ class LibvirtConfig:
     zones: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What libvirt says of a domain and its network."""
 
     state: int

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import product
 from string import ascii_lowercase
+
+from msgspec import Struct
 
 FORMAT = "qcow2"  # thin, and a running machine's can be kept in a snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+class Disk(Struct, frozen=True):
     """`target`: the name within the machine (vdb); `source`: the file."""
 
     serial: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from orchestrator.cloud import libvirt_disks
 from orchestrator.cloud.hypervisors import Hypervisors
@@ -26,8 +27,7 @@ PREFIX = "vol-"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Machine:
+class _Machine(Struct, frozen=True):
     """A domain of the lab: its node, whether it runs, and its disks (as defined, where it does not)."""
 
     node: str

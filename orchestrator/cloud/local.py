@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.cloud.provider import CloudError, Instance
 from orchestrator.cloud.provider_ids import machine_of, provider_id
@@ -22,8 +23,7 @@ ANSWER_BYTES_MAX = 1 << 20
 INSTANCE_TYPE = "namespace"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalConfig:
+class LocalConfig(Struct, frozen=True, kw_only=True):
     """`zones`: of nodes that are in another than the lab's own."""
 
     control_socket: str

@@ -11,10 +11,11 @@ import logging
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from orchestrator.api.clock import SystemClock
 from orchestrator.api.settings import SettingsError
@@ -47,8 +48,7 @@ log = logging.getLogger(__name__)
 LEASE = ("cloud-controller-manager", "kube-system")
 
 
-@dataclass(frozen=True, kw_only=True)
-class GatewayConfig:
+class GatewayConfig(Struct, frozen=True, kw_only=True):
     """`bridge`: to the nodes; the libvirt network's where empty. `load_balancer_ranges`: FIRST-LAST, each of one
     family. `route_metric`: the lab's own, so that labs with the same pod networks can live on one machine. `host_root`:
     where this process, with a root of its own, sees that of the host whose network it changes."""
@@ -62,8 +62,7 @@ class GatewayConfig:
     host_root: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """Exactly one of `local` and `libvirt` says what the machines are."""
 
     lab: str

@@ -11,8 +11,9 @@ Source: k8s.io/cloud-provider, cloud.go; Concepts, "Cloud Controller Manager".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+from msgspec import Struct, field
 
 Family = Literal["IPv4", "IPv6"]
 
@@ -21,8 +22,7 @@ class CloudError(RuntimeError):
     """The cloud could not be asked, or refused; the message says what and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
+class Instance(Struct, frozen=True, kw_only=True):
     """A machine as the cloud knows it. `addresses` are (type, address) as in a Node's status, InternalIP first."""
 
     name: str  # the Node's
@@ -39,8 +39,7 @@ class Instances(Protocol):
         """The instance of a Node, by its provider id where it has one; None where there is none (any more)."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Route:
+class Route(Struct, frozen=True, order=True):
     """A pod network and the address of the node behind which it lies, of the same family."""
 
     destination: str  # CIDR
@@ -58,8 +57,7 @@ class Routes(Protocol):
     async def delete(self, route: Route) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ServicePort:
+class ServicePort(Struct, frozen=True, order=True):
     """A port of a load balancer and the node port that its traffic goes to."""
 
     protocol: str  # TCP, UDP, SCTP
@@ -67,16 +65,14 @@ class ServicePort:
     node_port: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Backend:
+class Backend(Struct, frozen=True, order=True):
     """A node that takes traffic: its InternalIPs."""
 
     node: str
     addresses: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadBalancer:
+class LoadBalancer(Struct, frozen=True, kw_only=True):
     """A load balancer as a Service asks for it.
 
     `held`: addresses that it has had by the Service's status, kept where possible. `requested`: spec.loadBalancerIP.
@@ -106,8 +102,7 @@ class LoadBalancers(Protocol):
     async def delete(self, name: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volume:
+class Volume(Struct, frozen=True, kw_only=True):
     """A disk of the cloud. `attached_to`: the Nodes whose instances have it (one, or none). Where not every Node can
     have it, `reach` are the only ones that can, or `beyond` those that cannot."""
 
@@ -144,8 +139,7 @@ class Volumes(Protocol):
     async def all(self) -> tuple[Volume, ...]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Cloud:
+class Cloud(Struct, frozen=True):
     """What a cloud offers; a part that it lacks is None, and its controller does not run."""
 
     name: str  # of the provider: local, libvirt

@@ -6,7 +6,8 @@ Source: cloud-provider controllers/route; API reference, NodeStatus, NetworkUnav
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.api import conditions
 from orchestrator.api.conditions import Condition
@@ -14,8 +15,7 @@ from orchestrator.api.meta import Object
 from orchestrator.cloud.provider import Route
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     delete: tuple[Route, ...]  # first
     create: tuple[Route, ...]
 

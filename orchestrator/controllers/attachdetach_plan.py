@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta, volumes
 from orchestrator.api.meta import Object
@@ -30,8 +31,7 @@ FAILED = "FailedAttachVolume"
 OUR_NAME = re.compile(r"csi-[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """Of one volume. `wanted`: node → the pods there that use it; `unwanted_s`: node → for how long none has."""
 
     volume: Object | None
@@ -41,27 +41,23 @@ class Seen:
     unwanted_s: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Attach:
+class Attach(Struct, frozen=True):
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class Detach:
+class Detach(Struct, frozen=True):
     node: str
     is_forced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """The volume is another node's; `others` are pods that use it there."""
 
     node: str
     others: tuple[Object, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """For the kubelet; to be looked at again after so long, or None: when something changes."""
 
     node: str

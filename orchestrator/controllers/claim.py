@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
@@ -31,8 +32,7 @@ def by_orphanage(obj: Object) -> Iterable[str]:
 INDEXERS: dict[str, Indexer] = {"controller": by_controller, "orphans": by_orphanage}
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(Struct, frozen=True):
     owned: list[Object]
     to_adopt: list[Object]
     to_release: list[Object]

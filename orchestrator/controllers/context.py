@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from random import Random
+
+from msgspec import Struct
 
 from orchestrator.api.clock import Clock
 from orchestrator.client.client import Client
@@ -11,8 +12,7 @@ from orchestrator.client.events import EventRecorder
 from orchestrator.client.informer import Informers
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     client: Client
     informers: Informers
     clock: Clock

@@ -9,8 +9,9 @@ Source: Concepts, CronJob, "Schedule syntax"; crontab(5).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+
+from msgspec import Struct
 
 NAMES = {
     "@yearly": "0 0 1 1 *",
@@ -28,8 +29,7 @@ YEARS_MAX = 5  # beyond which a schedule never comes (30 February)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|m|s)")
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     minutes: frozenset[int] = frozenset()
     hours: frozenset[int] = frozenset()
     days: frozenset[int] = frozenset()

@@ -9,10 +9,11 @@ Source: Concepts, CronJob; API reference batch/v1 CronJob.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
@@ -31,8 +32,7 @@ MISSED_MAX = 100
 SUCCESSES_KEPT, FAILURES_KEPT = 3, 1
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     status: dict[str, Any]
     create_for: float | None = None
     delete: list[Object] = field(default_factory=list)
@@ -40,8 +40,7 @@ class Plan:
     events: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Timetable:
+class Timetable(Struct, frozen=True):
     schedule: cron.Schedule
     zone: tzinfo
 

@@ -10,8 +10,9 @@ Source: Concepts, DaemonSet; API reference apps/v1 DaemonSet; KEP-1591 surge.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -33,8 +34,7 @@ GENERATION_LABEL = "pod-template-generation"
 BURST_MAX = 250
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     owner: Object
     nodes: tuple[Object, ...]
     pods: tuple[Object, ...]
@@ -42,15 +42,13 @@ class Observed:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     create_on: tuple[str, ...] = ()
     delete: tuple[Object, ...] = ()
     failed: tuple[Object, ...] = ()  # of the deleted ones, those that ended by themselves
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True):
     should_run: bool
     should_stay: bool
 

@@ -8,8 +8,9 @@ Source: Concepts, Disruptions; API reference policy/v1 PodDisruptionBudget.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import conditions, meta, selectors
 from orchestrator.api.meta import Object
@@ -30,8 +31,7 @@ from orchestrator.controllers.fields import replicas, scaled, spec, status_of, w
 DISRUPTED_TIMEOUT_S = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     budget: Object
     pods: tuple[Object, ...]
     scales: Mapping[str, int]  # uid of a controller that scales → replicas that it wants

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -22,16 +23,14 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 HEADLESS = "service.kubernetes.io/headless"
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(Struct, frozen=True):
     name: str
     port: int
     protocol: str
     app_protocol: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(Struct, frozen=True):
     """One pod at its address of one family."""
 
     pod: Object

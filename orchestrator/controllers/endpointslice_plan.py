@@ -10,8 +10,9 @@ Source: KEP-752; Concepts, EndpointSlices, "Distribution of EndpointSlices".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -35,8 +36,7 @@ RESERVED_LABELS = {SERVICE_NAME, MANAGED_BY, HEADLESS}
 Ports = tuple[Port, ...]
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
@@ -30,8 +31,7 @@ ADDRESSES_MAX = 1000
 NOT_MIRRORED = {SERVICE_NAME, MANAGED_BY, SKIP}
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)

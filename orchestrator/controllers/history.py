@@ -9,8 +9,9 @@ Source: API reference apps/v1 ControllerRevision.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
@@ -24,15 +25,13 @@ REVISION_LABEL = "controller-revision-hash"  # of pods, and of a DaemonSet's rev
 LIMIT = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(Struct, frozen=True):
     """The revision that is to be created."""
 
     revision: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Outdated:
+class Outdated(Struct, frozen=True):
     """An old revision whose template came back: it becomes the newest."""
 
     revision: Object

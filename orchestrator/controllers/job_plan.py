@@ -13,8 +13,9 @@ Source: Concepts, Jobs; API reference batch/v1 Job; KEP-2307 job tracking.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.api import conditions, meta
 from orchestrator.api.conditions import Condition
@@ -28,16 +29,14 @@ BACKOFF_LIMIT = 6
 UNCOUNTED_MAX = 500  # at a time: the list is in the status
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     job: Object
     pods: tuple[Object, ...]
     now: float
     may_create_at: float = 0.0  # back-off after failures
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     """The status to write first; then finalizers to remove, pods to delete, to dismiss (delete without counting them as
     failed) and to create (index or -1, failures before)."""
 

@@ -6,8 +6,9 @@ Source: API reference batch/v1 PodFailurePolicy, SuccessPolicy; KEP-3329, KEP-38
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
@@ -18,8 +19,7 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 INDEX_FAILURES = "batch.kubernetes.io/job-index-failure-count"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What a failed pod means: FailJob, FailIndex, Ignore or Count, and why."""
 
     action: str

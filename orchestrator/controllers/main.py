@@ -11,10 +11,11 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from orchestrator.api.clock import SystemClock
 from orchestrator.api.resources import REPLICATIONCONTROLLERS
@@ -55,8 +56,7 @@ log = logging.getLogger(__name__)
 LAG_TOLD_S = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     kubeconfig: str = ""
     leader_elect: bool = False
     leader_election: Timing = field(default_factory=Timing)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.api import conditions, meta, status
 from orchestrator.api.conditions import Condition
@@ -27,8 +28,7 @@ FINALIZER = "kubernetes"
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 15.0
 
 
-@dataclass(slots=True)
-class Remaining:
+class Remaining(Struct):
     """What deletion left: objects by resource, finalizers by name, and what went wrong."""
 
     objects: dict[str, int] = field(default_factory=dict)

@@ -9,8 +9,9 @@ Source: Concepts, "Garbage Collection", "Owners and dependents".
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -20,8 +21,7 @@ FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 
 
-@dataclass(slots=True, eq=False)
-class Node:
+class Node(Struct, eq=False):
     uid: str
     resource: Resource | None  # None where a virtual node's kind is not served
     namespace: str
@@ -38,8 +38,7 @@ class Node:
         return any(ref["uid"] == owner_uid and ref.get("blockOwnerDeletion") for ref in self.owners)
 
 
-@dataclass(frozen=True, slots=True)
-class Attention:
+class Attention(Struct, frozen=True):
     """Uids to look at: may be deleted, and are to release their dependents."""
 
     delete: list[str] = field(default_factory=list)
@@ -134,25 +133,21 @@ def owns(owner_namespace: str, dependent_namespace: str) -> bool:
     return owner_namespace in ("", dependent_namespace)
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     propagation: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseOwners:
+class ReleaseOwners(Struct, frozen=True):
     """Owner references to remove: the object lives on by its other owners."""
 
     uids: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Unblock:
+class Unblock(Struct, frozen=True):
     """Takes blockOwnerDeletion from all references, then deletes in the foreground: breaks a circle of owners."""
 
 
-@dataclass(frozen=True, slots=True)
-class FinishForeground:
+class FinishForeground(Struct, frozen=True):
     """Removes the foreground finalizer: nothing blocks any more."""
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import conditions, meta, selectors, status
 from orchestrator.api.meta import Object
@@ -26,16 +27,14 @@ from orchestrator.controllers.pod_control import PodControl, is_terminating_name
 BURST_MAX = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     wanted: int
     active: tuple[Object, ...]
     on_node: Mapping[str, int]  # active pods on each node of this ReplicaSet and its siblings in a Deployment
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     create: int = 0
     delete: tuple[Object, ...] = ()
 

@@ -11,8 +11,9 @@ Source: Concepts, Deployment; API reference apps/v1 Deployment.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -36,20 +37,17 @@ NOT_COPIED = {
 REVISION_HISTORY_LIMIT = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     deployment: Object
     replica_sets: tuple[Object, ...]
     running: Mapping[str, int]  # uid of a ReplicaSet → pods of it that have not ended
 
 
-@dataclass(frozen=True, slots=True)
-class CreateReplicaSet:
+class CreateReplicaSet(Struct, frozen=True):
     replica_set: Object
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleReplicaSet:
+class ScaleReplicaSet(Struct, frozen=True):
     """To `replicas`; the annotations are set with it."""
 
     replica_set: Object
@@ -57,8 +55,7 @@ class ScaleReplicaSet:
     annotations: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateReplicaSet:
+class UpdateReplicaSet(Struct, frozen=True):
     """Annotations and minReadySeconds follow the Deployment's."""
 
     replica_set: Object
@@ -66,13 +63,11 @@ class UpdateReplicaSet:
     min_ready_s: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteReplicaSet:
+class DeleteReplicaSet(Struct, frozen=True):
     replica_set: Object
 
 
-@dataclass(frozen=True, slots=True)
-class SetRevision:
+class SetRevision(Struct, frozen=True):
     """The Deployment's own revision annotation."""
 
     revision: str

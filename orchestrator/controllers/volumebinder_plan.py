@@ -13,8 +13,9 @@ Source: Concepts, Persistent Volumes, "Lifecycle of a volume and claim"; API ref
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta, quantity, selectors
 from orchestrator.api.meta import Object
@@ -31,29 +32,25 @@ NO_PROVISIONER = "kubernetes.io/no-provisioner"
 WAIT = "WaitForFirstConsumer"
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(Struct, frozen=True):
     """Both halves, as far as they are missing."""
 
     volume: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Lose:
+class Lose(Struct, frozen=True):
     """The claim's volume is gone, or is another claim's."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Provision:
+class Provision(Struct, frozen=True):
     """For the provisioner of the claim's class."""
 
     provisioner: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     reason: str
     message: str
 

@@ -9,7 +9,8 @@ zone; `Alias` hands back one that leaves it.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.dns import message
 from orchestrator.dns.message import Answer, Query, Record
@@ -19,13 +20,11 @@ from orchestrator.dns.zone import Zone
 _ALIASES_MAX = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(Struct, frozen=True):
     """The query belongs to others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(Struct, frozen=True):
     """The answer so far, and the name outside the zone whose records of the asked type belong behind it."""
 
     answer: Answer

@@ -13,8 +13,9 @@ import asyncio
 import ipaddress
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import SystemRandom
+
+from msgspec import Struct
 
 from orchestrator.dns import message
 from orchestrator.dns.message import Query
@@ -28,8 +29,7 @@ PORT = 53
 Upstream = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(Struct, frozen=True):
     reply: bytes
     ttl_offsets: tuple[int, ...]
     at_s: float

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.client.client import Client
 from orchestrator.client.informer import Informers
@@ -18,8 +19,7 @@ from orchestrator.dns.server import Server
 from orchestrator.dns.zone import Zone
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """`upstream` lists the servers for all other names (`address` or `address:port`); unset, `resolv_conf` does."""
 
     node_name: str

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 A, NS, CNAME, SOA, PTR, TXT, AAAA, SRV, OPT, ANY = 1, 2, 5, 6, 12, 16, 28, 33, 41, 255
 IN = 1
@@ -35,8 +36,7 @@ class MalformedError(ValueError):
     """Bytes that are no DNS query."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True):
     """`question` is its bytes as they came; `limit_bytes` is what the client takes in one UDP response."""
 
     id: int
@@ -53,8 +53,7 @@ class Query:
         return not self.flags & _OPCODE
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """`data` is the encoded RDATA of the type, with uncompressed names."""
 
     name: str
@@ -63,8 +62,7 @@ class Record:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What is said to a query: the code and three sections of records."""
 
     code: int = NOERROR

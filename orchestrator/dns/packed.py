@@ -8,8 +8,9 @@ clients which take the first spread over all. The number of entries is bounded: 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import cycle
+
+from msgspec.structs import replace
 
 from orchestrator.dns import message
 from orchestrator.dns.message import Answer, Query

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -25,16 +26,14 @@ Names = dict[str, dict[int, tuple[Record, ...]]]
 _Port = tuple[str, str, int]  # name, protocol in lower case, number
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(Struct, frozen=True):
     """What an SRV record points at, and the ports reachable there."""
 
     name: str
     ports: tuple[_Port, ...]
 
 
-@dataclass(slots=True)
-class _Builder:
+class _Builder(Struct):
     found: dict[str, dict[int, dict[bytes, Record]]] = field(default_factory=dict)
 
     def add(self, name: str, kind: int, data: bytes) -> None:

@@ -6,14 +6,13 @@ times. Source: Kubernetes docs, "Pod lifecycle", container restarts; client-go u
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 FIRST_S = 10.0
 MAX_S = 300.0
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Struct):
     delay_s: float
     at: float
 

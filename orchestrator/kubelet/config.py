@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct, field
 
 KUBELET_VERSION = "v1.36.0"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Taint:
+class Taint(Struct, frozen=True, kw_only=True):
     key: str
     effect: str
     value: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """`node_ips`: the node's addresses, primary family first. `capacity` overrides what is measured (a namespace node
     has a share of its host), with resource names and quantities as in a Node's status; so does `reserved`, which is
     kept from pods. `cgroup_parent`: on hosts with cgroup v2, the subtree that belongs to this user. `cloud_provider`:

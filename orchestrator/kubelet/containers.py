@@ -6,8 +6,9 @@ Errors: ConfigFailure in the kubelet's words (CreateContainerConfigError) for wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -39,8 +40,7 @@ class ConfigFailure(Exception):
     """The container's configuration cannot be made."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Making:
+class Making(Struct, frozen=True, kw_only=True):
     """One container about to be made."""
 
     container: Container

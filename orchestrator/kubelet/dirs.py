@@ -9,15 +9,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
 
 
-@dataclass(frozen=True, slots=True)
-class PodDirs:
+class PodDirs(Struct, frozen=True):
     """The folders of one pod."""
 
     root: Path
@@ -48,8 +48,7 @@ class PodDirs:
         return self.logs / container / f"{attempt}.log"
 
 
-@dataclass(frozen=True, slots=True)
-class Dirs:
+class Dirs(Struct, frozen=True):
     root: Path
     logs: Path
 

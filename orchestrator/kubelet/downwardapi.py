@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from orchestrator.api import meta, quantity
 from orchestrator.api.meta import Object
@@ -26,8 +26,7 @@ class FieldError(Exception):
     """A field or resource that the downward API does not know."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
+class NodeFacts(Struct, frozen=True):
     """What a pod can learn of its node; addresses are the pod's where it has its own."""
 
     node_name: str

@@ -9,8 +9,9 @@ Source: Kubernetes docs, "DNS for Services and Pods", "Adding entries to Pod /et
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -50,8 +51,7 @@ def _aliases(pod: Object) -> str:
     return "\n# Entries added by HostAliases.\n" + "".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Resolver:
+class Resolver(Struct, frozen=True):
     servers: tuple[str, ...] = ()
     searches: tuple[str, ...] = ()
     options: tuple[str, ...] = ()

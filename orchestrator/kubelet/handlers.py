@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from msgspec import Struct
 
 from orchestrator.client.network import unverified_tls
 from orchestrator.kubelet import grpchealth
@@ -24,14 +24,12 @@ BODY_MAX_BYTES = 10 * 1024
 REDIRECTS_MAX = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     passed: bool
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """The container that a handler is about, and the address of its pod."""
 
     container_id: str

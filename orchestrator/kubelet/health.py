@@ -7,8 +7,9 @@ until liveness failed. Source: Kubernetes docs, "Pod lifecycle", container probe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from orchestrator.kubelet.podspec import Container
 
@@ -20,8 +21,7 @@ FIELDS: dict[ProbeKind, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """None where a probe has no result yet."""
 
     startup: bool | None = None

@@ -11,10 +11,10 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
@@ -39,8 +39,7 @@ class ImageFailure(Exception):
         self.reason, self.message, self.retry_at = reason, message, retry_at
 
 
-@dataclass(slots=True)
-class _LastFailure:
+class _LastFailure(Struct):
     message: str
     at: float
 

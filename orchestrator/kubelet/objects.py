@@ -10,7 +10,8 @@ Source: kubelet's watch-based configMap and secret managers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -21,8 +22,7 @@ from orchestrator.client.informer import Informer, Informers
 Key = tuple[str, str, str]  # plural, namespace, name
 
 
-@dataclass(slots=True)
-class _Followed:
+class _Followed(Struct):
     informer: Informer
     served_version: str = ""
     pods: set[str] = field(default_factory=set)

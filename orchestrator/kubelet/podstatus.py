@@ -8,8 +8,9 @@ Source: Kubernetes docs, "Pod lifecycle"; API reference, PodStatus; kubelet's ge
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
@@ -41,8 +42,7 @@ class Verdict(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """All that a status is made of. `messages`: termination messages by container id."""
 
     pod: Object

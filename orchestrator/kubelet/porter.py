@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from orchestrator.kubelet.runtime.interface import Limits
 
@@ -27,8 +28,7 @@ class PorterFailure(Exception):
     """The porter refused, failed or did not answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class PodKey:
+class PodKey(Struct, frozen=True):
     """Which pod a request is about."""
 
     uid: str
@@ -36,23 +36,20 @@ class PodKey:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class HostPort:
+class HostPort(Struct, frozen=True):
     host_port: int
     container_port: int
     protocol: str = "TCP"
     host_ip: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeInfo:
+class NodeInfo(Struct, frozen=True):
     cgroup_version: int
     enforces: tuple[str, ...]  # of "cpu", "memory", "pids"
     is_network_ready: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupStat:
+class CgroupStat(Struct, frozen=True):
     cpu_usage_ns: int = 0
     memory_bytes: int = 0
     working_set_bytes: int = 0
@@ -60,8 +57,7 @@ class CgroupStat:
     pids: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskMount:
+class DiskMount(Struct, frozen=True, kw_only=True):
     """A disk by its handle, and how its file system is to be mounted (and made, on a blank one)."""
 
     handle: str
@@ -259,7 +255,7 @@ class SocketPorter:
 
     async def cgroup_stat(self, pod: PodKey, container: str) -> CgroupStat:
         found = await self.call("cgroup.stat", _about(pod) | {"container": container})
-        return CgroupStat(**{field: int(found.get(field) or 0) for field in CgroupStat.__dataclass_fields__})
+        return CgroupStat(**{field: int(found.get(field) or 0) for field in CgroupStat.__struct_fields__})
 
     async def remove_cgroup(self, pod: PodKey, container: str) -> None:
         await self.call("cgroup.remove", _about(pod) | {"container": container})

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.api.clock import Clock
 from orchestrator.kubelet.handlers import Handlers, Outcome, Target
@@ -26,8 +28,7 @@ log = logging.getLogger(__name__)
 Report = Callable[[str, ProbeKind, Outcome], None]  # container name, probe, a failed outcome
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(Struct):
     """The results of one probe in a row."""
 
     outcome: bool | None = None

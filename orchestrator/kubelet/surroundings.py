@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
+
+from msgspec import Struct
 
 from orchestrator.api.clock import Clock
 from orchestrator.api.meta import Object
@@ -24,8 +25,7 @@ from orchestrator.kubelet.statuswriter import StatusWriter
 from orchestrator.kubelet.tokens import Tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """`node` gives this node's object as the API has it, `services` all Services, `admitted` the pods that count
     against the node's resources, without the one that asks, `mirror` what stands for a pod in the API."""
 

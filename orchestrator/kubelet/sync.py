@@ -14,7 +14,8 @@ Source: Kubernetes docs, "Pod lifecycle", "Init containers", KEP-753 (sidecars);
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.api.meta import Object
 from orchestrator.kubelet import health as probes
@@ -24,8 +25,7 @@ from orchestrator.kubelet.podspec import Container
 from orchestrator.kubelet.runtime.interface import ContainerKind, ContainerState, PodState, State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class Observed(Struct, frozen=True, kw_only=True):
     """`backoff_until`: by container name, when it may be restarted. `attempts`: restarts that the runtime has no trace
     of any more (its sandbox was replaced). `succeeded`: containers of replaced sandboxes that ended well."""
 
@@ -38,45 +38,39 @@ class Observed:
     succeeded: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class ReplaceSandbox:
+class ReplaceSandbox(Struct, frozen=True):
     """Remove what there is of sandboxes, with their containers, and make the sandbox of this attempt."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveSandbox:
+class RemoveSandbox(Struct, frozen=True):
     """Left by a kubelet that died while it was made, beside the one that the pod lives in."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StartContainer:
+class StartContainer(Struct, frozen=True):
     name: str
     kind: ContainerKind
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class KillContainer:
+class KillContainer(Struct, frozen=True):
     id: str
     name: str
     message: str
     probe: str = ""  # the kind of probe that condemned it
 
 
-@dataclass(frozen=True, slots=True)
-class BackOff:
+class BackOff(Struct, frozen=True):
     """The container waits for its restart."""
 
     name: str
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class StopPod:
+class StopPod(Struct, frozen=True):
     """Nothing will run any more: end what still does, and the sandbox; what ended stays to be seen."""
 
 

@@ -7,7 +7,7 @@ Source: KEP-1205 (bound tokens); authentication.k8s.io TokenRequest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
@@ -20,8 +20,7 @@ LIFE_USED = 0.8
 Key = tuple[str, str, str, int]  # pod uid, service account, audience, expiration
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     text: str
     refresh_at: float
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import Struct
 
 from orchestrator.porter import processes
 from orchestrator.porter.pods import Pods
@@ -50,8 +50,7 @@ class Enter(Group, frozen=True, kw_only=True):
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hierarchies:
+class Hierarchies(Struct, frozen=True):
     """Mount points by controller; empty where v1 has none of ours."""
 
     v1: Mapping[str, Path]

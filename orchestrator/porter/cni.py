@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from orchestrator.porter.verbs import PorterError
 
@@ -25,8 +26,7 @@ NETWORK = "sampan"
 VERSION = "1.0.0"
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(Struct, frozen=True):
     """One pod's interface, as plugins are told of it. `namespace_path` is "" where the namespace is gone (DEL)."""
 
     uid: str

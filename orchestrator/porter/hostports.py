@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.porter.records import PortMapping, Record
 from orchestrator.porter.verbs import PorterError
@@ -25,8 +26,7 @@ INTERVAL = "flags interval; auto-merge;"
 ANY = ("", "0.0.0.0", "::")
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """`own`: this node's pod CIDRs; `inside`: every node's pod CIDRs and addresses, never masqueraded."""
 
     own: tuple[str, ...] = ()

@@ -10,8 +10,9 @@ import grp
 import logging
 import pwd
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES, PODS
@@ -35,8 +36,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     node_name: str
     kubeconfig: str = "/etc/sampan/kubelet.kubeconfig"
     socket: str = "/run/sampan/porter.sock"

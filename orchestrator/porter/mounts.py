@@ -17,9 +17,10 @@ import re
 import socket
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from orchestrator.porter import beneath, pods, syscalls
 from orchestrator.porter.pods import Pods
@@ -58,8 +59,7 @@ class Unmount(PodArguments, frozen=True, kw_only=True):
     name: Label
 
 
-@dataclass(frozen=True, slots=True)
-class MountPoint:
+class MountPoint(Struct, frozen=True):
     """A line of mountinfo: where, of what type, and of which device (`major:minor`)."""
 
     path: str

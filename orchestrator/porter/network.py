@@ -13,10 +13,10 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.porter import cni, hostports, netns, processes
@@ -48,8 +48,7 @@ class Connect(PodArguments, frozen=True, kw_only=True):
     port: Port
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
+class Places(Struct, frozen=True, kw_only=True):
     """Where CNI keeps its things."""
 
     config_dir: str = "/etc/cni/net.d"

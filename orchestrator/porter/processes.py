@@ -7,14 +7,14 @@ namespace of the kubelet's user, and remembered together with its start time. So
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.porter.verbs import PorterError
 
 
-@dataclass(frozen=True, slots=True)
-class IdMap:
+class IdMap(Struct, frozen=True):
     """The ids of the kubelet's user: container id 0 is the user, id n is start + n - 1 (rootless Podman's mapping)."""
 
     user_id: int

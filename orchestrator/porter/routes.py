@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -20,8 +21,7 @@ PROTOCOL = 83  # of rtnetlink; free in iproute2's rt_protos
 UNREACHABLE_METRIC = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class NodeNetwork:
+class NodeNetwork(Struct, frozen=True):
     """What a Node object says of its network."""
 
     name: str
@@ -29,8 +29,7 @@ class NodeNetwork:
     addresses: tuple[str, ...]  # InternalIPs
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Route:
+class Route(Struct, frozen=True, order=True):
     """`via` is "" for the unreachable route of the node's own CIDR."""
 
     destination: str

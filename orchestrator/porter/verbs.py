@@ -7,10 +7,10 @@ code of the verb runs. Errors: PorterError, whose text is the answer; the kubele
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import Struct, field
 
 UID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$"
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -32,16 +32,14 @@ class PodArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     pod: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The result, and file descriptors that travel with it (they are closed once sent)."""
 
     result: dict[str, Any] = field(default_factory=dict)
     descriptors: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
+class Verb(Struct, frozen=True):
     arguments: type[msgspec.Struct]
     act: Callable[[Any], Awaitable[Answer]]
 

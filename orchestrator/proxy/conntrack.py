@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.proxy.ruleset import Rules
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Stale:
+class Stale(Struct, frozen=True, order=True):
     """Entries to delete: those from a front (`address` or, if that is empty, any address) and port; with `target`
     only those that were sent there."""
 

@@ -8,21 +8,20 @@ ready endpoint has one and some are for this node's zone. Source: KEP-1669, KEP-
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.proxy.services import Endpoint, ServicePort
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
+class Here(Struct, frozen=True):
     """What the proxy knows of its own node."""
 
     node: str
     zone: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """Endpoints in a stable order. `cluster` serves internal traffic and the Cluster policy, `local` the Local one;
     `exists` says whether the service has any usable endpoint anywhere: without one it is refused, not dropped."""
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
@@ -44,8 +45,7 @@ def is_eligible(node: Object | None) -> bool:
     return not meta.is_deleting(node) and all(taint.get("key") != TO_BE_DELETED for taint in taints)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     status: int
     body: bytes
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.api.clock import SystemClock
 from orchestrator.api.resources import ENDPOINTSLICES, NODES, SERVICES
@@ -15,8 +16,7 @@ from orchestrator.proxy.proxier import Proxier
 from orchestrator.proxy.services import HEADLESS_LABEL, PROXY_NAME_LABEL
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """`pod_networks`: the cluster's pod networks of both families; traffic from elsewhere is masqueraded."""
 
     node_name: str

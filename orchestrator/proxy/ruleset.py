@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.proxy.endpoints import Choice
 from orchestrator.proxy.services import Endpoint, Family, ServicePort
@@ -35,8 +36,7 @@ AFFINITY_CLIENTS_MAX = 65536
 Element = tuple[str, str]  # set or map, key
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Shape:
+class Shape(Struct, frozen=True, order=True):
     """What a chain does to the packets of a front; services of one shape share it. `external` fronts masquerade;
     `local_count` is -1 unless the Local policy holds."""
 
@@ -56,8 +56,7 @@ class Shape:
         return "-".join(parts)
 
 
-@dataclass(slots=True)
-class Rules:
+class Rules(Struct):
     """The elements and shapes that one service port needs; a value is "" in a set."""
 
     elements: dict[Element, str] = field(default_factory=dict)

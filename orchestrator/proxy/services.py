@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -22,8 +23,7 @@ SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 AFFINITY_TIMEOUT_DEFAULT_S = 10800
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, order=True):
     """One address and port behind a service port."""
 
     address: str
@@ -35,8 +35,7 @@ class Endpoint:
     zones: frozenset[str] = frozenset()  # hints: the zones that should use it; empty: all
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePort:
+class ServicePort(Struct, frozen=True):
     """One port of a Service in one family. `affinity_s` is 0 without session affinity."""
 
     service: str  # namespace/name
@@ -121,8 +120,7 @@ def _merged(networks: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(network) for network in ipaddress.collapse_addresses(found))  # type: ignore[type-var]
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """One EndpointSlice: endpoints by (port name, protocol)."""
 
     service: str

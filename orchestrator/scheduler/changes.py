@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from orchestrator.api.meta import Object
 from orchestrator.scheduler.node import Node
@@ -24,8 +25,7 @@ NODE_CHANGES = frozenset((ChangeKind.NODE_ADDED, ChangeKind.NODE_UPDATED))
 POD_CHANGES = frozenset((ChangeKind.POD_ADDED, ChangeKind.POD_UPDATED, ChangeKind.POD_DELETED))
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What it is about is in the fields of its kind; the old state is None for what is new."""
 
     kind: ChangeKind

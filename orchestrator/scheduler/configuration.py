@@ -9,12 +9,12 @@ Errors: ConfigurationError names the field. Source: kube-scheduler configuration
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import yaml
+from msgspec import Struct, field
 
 from orchestrator.scheduler.framework import Framework, Plugin
 from orchestrator.scheduler.plugins.defaultpreemption import DefaultPreemption
@@ -90,16 +90,14 @@ class ConfigurationError(ValueError):
     """A KubeSchedulerConfiguration that cannot be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     scheduler_name: str = DEFAULT_SCHEDULER
     weights: tuple[tuple[str, int], ...] = DEFAULT_PLUGINS  # every plugin in order
     without: frozenset[tuple[str, str]] = frozenset()
     args: Mapping[str, Args] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(Struct, frozen=True):
     profiles: tuple[Profile, ...] = (Profile(),)
     backoff_first_s: float = 1.0
     backoff_max_s: float = 10.0

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import ClassVar
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.scheduler.changes import NODE_CHANGES, Change, ChangeKind
 from orchestrator.scheduler.columns import Mask, Numbers
@@ -30,8 +32,7 @@ from orchestrator.scheduler.snapshot import Snapshot
 SCORE_MAX = 100.0
 
 
-@dataclass(frozen=True, slots=True)
-class Cycle:
+class Cycle(Struct, frozen=True):
     """One Pod's decision: what plugins see."""
 
     pod: Pod
@@ -43,8 +44,7 @@ class Cycle:
         return self.pod.demand
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(Struct, frozen=True):
     """Why some nodes do not fit. `is_resolvable`: might fit if Pods were removed from them."""
 
     nodes: Mask
@@ -84,16 +84,14 @@ class Plugin:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """A place for the Pod; `feasible_count` nodes had fitted."""
 
     node_name: str
     feasible_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """Why there is none. `message` is set when a plugin refused the Pod as such."""
 
     node_count: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta, selectors
 from orchestrator.api.meta import Object
@@ -15,8 +16,7 @@ BY_NAMESPACE = "namespace"
 SELECTORS_MAX = 4096
 
 
-@dataclass(slots=True)
-class Listers:
+class Listers(Struct):
     """`workloads` are the caches of ReplicationControllers, ReplicaSets and StatefulSets by kind."""
 
     namespaces: Cache = field(default_factory=Cache)

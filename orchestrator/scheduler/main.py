@@ -6,8 +6,9 @@ import asyncio
 import socket
 import uuid
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from random import Random
+
+from msgspec import Struct
 
 from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.client.client import Client
@@ -28,8 +29,7 @@ from orchestrator.scheduler.scheduler import Scheduler
 LEASE = ("kube-scheduler", "kube-system")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """`configuration` is the path of a KubeSchedulerConfiguration; without one there is the default profile. `seed`
     fixes the choice among nodes of equal score."""
 

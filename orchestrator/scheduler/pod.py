@@ -8,10 +8,11 @@ the snapshot holds one for each Pod of the cluster.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -28,8 +29,7 @@ DEMANDS_MAX = 20_000
 DISKS = ("gcePersistentDisk", "awsElasticBlockStore", "rbd", "iscsi")
 
 
-@dataclass(frozen=True, slots=True)
-class HostPort:
+class HostPort(Struct, frozen=True):
     ip: str
     protocol: str
     port: int
@@ -40,8 +40,7 @@ class HostPort:
         return self.ip == other.ip or "0.0.0.0" in (self.ip, other.ip)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Demand:
+class Demand(Struct, frozen=True, eq=False):
     """Compared by identity: two demands of equal content are one object (`Demands`)."""
 
     requests: tuple[tuple[str, int], ...]
@@ -57,16 +56,14 @@ class Demand:
     can_preempt: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+class Disk(Struct, frozen=True):
     """A volume that is one disk in the world, named in the Pod itself; `may_share` where all its users only read."""
 
     identity: tuple[str, ...]
     may_share: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
+class Pod(Struct, frozen=True):
     """`claims` are keys of PersistentVolumeClaims, those of ephemeral volumes included (`ephemeral_claims`)."""
 
     key: str
@@ -103,8 +100,7 @@ class Pod:
         return replace(self, nominated_node=node_name)
 
 
-@dataclass(slots=True)
-class Demands:
+class Demands(Struct):
     """The interned demands. Bounded: beyond the limit it starts over, and only identity is lost."""
 
     _known: dict[bytes, Demand] = field(default_factory=dict)

@@ -9,10 +9,10 @@ nodes × 8 bytes × 512 = 20 MB; the one that was asked for longest ago goes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from msgspec import Struct
 
 from orchestrator.api.selectors import LabelSelector
 from orchestrator.scheduler.columns import Numbers, grown
@@ -23,8 +23,7 @@ from orchestrator.scheduler.terms import PodTerm
 POD_COUNTS_MAX = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """The Pods that are meant. `counts_terminating`: spreading leaves out Pods on their way out, affinity does not."""
 
     namespaces: frozenset[str]
@@ -43,8 +42,7 @@ class TermKind(Enum):
     PREFERRED = "preferred"
 
 
-@dataclass(frozen=True, slots=True)
-class HeldTerm:
+class HeldTerm(Struct, frozen=True):
     """A term that Pods on nodes hold; `weight` is that of a preferred one."""
 
     kind: TermKind

@@ -18,8 +18,9 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from orchestrator.scheduler.changes import Change, ChangeKind
 from orchestrator.scheduler.plugins.prioritysort import sort_key
@@ -40,8 +41,7 @@ class Place(Enum):
     IN_FLIGHT = "in flight"
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(Struct):
     """A Pod in the queue; `plugins` refused it last time."""
 
     pod: Pod

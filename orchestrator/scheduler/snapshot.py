@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from orchestrator.scheduler.columns import A, CodedColumn, Mask, Numbers, Rows, grown
@@ -40,8 +40,7 @@ Some = slice | Rows  # which rows: all, or these
 ALL = slice(None)
 
 
-@dataclass(slots=True)
-class _RowAnswer:
+class _RowAnswer(Struct):
     """`values` hold for every row that is not in the log of touched rows from `position` on."""
 
     values: Any

@@ -7,8 +7,10 @@ Source: core/v1 NodeSelector, Toleration, PodAffinityTerm, TopologySpreadConstra
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.api.selectors import NOTHING, LabelSelector, Requirement, from_json
 from orchestrator.scheduler.node import Taint
@@ -16,8 +18,7 @@ from orchestrator.scheduler.node import Taint
 NAME_FIELD = "metadata.name"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeTerm:
+class NodeTerm(Struct, frozen=True):
     """Requirements on labels and on fields, all of which hold; a term with none matches nothing."""
 
     labels: tuple[Requirement, ...]
@@ -31,14 +32,12 @@ class NodeTerm:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PreferredNodeTerm:
+class PreferredNodeTerm(Struct, frozen=True):
     weight: int
     term: NodeTerm
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSelector:
+class NodeSelector(Struct, frozen=True):
     """`selector` (spec.nodeSelector) holds, and one of `terms`, where there are any (None: no affinity is required)."""
 
     selector: tuple[Requirement, ...] = ()
@@ -54,8 +53,7 @@ class NodeSelector:
         return self.terms is None or any(term.matches(name, labels) for term in self.terms)
 
 
-@dataclass(frozen=True, slots=True)
-class Toleration:
+class Toleration(Struct, frozen=True):
     """An empty key with Exists tolerates every key, an empty effect every effect."""
 
     key: str
@@ -83,8 +81,7 @@ class Toleration:
             return False
 
 
-@dataclass(frozen=True, slots=True)
-class PodTerm:
+class PodTerm(Struct, frozen=True):
     """The Pods of some namespaces that a selector matches, in one domain of a topology key. With neither namespaces
     nor a selector of namespaces it means the Pod's own, which is filled in when it is parsed."""
 
@@ -100,23 +97,20 @@ class PodTerm:
         return is_named and self.selector.matches(labels)
 
 
-@dataclass(frozen=True, slots=True)
-class WeightedPodTerm:
+class WeightedPodTerm(Struct, frozen=True):
     """`weight` is negative for anti-affinity."""
 
     weight: int
     term: PodTerm
 
 
-@dataclass(frozen=True, slots=True)
-class PodAffinity:
+class PodAffinity(Struct, frozen=True):
     required: tuple[PodTerm, ...] = ()
     required_anti: tuple[PodTerm, ...] = ()
     preferred: tuple[WeightedPodTerm, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SpreadConstraint:
+class SpreadConstraint(Struct, frozen=True):
     max_skew: int
     topology_key: str
     is_hard: bool

@@ -7,15 +7,14 @@ against them. Cost: about 250 bytes a key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from orchestrator.store.interface import KeyExists, RevisionMismatch
 
 FIRST_REVISION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """A decided write: one row of the log. `value` is None for a deletion, `expires` 0 for a key that stays."""
 
     revision: int

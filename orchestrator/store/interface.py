@@ -16,8 +16,9 @@ StoreFailed (the disk refuses; nothing of that write is visible), NotSealed (it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 
 class StoreError(Exception):
@@ -60,8 +61,7 @@ class NotSealed(StoreError):
     """A value could not be encrypted for the store; nothing was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """A key's value and the revisions that last wrote and first created it."""
 
     key: str
@@ -70,8 +70,7 @@ class Item:
     create_revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """Items in key order, as of `revision`; `remaining` counts the keys of the range after the last one."""
 
     items: list[Item]
@@ -79,8 +78,7 @@ class Page:
     remaining: int
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """One write. `value` is None for a deletion; `previous` is the revision that it replaced, 0 for a creation.
     `previous_value` is there in a replay of history; a live event leaves it None, its watcher has seen it."""
 

@@ -15,8 +15,9 @@ import json
 import multiprocessing
 import statistics
 import time
-from dataclasses import replace
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from orchestrator.api.resources import (
     CLUSTERROLEBINDINGS,

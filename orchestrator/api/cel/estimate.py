@@ -8,7 +8,8 @@ Source: Reference, "Validation rules", resource use by validation functions; KEP
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.api.cel import syntax
 from orchestrator.api.cel.syntax import Node
@@ -87,8 +88,7 @@ def largest(node: Structural | None) -> int:
 # -- following an expression -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """`schema` is that of the value, None where it is not known; `size` its largest size; `fault` the first fault."""
 
     schema: Structural | None

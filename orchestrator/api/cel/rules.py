@@ -11,9 +11,10 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api.cel import engine, estimate
 from orchestrator.api.cel.engine import CompileError, EvaluationError, Program
@@ -33,8 +34,7 @@ NOT_CHECKED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     raw: Mapping[str, Any]
     program: Program | None
     compile_error: str

@@ -6,14 +6,14 @@ Only what is asked of it is kept: names, selections, calls and comprehensions, a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 IDENT, SELECT, CALL, LIST, STRUCT, LOOP, CONST = "ident", "select", "call", "list", "struct", "loop", "const"
 
 
-@dataclass(slots=True)
-class Node:
+class Node(Struct):
     """`name` is an identifier, a field or a function; `parts` what it is made of: of a loop the range, start,
     condition, step and result, of a call the target (where it has one) and arguments."""
 

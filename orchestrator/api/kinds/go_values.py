@@ -7,16 +7,16 @@ lists the fields as (Go name, name on the wire, shape of what is inside). Source
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import quantity
 from orchestrator.api.kinds import faults
 from orchestrator.api.status import Cause
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """`is_list`: of such values; without fields it is data that is shown as it came."""
 
     fields: tuple[tuple[str, str, Shape], ...] = ()

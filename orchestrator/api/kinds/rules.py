@@ -12,7 +12,8 @@ status from the stored object, a main update keeps the stored status. An update 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.api import decoding, meta, schema
 from orchestrator.api.kinds import formats, metadata
@@ -57,8 +58,7 @@ def _name_and_age(obj: Object, now: float) -> Cells:
     return [name(obj), age(obj, now)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KindRules:
+class KindRules(Struct, frozen=True, kw_only=True):
     """A kind is a resource plus these functions. Validators see objects with defaults; metadata is checked for all."""
 
     resource: Resource

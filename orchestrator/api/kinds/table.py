@@ -7,20 +7,19 @@ Source: meta/v1 Table; kubectl's printers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from orchestrator.api import meta, schema
 
 Cells = list[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     name: str
     type: str = "string"
     priority: int = 0

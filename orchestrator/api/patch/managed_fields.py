@@ -10,11 +10,12 @@ Source: KEP-555; Concepts, "Server-Side Apply", "Field management".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.api.meta import Object
 from orchestrator.api.patch import field_sets, structured
@@ -44,8 +45,7 @@ class Manager(NamedTuple):
     subresource: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(Struct, frozen=True):
     """What a manager owns, in terms of which version, and since when (wire time)."""
 
     fields: FieldSet
@@ -56,8 +56,7 @@ class Owned:
 Managers = dict[Manager, Owned]
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
+class Writer(Struct, frozen=True):
     """The write at hand: `manager` is the field manager (or the user agent's first part), `now` a wire time."""
 
     manager: str

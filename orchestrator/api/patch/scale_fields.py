@@ -9,7 +9,8 @@ Source: k8s.io/apimachinery util/managedfields, scalehandler.go.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from orchestrator.api.patch.field_sets import FieldSet, Path
 from orchestrator.api.patch.managed_fields import Managers, Owned

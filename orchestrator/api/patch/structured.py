@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.api import decoding, schema
 from orchestrator.api.patch import field_sets
@@ -100,8 +101,7 @@ def unset(kind: Type) -> dict[str, Any]:
 # -- compare -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Comparison:
+class Comparison(Struct):
     added: FieldSet = field(default_factory=FieldSet)
     removed: FieldSet = field(default_factory=FieldSet)
     modified: FieldSet = field(default_factory=FieldSet)

@@ -8,9 +8,10 @@ and what the schema leaves open is merged as it comes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.api import schema
 from orchestrator.api.schema import Field, Type
@@ -21,8 +22,7 @@ META_FIELDS = ("apiVersion", "kind", "metadata")
 _SCALARS = {"string": schema.STRING, "integer": schema.INTEGER, "number": schema.NUMBER, "boolean": schema.BOOL}
 
 
-@dataclass(eq=False)
-class Structural:
+class Structural(Struct, eq=False, dict=True):
     """One node. `additional` is the schema of a map's values; None where it is not a map, or its values are open."""
 
     raw: Json

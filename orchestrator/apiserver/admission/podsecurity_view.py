@@ -7,8 +7,9 @@ Source: Kubernetes docs, "Pod Security Standards"; wording of kube-apiserver.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -16,8 +17,7 @@ from orchestrator.api.meta import Object
 Container = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     reason: str
     detail: str
 
@@ -25,8 +25,7 @@ class Finding:
         return f"{self.reason} ({self.detail})"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """A pod, or the template of one."""
 
     spec: dict[str, Any]

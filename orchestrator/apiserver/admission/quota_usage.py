@@ -8,9 +8,10 @@ Source: Kubernetes docs, "Resource Quotas".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api.meta import Object
 from orchestrator.apiserver.admission.podresources import Amounts, amounts, pod_amounts
@@ -24,8 +25,7 @@ COMPUTE = ("cpu", "memory", "ephemeral-storage")
 CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """`scopes` of a pod: Terminating or NotTerminating, BestEffort or NotBestEffort; its priority class."""
 
     amounts: Amounts

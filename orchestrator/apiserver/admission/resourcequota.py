@@ -11,8 +11,9 @@ Errors: Forbidden with requested, used and limited amounts. Source: Kubernetes d
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from orchestrator.api import meta, quantity
 from orchestrator.api.clock import Clock
@@ -31,8 +32,7 @@ ADMITTED_S = 10.0
 Key = tuple[str, str, str]  # group_resource, namespace, name
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(Struct, frozen=True):
     """A write that may be on its way to the store."""
 
     usage: Usage

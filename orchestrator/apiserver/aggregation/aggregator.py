@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import orjson
+from msgspec.structs import replace
 
 from orchestrator.api import conditions, meta
 from orchestrator.api.kinds.apiservices import AVAILABLE, local_condition
@@ -100,7 +100,7 @@ class Aggregator:
         request = replace(request, headers=kept)
         who = list(claims(user))
         if relay.is_upgrade(request):
-            return UpgradeResponse(await relay.upgrade(request, target, request.path, request.query, who))
+            return UpgradeResponse(upgrade=await relay.upgrade(request, target, request.path, request.query, who))
         try:
             answer, headers = await forwarded(self._sessions(), request, target, request.path, who)
         except CONNECTION_ERRORS as error:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from orchestrator.api import conditions, meta
 from orchestrator.api.kinds.apiservices import AVAILABLE
@@ -24,8 +25,7 @@ CLAIMS = "x-remote-"  # what a caller says of this kind is dropped
 _TOKEN_MARKS = "!#$&'*+-.^_`|~"  # that a header's name may have besides letters and digits
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(Struct, frozen=True):
     """`is_available` is what the APIService's status says; `group_priority` and `priority` order discovery."""
 
     name: str

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.api.clock import Clock
 from orchestrator.api.status import Unauthorized
@@ -36,16 +38,14 @@ KEPT_MAX = 1024
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TokenAnswer:
+class TokenAnswer(Struct, frozen=True):
     """An accepted token, and the audiences of those asked for that it is good for."""
 
     identity: Identity
     audiences: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authenticator:
+class Authenticator(Struct, frozen=True, kw_only=True):
     certificates: ClientCertificates
     service_accounts: ServiceAccountTokens
     bootstrap_tokens: BootstrapTokens | None = None

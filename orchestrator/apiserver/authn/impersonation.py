@@ -9,8 +9,9 @@ Source: Kubernetes docs, Authenticating, "User impersonation".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from urllib.parse import unquote
+
+from msgspec.structs import replace
 
 from orchestrator.api.status import BadRequest
 from orchestrator.api.wire import Identity, Request

@@ -13,12 +13,12 @@ import binascii
 import logging
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from msgspec import Struct, field
 
 from orchestrator.api.clock import Clock
 from orchestrator.api.wire import Identity
@@ -30,8 +30,7 @@ REFRESH_S = 10.0
 TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class OidcConfig:
+class OidcConfig(Struct, frozen=True, kw_only=True):
     """`username_prefix` "-" means none; by default it is the issuer, but for the claim `email`."""
 
     issuer_url: str

@@ -9,15 +9,15 @@ Source: Kubernetes docs, "Authenticating Proxy"; k8s.io/apiserver authentication
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from orchestrator.api.wire import Identity, Request
 from orchestrator.apiserver.authn.clientcert import ClientCertificates
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestHeaders:
+class RequestHeaders(Struct, frozen=True, kw_only=True):
     """kube-apiserver's --requestheader settings. Of names and uids the first header with a value counts, groups are
     those of all headers, what follows an extra prefix is a key."""
 

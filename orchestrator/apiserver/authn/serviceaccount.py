@@ -13,8 +13,9 @@ import base64
 import hmac
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
@@ -34,8 +35,7 @@ CACHE_SIZE = 4096
 CLOCK_SKEW_S = 60  # leeway for not-before, and for objects that are about to be gone
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     """What a token is bound to besides its account; `node` is recorded for a pod that has one."""
 
     pod: Object | None = None
@@ -84,8 +84,7 @@ def _reference(obj: Object) -> dict[str, str]:
     return {"name": meta.name(obj), "uid": meta.uid(obj)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenSettings:
+class TokenSettings(Struct, frozen=True, kw_only=True):
     """`issuer` stands in every token; `audiences` are the API server's own names."""
 
     issuer: str = "https://kubernetes.default.svc.cluster.local"
@@ -180,8 +179,7 @@ class ServiceAccountTokens:
         return Identity(user_name(namespace, meta.name(account)), groups_of(namespace), meta.uid(account))
 
 
-@dataclass(frozen=True, slots=True)
-class TokenIssuer:
+class TokenIssuer(Struct, frozen=True):
     """What TokenRequest needs to make a token: the key and the names that go into it."""
 
     signer: Signer

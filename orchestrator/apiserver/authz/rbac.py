@@ -9,7 +9,7 @@ Source: Kubernetes docs, "Using RBAC Authorization"; reasons as kube-apiserver w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -28,16 +28,14 @@ Place = tuple[str, str]  # namespace ("" for the cluster) and name
 Subject = tuple[str, str]  # "User" or "Group", and its name
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """One rule that reaches an identity, and through which binding."""
 
     rule: Rule
     source: str
 
 
-@dataclass(slots=True)
-class Grants:
+class Grants(Struct):
     """All that reaches one identity: everywhere ("") and by namespace; `faults` are bindings to absent roles."""
 
     rules: dict[str, list[Grant]] = field(default_factory=dict)

@@ -9,16 +9,16 @@ kube-apiserver.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.apiserver.request import Attributes
 
 ALL = "*"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     verbs: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     resources: frozenset[str] = frozenset()
@@ -76,8 +76,7 @@ def _url_matches(pattern: str, path: str) -> bool:
     return pattern.endswith("*") and path.startswith(pattern.rstrip("*"))
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Right:
+class Right(Struct, frozen=True, order=True):
     """The smallest grant: one verb on one resource of one group, perhaps of one name; or on a URL."""
 
     verb: str

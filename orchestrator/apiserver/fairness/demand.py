@@ -8,14 +8,14 @@ Units: seats, seconds of the clock handed in. Source: KEP-1040, "Seat Borrowing"
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 PERIOD_S = 10.0
 SMOOTHING = 0.977  # of each PERIOD_S
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """Of one period."""
 
     average: float = 0.0

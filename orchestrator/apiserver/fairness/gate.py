@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from time import perf_counter
 
 from orchestrator.api import meta
@@ -47,8 +46,7 @@ def is_long_running(info: RequestInfo) -> bool:
     return info.is_resource and (info.subresource in LONG_RUNNING or info.verb == "proxy")
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Passage(Turn):
+class Passage(Turn, eq=False, kw_only=True):
     """A request at the gate. `decision` is there where it has to wait: whether it may go on in the end."""
 
     flow: Flow

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.kinds.flowcontrol_bootstrap import MANDATORY_LEVELS, MANDATORY_SCHEMAS
@@ -33,8 +34,7 @@ BUCKETS_LENGTH = (0, 10, 25, 50, 100, 250, 500, 1000)
 BUCKETS_SEATS = (1, 2, 4, 8, 16, 32, 64, 100)
 
 
-@dataclass(slots=True, eq=False)
-class Tally:
+class Tally(Struct, eq=False):
     """What was counted of one schema in one level. Durations in seconds; waiting ones by whether they were served,
     served ones by whether they were watches. Most requests take one seat and do not wait: those are only counted, and
     `seats` and `waited` are about the others."""
@@ -57,8 +57,7 @@ class Tally:
         found.observe(seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class LevelSpec:
+class LevelSpec(Struct, frozen=True):
     """`borrowing` is the percentage of its nominal seats that a level may borrow, None without limit."""
 
     is_exempt: bool
@@ -85,8 +84,7 @@ class LevelSpec:
         )
 
 
-@dataclass(slots=True, eq=False)
-class Level:
+class Level(Struct, eq=False):
     """One priority level. `limit`: its seats now; `seats_max`: those one request may take, 0 without such a bound."""
 
     name: str
@@ -102,8 +100,7 @@ class Level:
     retry: RetryAfter = field(default_factory=RetryAfter)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Flow:
+class Flow(Struct, frozen=True, eq=False):
     """Requests that are treated alike: of one schema, not told apart. `headers` go with each answer."""
 
     schema: FlowSchema
@@ -114,8 +111,7 @@ class Flow:
     headers: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Dangling:
+class Dangling(Struct, frozen=True):
     """The condition that a FlowSchema should have."""
 
     status: str

@@ -21,27 +21,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from orchestrator.apiserver.fairness.demand import Demand
 
 SERVICE_S = 0.003  # what a request is taken to last before it is known
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """Seats that a request takes while it is served, and `final_seats` for `linger_s` after that."""
 
     initial_seats: int = 1
     final_seats: int = 0
     linger_s: float = 0.0
-    seats: int = field(init=False)  # that it holds from start to release
-    seat_seconds: float = field(init=False)
+    seats: int = 0  # that it holds from start to release
+    seat_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seats", max(self.initial_seats, self.final_seats))
+        force_setattr(self, "seats", max(self.initial_seats, self.final_seats))
         seat_seconds = self.initial_seats * SERVICE_S + self.final_seats * self.linger_s
-        object.__setattr__(self, "seat_seconds", seat_seconds)
+        force_setattr(self, "seat_seconds", seat_seconds)
 
     def within(self, limit: int) -> Work:
         """The same work on at most `limit` final seats."""
@@ -54,8 +55,7 @@ class Work:
 ONE_SEAT = Work()
 
 
-@dataclass(slots=True, eq=False)
-class Turn:
+class Turn(Struct, eq=False):
     """One request's turn: waiting, then served, then over."""
 
     work: Work = ONE_SEAT
@@ -65,8 +65,7 @@ class Turn:
     is_served: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class Queue:
+class Queue(Struct, eq=False):
     index: int
     waiting: dict[Turn, None] = field(default_factory=dict)  # oldest first
     waiting_work: float = 0.0  # seat-seconds
@@ -79,8 +78,7 @@ class Queue:
         return next(iter(self.waiting))
 
 
-@dataclass(frozen=True, slots=True)
-class Queuing:
+class Queuing(Struct, frozen=True):
     """A set without queues has 0 of them."""
 
     queues: int = 0

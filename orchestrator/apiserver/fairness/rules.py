@@ -8,8 +8,9 @@ Source: KEP-1040, "Request Categorization"; Kubernetes docs, "API Priority and F
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.kinds.flowcontrol_bootstrap import BY_NAMESPACE, BY_USER, CATCH_ALL
@@ -21,8 +22,7 @@ ALL = "*"
 ACCOUNT_PREFIX = "system:serviceaccount:"
 
 
-@dataclass(frozen=True, slots=True)
-class FlowSchema:
+class FlowSchema(Struct, frozen=True):
     """One FlowSchema; `told_apart` is how its requests make flows: ByUser, ByNamespace, or "" for a single flow."""
 
     name: str

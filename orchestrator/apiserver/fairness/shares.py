@@ -11,15 +11,15 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.apiserver.fairness.demand import Observed
 
 TARGET_MIN = 0.001
 
 
-@dataclass(frozen=True, slots=True)
-class Seats:
+class Seats(Struct, frozen=True):
     """Of one level: nominal, lowest, highest."""
 
     nominal: int
@@ -39,8 +39,7 @@ def _rounded(value: float) -> int:
     return math.floor(value + 0.5)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """What one limited level may, and lately could use."""
 
     seats: Seats
@@ -71,8 +70,7 @@ def current(total: int, exempt: int, claims: Sequence[Claim]) -> tuple[list[int]
     return [_rounded(value) for value in given], fraction
 
 
-@dataclass(frozen=True, slots=True)
-class Bounded:
+class Bounded(Struct, frozen=True):
     lower: float
     upper: float
     target: float

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
@@ -111,8 +112,7 @@ def _boolean(text: str | None) -> bool | None:
     return False if text in ("0", "f", "F", "false", "FALSE", "False") else None
 
 
-@dataclass
-class Upkeep:
+class Upkeep(Struct):
     """The tasks that run beside the gate."""
 
     gate: Gate

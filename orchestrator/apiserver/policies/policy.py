@@ -7,8 +7,9 @@ policy's failurePolicy says. Source: Reference, "Validating Admission Policy"; u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta, selectors
 from orchestrator.api.cel import library, objects
@@ -33,8 +34,7 @@ class Misconfigured(Exception):
     """A binding that cannot be carried out: its parameters cannot be found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
+class Matched(Struct, frozen=True):
     """A policy that a request meets, in the version that its rule names."""
 
     policy: Object

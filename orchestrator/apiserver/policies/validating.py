@@ -8,10 +8,10 @@ Source: KEP-3488; upstream plugin/policy/validating.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.cel import library
@@ -45,8 +45,7 @@ class Denied(Forbidden):
         return {**made, "reason": self._reason}
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """One validation that does not hold, by its place in the policy."""
 
     index: int
@@ -54,8 +53,7 @@ class Decision:
     reason: str = "Invalid"
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     """What one evaluation of a policy came to. `annotations` are for the audit event, in the order of the policy;
     `unsaid` are those that could not be worked out and count as a denial."""
 

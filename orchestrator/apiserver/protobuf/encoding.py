@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api.meta import Object
 from orchestrator.apiserver.protobuf import envelope, wire
@@ -25,8 +26,7 @@ _ZEROS: dict[str, Any] = {"s": "", "b": False, "i": 0, "d": 0.0, "y": ""}
 Write = Callable[[Any], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class ToBytes:
+class ToBytes(Struct, frozen=True):
     write: Write
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.kinds import faults
@@ -39,8 +40,7 @@ NODE_PORTS = (30000, 32767)
 DRY_RUN_PORT = 32768  # a dry run is shown ports above it
 
 
-@dataclass(slots=True)
-class _Taking:
+class _Taking(Struct):
     """What one write has taken so far, beyond what the Service `held` before it."""
 
     namespace: str

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol
+
+from msgspec import Struct
 
 from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
@@ -36,8 +37,7 @@ class Writer(Protocol):
     async def delete(self, resource: Resource, name: str) -> Object: ...
 
 
-@dataclass(frozen=True, slots=True)
-class AddressRange:
+class AddressRange(Struct, frozen=True):
     """Addresses from `first` to `last`, as numbers; from `dynamic` on they are given out first. The network's own
     address, and the broadcast address of IPv4, are nobody's."""
 

@@ -12,7 +12,8 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
@@ -38,14 +39,12 @@ ORPHAN_S = 60.0  # an address without its Service: the time that a write may tak
 FRESH_S = 5.0  # an address younger than its Service: a write of the same name that is being taken back
 
 
-@dataclass(frozen=True, slots=True)
-class CreateAddress:
+class CreateAddress(Struct, frozen=True):
     obj: Object
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteAddress:
+class DeleteAddress(Struct, frozen=True):
     name: str
     why: str
 
@@ -113,8 +112,7 @@ def _unwanted(address: Object, services: dict[str, Object], now: float) -> str:
     return "" if is_fresh else "wrong reference"
 
 
-@dataclass(frozen=True)
-class ServiceRepair:
+class ServiceRepair(Struct, frozen=True):
     client: Writer
     lookup: Lookup
     ports: NodePorts

@@ -9,10 +9,10 @@ Source: kube-apiserver `pkg/kubelet/client`, flags --kubelet-client-certificate 
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+from msgspec import Struct
 
 from orchestrator.api import status
 from orchestrator.api.meta import Object
@@ -27,8 +27,7 @@ CHUNK_BYTES = 64 * 1024
 ADDRESS_TYPES = ("InternalIP", "ExternalIP", "Hostname")  # in order of preference
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Where to connect. `tls` None is plain HTTP; `server_name` is whose certificate it must be, if not the host's."""
 
     host: str

@@ -11,9 +11,10 @@ import html
 import posixpath
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from urllib.parse import urlsplit, urlunsplit
+
+from msgspec import Struct
 
 # Attributes with a URL, by element: HTML 4.01, "Index of attributes", and the HTML standard.
 URLS = {
@@ -28,8 +29,7 @@ URLS = {
 CORS = tuple(f"access-control-allow-{what}" for what in ("credentials", "headers", "methods", "origin"))
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """`prefix`: the path of the proxy, without a slash at its end; `server`: host and port of what is proxied;
     `asked`: the client's Host header."""
 

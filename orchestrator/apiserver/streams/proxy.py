@@ -15,10 +15,10 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from msgspec import Struct
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -37,8 +37,7 @@ BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "date")
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """`scheme:name:port` taken apart; scheme and port may be ""."""
 
     scheme: str
@@ -188,8 +187,7 @@ def service_port(service: Object, reference: Reference) -> str:
     raise status.ServiceUnavailable(f'no service port "{reference.port}" found for service "{reference.name}"')
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     address: str
     port: int
     pod: str  # name; "" where it is not one

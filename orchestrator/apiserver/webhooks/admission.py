@@ -14,10 +14,10 @@ import binascii
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
+from msgspec import Struct
 
 from orchestrator.api import decoding, meta
 from orchestrator.api.kinds import registry
@@ -73,8 +73,7 @@ class Denied(ApiError):
         return {**made, "reason": self._reason} if self._reason else made
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(Struct, frozen=True):
     hook: Json
     asked: Asked
 
@@ -273,8 +272,7 @@ class ValidatingWebhooks(Webhooks):
 # -- reviews -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """A request in terms of the resource that a webhook's rule names, served as `row`. Objects are handed to admission
     as they are kept."""
 

@@ -6,8 +6,9 @@ Pure functions of a webhook's configuration and the request. Source: admissionre
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta, selectors
 from orchestrator.api.resources import NAMESPACES, Resource, ResourceTable
@@ -19,8 +20,7 @@ Json = Mapping[str, Any]
 GROUP = "admissionregistration.k8s.io"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A resource as a rule names it."""
 
     group: str

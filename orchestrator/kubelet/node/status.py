@@ -11,9 +11,10 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
@@ -30,8 +31,7 @@ PIDS_AVAILABLE_MIN_PERCENT = 5
 IMAGES_MAX, IMAGE_NAMES_MAX = 50, 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class Measured(Struct, frozen=True, kw_only=True):
     """`runtime_error` and `porter_error` are "" where all is well; `enforces`: the limits that hold on this node."""
 
     runtime_version: str

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.api.clock import Clock
 from orchestrator.kubelet.runtime.interface import (
@@ -27,8 +29,7 @@ from orchestrator.kubelet.runtime.interface import (
 )
 
 
-@dataclass(slots=True)
-class _Pod:
+class _Pod(Struct):
     spec: SandboxSpec
     sandbox: Sandbox
     containers: dict[str, ContainerState] = field(default_factory=dict)
@@ -187,7 +188,7 @@ class FakeRuntime:
     def _set(self, container_id: str, **changes: object) -> None:
         for pod in self._pods.values():
             if container_id in pod.containers:
-                pod.containers[container_id] = replace(pod.containers[container_id], **changes)  # type: ignore[arg-type]
+                pod.containers[container_id] = replace(pod.containers[container_id], **changes)
                 self._tell(pod.spec.uid, container_id, "changed")
 
     def _tell(self, uid: str, container_id: str, action: str) -> None:

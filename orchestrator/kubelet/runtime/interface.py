@@ -14,9 +14,10 @@ Source: the CRI, as far as the kubelet here uses it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, Protocol
+
+from msgspec import Struct, field
 
 ContainerKind = Literal["app", "init", "ephemeral"]
 
@@ -44,8 +45,7 @@ class State(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerState:
+class ContainerState(Struct, frozen=True, kw_only=True):
     """A container as the runtime has it. `attempt` counts its predecessors of the same name in the pod."""
 
     id: str
@@ -66,8 +66,7 @@ class ContainerState:
     start_error: str = ""  # why it never ran, in the runtime's words
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sandbox:
+class Sandbox(Struct, frozen=True, kw_only=True):
     id: str
     is_ready: bool
     attempt: int = 0
@@ -75,8 +74,7 @@ class Sandbox:
     created_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PodState:
+class PodState(Struct, frozen=True, kw_only=True):
     """All that the runtime has of one pod: sandboxes and containers, newest first."""
 
     uid: str
@@ -112,8 +110,7 @@ class PodState:
         return tuple(container for container in self.containers if container.state is State.RUNNING)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """What a container sees at `destination`: a file, folder or (`is_device`) device of the node, or (`is_image`) an
     image's files."""
 
@@ -127,8 +124,7 @@ class Mount:
     is_device: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """What a control group enforces; 0 is no limit."""
 
     memory_bytes: int = 0
@@ -138,8 +134,7 @@ class Limits:
     pids: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Security:
+class Security(Struct, frozen=True, kw_only=True):
     """How a container's process differs from an ordinary one. `user` is `uid[:gid]` or a name, "" for the image's."""
 
     user: str = ""
@@ -153,8 +148,7 @@ class Security:
     unmasked_proc: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxSpec:
+class SandboxSpec(Struct, frozen=True, kw_only=True):
     uid: str
     name: str
     namespace: str
@@ -169,8 +163,7 @@ class SandboxSpec:
     cgroup_parent: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerSpec:
+class ContainerSpec(Struct, frozen=True, kw_only=True):
     """`entrypoint` and `command` None mean the image's. `pid_container`: whose process namespace to join, by id."""
 
     sandbox: SandboxSpec
@@ -196,8 +189,7 @@ class ContainerSpec:
     pid_container: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class Image(Struct, frozen=True, kw_only=True):
     id: str
     names: tuple[str, ...] = ()  # tags
     digests: tuple[str, ...] = ()
@@ -205,14 +197,12 @@ class Image:
     user: str = ""  # only where one image was asked for
 
 
-@dataclass(frozen=True, slots=True)
-class ExecResult:
+class ExecResult(Struct, frozen=True):
     exit_code: int
     output: str  # stdout and stderr as they came, at most EXEC_OUTPUT_MAX_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeEvent:
+class RuntimeEvent(Struct, frozen=True):
     """Something happened to a container of the pod: look again."""
 
     pod_uid: str

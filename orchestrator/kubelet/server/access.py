@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from msgspec import Struct
 
 from orchestrator.api import status
 from orchestrator.api.resources import SUBJECTACCESSREVIEWS, TOKENREVIEWS
@@ -34,8 +34,7 @@ SUBRESOURCES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     user: str
     groups: tuple[str, ...]
     verb: str

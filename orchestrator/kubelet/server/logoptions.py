@@ -8,7 +8,8 @@ Source: CRI logging format; core/v1 PodLogOptions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.api import meta, status
 from orchestrator.api.status import Cause
@@ -17,8 +18,7 @@ TRUE = ("1", "true", "True", "TRUE", "t", "T")
 STREAMS = {"All": b"", "Stdout": b"stdout", "Stderr": b"stderr"}
 
 
-@dataclass(frozen=True, slots=True)
-class LogOptions:
+class LogOptions(Struct, frozen=True):
     """`since` is in seconds since the epoch; None means no bound."""
 
     follow: bool = False

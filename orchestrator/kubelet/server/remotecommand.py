@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.api import status
 from orchestrator.api.meta import Object
@@ -19,8 +20,7 @@ from orchestrator.kubelet.server.interface import Channels, Process
 TRUE = ("1", "true", "True", "TRUE", "t", "T")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """Which streams the caller wants."""
 
     stdin: bool = False

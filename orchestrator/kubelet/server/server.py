@@ -15,12 +15,12 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
+from msgspec import to_builtins
 
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
@@ -182,7 +182,7 @@ class Endpoints:
         return web.Response(text="\n".join(lines) + "\n", content_type="text/plain")
 
     async def configz(self, request: web.Request) -> web.StreamResponse:
-        return _json({"kubeletconfig": {"kind": "KubeletConfiguration", **asdict(self._config)}})
+        return _json({"kubeletconfig": {"kind": "KubeletConfiguration", **to_builtins(self._config)}})
 
     async def healthz(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok")

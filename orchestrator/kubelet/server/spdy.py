@@ -14,7 +14,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 VERSION = 3
 SYN_STREAM, SYN_REPLY, RST_STREAM, SETTINGS, PING, GOAWAY, HEADERS, WINDOW_UPDATE = 1, 2, 3, 4, 6, 7, 8, 9
@@ -49,34 +50,29 @@ class SpdyError(ConnectionError):
     """The peer does not speak SPDY/3."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     stream_id: int
     headers: dict[str, str]
     is_last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(Struct, frozen=True):
     stream_id: int
     data: bytes
     is_last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(Struct, frozen=True):
     stream_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Struct, frozen=True):
     """To be answered with `pong`."""
 
     ping_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Goaway:
+class Goaway(Struct, frozen=True):
     """No more streams will be opened."""
 
 

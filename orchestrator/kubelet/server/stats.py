@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -24,8 +25,7 @@ from orchestrator.kubelet.server.interface import Pods, Porter
 CGROUP2 = Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     cpu_ns: int
     memory_bytes: int
     working_set_bytes: int

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.api import meta, volumes
 from orchestrator.api.meta import Object
@@ -25,8 +26,7 @@ METRICS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(Struct, frozen=True):
     """Of the claim `namespace/claim`, which the pod knows as `volume`."""
 
     namespace: str

@@ -14,9 +14,10 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 DATA, NEW_DATA = "..data", "..data_tmp"
 
@@ -25,8 +26,7 @@ class PayloadError(ValueError):
     """A path that may not be in a volume."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(Struct, frozen=True):
     content: bytes
     mode: int = 0o644
 

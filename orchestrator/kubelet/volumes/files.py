@@ -7,9 +7,10 @@ token's) is given to it by the porter before anyone sees it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from orchestrator.kubelet.volumes import atomicwriter
 from orchestrator.kubelet.volumes.atomicwriter import File, Payload, PayloadError

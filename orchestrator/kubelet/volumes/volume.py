@@ -8,9 +8,10 @@ errors of the API and the porter.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
@@ -32,8 +33,7 @@ class VolumeFailure(Exception):
     """The volume cannot be mounted; the text is what users read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mounted:
+class Mounted(Struct, frozen=True):
     """Where the volume's files are: a path on the node, or (`is_image`) the name of an image. Of a volume that is no
     file system but a device (`is_device`), the device."""
 
@@ -43,8 +43,7 @@ class Mounted:
     is_device: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """One pod on this node."""
 
     pod: Object

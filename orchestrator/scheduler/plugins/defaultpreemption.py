@@ -11,11 +11,11 @@ Source: kube-scheduler's DefaultPreemption; core/v1 PriorityClass; policy/v1 Pod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from orchestrator.api import selectors
 from orchestrator.api.meta import Object
@@ -27,8 +27,7 @@ NO_VICTIMS = "No preemption victims found for incoming pod"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 
 
-@dataclass(frozen=True, slots=True)
-class Preemption:
+class Preemption(Struct, frozen=True):
     """The node to nominate and the Pods to remove from it, the most important first."""
 
     node_name: str

@@ -8,10 +8,10 @@ rounded down for each resource and again for their weighted mean, as kube-schedu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from orchestrator.scheduler.changes import NODE_CHANGES, Change, ChangeKind
 from orchestrator.scheduler.columns import Mask, Numbers
@@ -116,8 +116,7 @@ def resource_weights(resources: Sequence[Mapping[str, Any]] | None) -> tuple[tup
     return tuple((one["name"], float(one.get("weight") or 1)) for one in resources or DEFAULT_RESOURCES)
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Struct, frozen=True):
     """Of one resource by row: what there is (1 where there is none), what would be used with this Pod, and which
     nodes have it at all (None for all)."""
 

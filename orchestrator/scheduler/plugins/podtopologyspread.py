@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.scheduler.changes import NODE_CHANGES, POD_CHANGES, Change, ChangeKind
 from orchestrator.scheduler.columns import Mask, Numbers, Rows
@@ -37,8 +38,7 @@ SYSTEM_DEFAULTS: tuple[Mapping[str, Any], ...] = (
 _PREFIX = "node(s) didn't match pod topology spread constraints"
 
 
-@dataclass(frozen=True, slots=True)
-class _Constraints:
+class _Constraints(Struct, frozen=True):
     """`needs_keys`: only nodes with every key take part."""
 
     constraints: tuple[SpreadConstraint, ...]

@@ -10,9 +10,9 @@ Source: KEP-490 volume topology; core/v1 PersistentVolumeClaim; storage/v1 Stora
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from orchestrator.api import meta, quantity, selectors
 from orchestrator.api.meta import Object
@@ -30,8 +30,7 @@ SELECTED_NODE = "volume.kubernetes.io/selected-node"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     """What a claim gets on the chosen node: a volume that exists, or (None) a new one there."""
 
     claim: Object

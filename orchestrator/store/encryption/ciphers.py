@@ -7,13 +7,13 @@ Source: Tasks, "Encrypting Confidential Data at Rest", "Available providers".
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.padding import PKCS7
+from msgspec import Struct
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
@@ -50,8 +50,7 @@ def gcm_open(secret: bytes, value: bytes, key: str) -> bytes:
         raise NotOpened("message authentication failed") from error
 
 
-@dataclass(frozen=True)
-class AesGcm:
+class AesGcm(Struct, frozen=True):
     name: str
     secret: bytes
 
@@ -66,8 +65,7 @@ class AesGcm:
         return gcm_open(self.secret, value, key)
 
 
-@dataclass(frozen=True)
-class AesCbc:
+class AesCbc(Struct, frozen=True):
     name: str
     secret: bytes
 

@@ -13,7 +13,6 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 import yaml
+from msgspec import Struct, field
 
 from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.api.kinds import faults
@@ -96,8 +96,7 @@ def _untold(provider: str, method: str, code: str, took_s: float) -> None:
     """Nobody counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """What providers take from outside; `told` hears of each call of a key management service: (provider, method, gRPC
     code, seconds)."""
 

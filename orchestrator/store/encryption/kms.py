@@ -23,12 +23,12 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from google.protobuf.message import DecodeError
+from msgspec import Struct, field
 
 from orchestrator.api.clock import Clock
 from orchestrator.api.kinds import formats
@@ -51,8 +51,7 @@ SEED_BYTES = INFO_BYTES = KEY_BYTES = 32
 KEY, SEED = 0, 1  # EncryptedDEKSourceType: what the source, once decrypted, is
 
 
-@dataclass(frozen=True, slots=True)
-class DataKey:
+class DataKey(Struct, frozen=True):
     """A seed (or key, which is read only) as the service encrypted it: what names it in the cache."""
 
     source_type: int
@@ -77,8 +76,7 @@ class DataKey:
         return cls(source_type, source, key_id, tuple(sorted(annotations.items())))
 
 
-@dataclass(frozen=True, slots=True)
-class _Current:
+class _Current(Struct, frozen=True):
     """What is written with, until `expires_at` at the latest."""
 
     data_key: DataKey
@@ -94,16 +92,14 @@ class UnknownDataKey(Exception):
         self.provider, self.data_key = provider, data_key
 
 
-@dataclass(slots=True)
-class _Answer:
+class _Answer(Struct):
     """Of the last health check."""
 
     error: str | None = None
     kept_until: float = 0.0
 
 
-@dataclass(slots=True)
-class KeyUse:
+class KeyUse(Struct):
     """How often the service's keys were used, by (from_storage | to_storage, hash of the key's id), and when last."""
 
     counts: dict[tuple[str, str], int] = field(default_factory=dict)

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 
 from orchestrator.store.encryption import kms_messages as messages
 from orchestrator.store.encryption.grpc_call import GrpcError, call
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     version: str
     healthz: str
     key_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Guarded:
+class Guarded(Struct, frozen=True):
     """Something that the service encrypted: what its `Decrypt` has to be given."""
 
     ciphertext: bytes

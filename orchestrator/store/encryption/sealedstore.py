@@ -14,7 +14,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from orchestrator.store.encryption.ciphers import NotOpened
 from orchestrator.store.encryption.configuration import Encryption

@@ -146,7 +146,7 @@ async def test_the_bridge_is_the_networks(libvirtd: Libvirtd, hypervisors: Hyper
 
 API = r"""
 import asyncio, json, sys
-from dataclasses import replace
+from msgspec.structs import replace
 from pathlib import Path
 from infra import pki
 from infra.topology import LIBVIRT, Topology

@@ -6,10 +6,10 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.cloud import gateway_health
 from orchestrator.cloud.gateway_health import HealthChecks, Target, check, target

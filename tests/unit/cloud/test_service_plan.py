@@ -62,7 +62,7 @@ PLAIN = LoadBalancer(
     ],
 )
 def test_wish(asked: Object, changes: dict[str, Any]) -> None:
-    wanted = {name: getattr(PLAIN, name) for name in LoadBalancer.__dataclass_fields__} | changes
+    wanted = {name: getattr(PLAIN, name) for name in LoadBalancer.__struct_fields__} | changes
     assert service_plan.wish(asked, [node()]) == LoadBalancer(**wanted)
 
 

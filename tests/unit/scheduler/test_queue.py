@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.scheduler.changes import Change, ChangeKind
 from orchestrator.scheduler.pod import Pod

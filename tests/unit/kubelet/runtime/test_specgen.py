@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from orchestrator.kubelet.runtime import names, specgen
 from orchestrator.kubelet.runtime.interface import ContainerSpec, Limits, Mount, SandboxSpec, Security
