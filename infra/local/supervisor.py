@@ -39,7 +39,7 @@ IMAGE_IDS = 65_536  # ids that files of the shared container images have
 # What components import and what costs time or memory to import: paid once, here. A missing one is not our business.
 PRELOADED = (
     "aiohttp", "aiohttp.web", "asyncio", "cryptography.hazmat.primitives.asymmetric.ec", "cryptography.x509", "dnslib",
-    "jinja2", "msgspec", "numpy", "orjson", "prometheus_client", "pyroute2", "sqlite3", "typer", "uvloop", "yaml",
+    "jinja2", "msgspec", "numpy", "orjson", "prometheus_client", "pyroute2", "sqlite3", "uvloop", "yaml",
     "orchestrator.cli.app", "orchestrator.cli.combined",
     "orchestrator.apiserver.main", "orchestrator.scheduler.main", "orchestrator.controllers.main",
     "orchestrator.kubelet.main", "orchestrator.porter.main", "orchestrator.proxy.main", "orchestrator.dns.main",

@@ -20,12 +20,14 @@ class SettingsError(ValueError):
 
 
 def load(path: str | Path, kind: type[T]) -> T:
-    text = Path(path).read_text()
     try:
+        text = Path(path).read_text()
         data = yaml.safe_load(text) or {}
         known = {field.name for field in msgspec.inspect.type_info(kind).fields}  # type: ignore[attr-defined]
         if unknown := sorted(set(data) - known):
             raise SettingsError(f"{path}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
         return msgspec.convert(data, kind)
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise SettingsError(f"{path}: {error}") from error

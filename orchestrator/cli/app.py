@@ -1,56 +1,65 @@
-"""`sampan COMPONENT --config FILE`: every component by its name, and `server` and `node`, which combine them."""
+"""`sampan COMPONENT --config FILE`: every component by its name, and `server` and `node`, which combine them.
+
+What starts a component is parsed by argparse, which is there at once: Typer takes longer to import than a fifth of a
+component (docs/decisions/0015).
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 from orchestrator.cli import importing
 
 with importing.quickly():
-    import typer
-
     from orchestrator.api.settings import SettingsError
     from orchestrator.cli import combined, logs, process, store
+    from orchestrator.store.interface import StoreFailed
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-app.add_typer(store.app, name="store")
-
-ConfigFile = Annotated[Path, typer.Option("--config", exists=True, dir_okay=False, help="The component's YAML file.")]
-ConfigFolder = Annotated[
-    Path, typer.Option("--config", exists=True, file_okay=False, help="Folder with a YAML file a component.")
-]
-LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error")]
+ETC = Path("/etc/sampan")
+LEVELS = ("debug", "info", "warning", "error")
 
 
-def _add(component: str) -> None:
-    def start(config: ConfigFile = Path(f"/etc/sampan/{component}.yaml"), log_level: LogLevel = "info") -> None:
-        logs.configure(log_level)
-        module, settings = process.load(component, config)
-        process.run(module.run(settings))
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="sampan", description=__doc__.partition("\n")[0], allow_abbrev=False)
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
 
-    app.command(component, help=f"Run the {component} alone.")(start)
+    def add(name: str, help: str, config: Path, config_help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        command.add_argument("--config", type=Path, default=config, help=f"{config_help} Default: {config}")
+        command.add_argument("--log-level", choices=LEVELS, default="info")
+        return command
 
-
-for _component in process.MODULES:
-    _add(_component)
-
-
-@app.command("server", help="Run API server, scheduler and controllers in one process.")
-def server(config: ConfigFolder = Path("/etc/sampan"), log_level: LogLevel = "info") -> None:
-    logs.configure(log_level)
-    process.run(combined.server(config))
-
-
-@app.command("node", help="Run porter, proxy and DNS of a node in one process.")
-def node(config: ConfigFolder = Path("/etc/sampan"), log_level: LogLevel = "info") -> None:
-    logs.configure(log_level)
-    process.run(combined.node(config))
+    for name in process.MODULES:
+        alone = add(name, f"Run the {name} alone.", ETC / f"{name}.yaml", "The component's YAML file.")
+        alone.set_defaults(carry_out=lambda given, name=name: _run(given, _alone(name, given.config)))
+    for name, several, help in (
+        ("server", combined.server, "Run API server, scheduler and controllers in one process."),
+        ("node", combined.node, "Run porter, proxy and DNS of a node in one process."),
+    ):
+        command = add(name, help, ETC, "Folder with a YAML file a component.")
+        command.set_defaults(carry_out=lambda given, several=several: _run(given, several(given.config)))
+    store.add(commands)
+    return made
 
 
-def main() -> None:
+async def _alone(component: str, config: Path) -> None:
+    module, settings = process.load(component, config)
+    await module.run(settings)
+
+
+def _run(given: argparse.Namespace, work: Coroutine[Any, Any, None]) -> None:
+    logs.configure(given.log_level)
+    process.run(work)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Errors: a message and exit code 2 for a wrong command line, 1 for what it cannot carry out."""
+    given = parser().parse_args(arguments)
     try:
-        app()
-    except SettingsError as error:
+        given.carry_out(given)
+    except (SettingsError, StoreFailed) as error:
         sys.exit(f"sampan: {error}")

@@ -70,6 +70,8 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
         if not stopped:
             raise
         log.info("stopped")
+    except settings.SettingsError:
+        raise  # for whoever wrote them, not for who reads the code
     except BaseException:
         log.exception("failed")
         sys.exit(1)

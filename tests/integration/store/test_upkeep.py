@@ -6,9 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from orchestrator.cli.app import app
+from orchestrator.cli.app import main
 from orchestrator.store import upkeep
 from orchestrator.store.interface import Compacted, StoreFailed
 from orchestrator.store.sqlite import SqliteStore
@@ -98,13 +97,13 @@ async def test_two_servers_do_not_share_a_file(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_the_commands(tmp_path: Path) -> None:
+async def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, saved = tmp_path / "store.db", tmp_path / "backup.db"
     await _filled(path)
-    run = CliRunner().invoke
-    done = run(app, ["store", "backup", str(saved), "--path", str(path)])
-    assert (done.exit_code, done.output) == (0, f"{saved}: the store at revision 501\n")
-    assert "is sound, at revision 501" in run(app, ["store", "check", "--path", str(path)]).output
-    assert run(app, ["store", "restore", str(saved), "--path", str(path)]).exit_code == 0
-    missing = run(app, ["store", "check", "--path", str(tmp_path / "none.db")])
-    assert missing.exit_code == 1
+    main(["store", "backup", str(saved), "--path", str(path)])
+    assert capsys.readouterr().out == f"{saved}: the store at revision 501\n"
+    main(["store", "check", "--path", str(path)])
+    assert "is sound, at revision 501" in capsys.readouterr().out
+    main(["store", "restore", str(saved), "--path", str(path)])
+    with pytest.raises(SystemExit, match=r"sampan: .*none\.db"):
+        main(["store", "check", "--path", str(tmp_path / "none.db")])
