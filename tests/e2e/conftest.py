@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.lab import Lab, eventually
+from tests.e2e.lab import WITHIN, Lab, eventually
 
 BACKEND = os.environ.get("SAMPAN_TEST_BACKEND", "local")
 UP_TIMEOUT_S = {"local": 900, "libvirt": 1800}  # with the image built, on a machine without KVM
@@ -38,7 +38,7 @@ def namespace(lab: Lab) -> Iterator[str]:
     lab.kubectl("create", "namespace", name)
     eventually(lambda: lab.kubectl("-n", name, "get", "serviceaccount", "default"), "the default service account")
     yield name
-    lab.kubectl("delete", "namespace", name, "--timeout=120s", timeout_s=130)
+    lab.kubectl("delete", "namespace", name, WITHIN)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 90.0
+WAIT_S = 300.0  # how long anything may take where machines are emulated, beside others; what comes is seen at once
+WITHIN = f"--timeout={WAIT_S:.0f}s"  # as kubectl takes it
 
 
 class Failed(AssertionError):
@@ -32,7 +33,7 @@ class Lab:
     def sampan(self, *args: str, timeout_s: float = 300, check: bool = True) -> str:
         return run(self.program, *args, timeout_s=timeout_s, check=check)
 
-    def kubectl(self, *args: str, stdin: str | None = None, timeout_s: float = 120, check: bool = True) -> str:
+    def kubectl(self, *args: str, stdin: str | None = None, timeout_s: float = WAIT_S + 30, check: bool = True) -> str:
         return run(*self.command(*args), stdin=stdin, timeout_s=timeout_s, check=check)
 
     def command(self, *args: str) -> list[str]:

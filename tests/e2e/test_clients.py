@@ -11,7 +11,7 @@ import kubernetes
 import kubernetes.stream
 import yaml
 
-from tests.e2e.lab import Lab, eventually
+from tests.e2e.lab import WAIT_S, Lab, eventually
 from tests.e2e.manifests import ECHO, pod
 
 OPERATOR = textwrap.dedent(
@@ -54,7 +54,9 @@ def test_the_kubernetes_client(lab: Lab, namespace: str) -> None:
     apps.create_namespaced_deployment(namespace, body)
     running: set[str] = set()
     watch = kubernetes.watch.Watch()
-    for event in watch.stream(core.list_namespaced_pod, namespace, label_selector="app=py", timeout_seconds=90):
+    for event in watch.stream(
+        core.list_namespaced_pod, namespace, label_selector="app=py", timeout_seconds=int(WAIT_S)
+    ):
         if event["object"].status.phase == "Running":
             running.add(event["object"].metadata.name)
         if len(running) == 2:
@@ -80,7 +82,7 @@ def test_kr8s(lab: Lab, namespace: str) -> None:
     api = kr8s.api(kubeconfig=str(lab.kubeconfig), namespace=namespace)
     made = kr8s.objects.Pod(next(yaml.safe_load_all(pod("echo", ECHO))), namespace=namespace, api=api)
     made.create()
-    made.wait("condition=Ready", timeout=90)
+    made.wait("condition=Ready", timeout=WAIT_S)
     assert [found.name for found in api.get("pods", namespace=namespace)] == ["echo"]
     made.label({"seen": "yes"})
     assert [found.name for found in api.get("pods", namespace=namespace, label_selector="seen=yes")] == ["echo"]

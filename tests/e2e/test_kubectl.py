@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.e2e import newest_kubectl
-from tests.e2e.lab import Lab, eventually
+from tests.e2e.lab import WITHIN, Lab, eventually
 from tests.e2e.manifests import client, deployment, service, web
 
 CREATORS = {
@@ -53,7 +53,7 @@ def test_the_life_of_a_deployment(kubectl: Callable[..., str], lab: Lab, namespa
     manifest = deployment("web", web("one"), replicas=2) + service("web", 80, 8080)
     assert "deployment.apps/web created" in kubectl("apply", "-f", "-", stdin=manifest)
     assert "deployment.apps/web unchanged" in kubectl("apply", "-f", "-", stdin=manifest)
-    kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    kubectl("rollout", "status", "deployment/web", WITHIN)
 
     wide = kubectl("get", "deployment", "web", "-o", "wide").splitlines()
     assert wide[0].split() == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE", "CONTAINERS", "IMAGES", "SELECTOR"]
@@ -78,9 +78,9 @@ def test_the_life_of_a_deployment(kubectl: Callable[..., str], lab: Lab, namespa
 
     kubectl("scale", "deployment/web", "--replicas=2")
     kubectl("set", "image", "deployment/web", "web=busybox:1")
-    kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    kubectl("rollout", "status", "deployment/web", WITHIN)
     kubectl("rollout", "restart", "deployment/web")
-    kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    kubectl("rollout", "status", "deployment/web", WITHIN)
     assert re.findall(r"^\d+", kubectl("rollout", "history", "deployment/web"), re.M) == ["1", "2", "3"]
     kubectl("rollout", "undo", "deployment/web", "--to-revision=1")
     image = "jsonpath={.spec.template.spec.containers[0].image}"
@@ -94,9 +94,9 @@ def test_the_life_of_a_deployment(kubectl: Callable[..., str], lab: Lab, namespa
     assert "edited" in edited.stdout
     assert kubectl("get", "deployment", "web", "-o", "jsonpath={.metadata.labels.tier}") == "back"
 
-    kubectl("wait", "deployment/web", "--for=condition=Available", "--timeout=60s")
-    kubectl("wait", "deployment/web", "--for=jsonpath={.status.readyReplicas}=2", "--timeout=60s")
-    kubectl("delete", "deployment", "web", "--cascade=foreground", "--timeout=60s")
+    kubectl("wait", "deployment/web", "--for=condition=Available", WITHIN)
+    kubectl("wait", "deployment/web", "--for=jsonpath={.status.readyReplicas}=2", WITHIN)
+    kubectl("delete", "deployment", "web", "--cascade=foreground", WITHIN)
     assert kubectl("get", "pods,replicasets", "-o", "name") == ""
 
 
@@ -135,9 +135,9 @@ def test_run_attach_and_watch(kubectl: Callable[..., str], lab: Lab, namespace: 
     finally:
         watch.kill()
         watch.wait()
-    kubectl("wait", "pod/client", "--for=condition=Ready", "--timeout=60s")
+    kubectl("wait", "pod/client", "--for=condition=Ready", WITHIN)
     kubectl("delete", "pod", "client", "--grace-period=0", "--force")
-    kubectl("wait", "pod/client", "--for=delete", "--timeout=30s")
+    kubectl("wait", "pod/client", "--for=delete", WITHIN)
 
 
 def test_the_output_of_a_container_that_ends_at_once(kubectl: Callable[..., str]) -> None:
@@ -156,7 +156,7 @@ def test_what_is_set_exposed_debugged_and_orphaned(kubectl: Callable[..., str]) 
     assert "scaled" in kubectl("scale", "deployment/w", "--replicas=1")
     assert "exposed" in kubectl("expose", "deployment", "w", "--port=80")
     assert kubectl("create", "token", "default").count(".") == 2
-    kubectl("rollout", "status", "deployment/w", "--timeout=60s")
+    kubectl("rollout", "status", "deployment/w", WITHIN)
     only = kubectl("get", "pods", "-l", "app=w", "-o", "name").strip()
     assert kubectl("exec", only, "--", "sh", "-c", "echo $A") == "b\n"
     kubectl("debug", only, "--image=busybox:1", "--container=look", "--profile=general", "--", "sleep", "60")
@@ -171,7 +171,7 @@ def test_what_is_set_exposed_debugged_and_orphaned(kubectl: Callable[..., str]) 
 def test_nodes_can_be_emptied(kubectl: Callable[..., str], lab: Lab) -> None:
     node = next(name for name in lab.nodes() if "worker" in name)
     kubectl("apply", "-f", "-", stdin=deployment("web", {"image": "sampan.local/pause:1"}, replicas=4))
-    kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    kubectl("rollout", "status", "deployment/web", WITHIN)
     try:
         assert "drained" in lab.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force")
         on_node = ("get", "pods", "--field-selector", f"spec.nodeName={node}", "-o", "name")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.lab import Lab, eventually
+from tests.e2e.lab import WITHIN, Lab, eventually
 from tests.e2e.manifests import ECHO, client, deployment, dump, service
 
 DUAL = {"ipFamilyPolicy": "RequireDualStack"}
@@ -20,8 +20,8 @@ def echo(kubectl: Callable[..., str]) -> dict[str, Any]:
         "apply", "-f", "-",
         stdin=deployment("echo", ECHO, replicas=2) + service("echo", 80, 8080, type="NodePort", **DUAL) + client(),
     )  # fmt: skip
-    kubectl("rollout", "status", "deployment/echo", "--timeout=90s")
-    kubectl("wait", "pod/client", "--for=condition=Ready", "--timeout=60s")
+    kubectl("rollout", "status", "deployment/echo", WITHIN)
+    kubectl("wait", "pod/client", "--for=condition=Ready", WITHIN)
     found: dict[str, Any] = json.loads(kubectl("get", "service", "echo", "-o", "json"))
     return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.lab import Lab, eventually
+from tests.e2e.lab import WAIT_S, WITHIN, Lab, eventually
 from tests.e2e.manifests import ECHO, pod
 
 BUSYBOX = "sampan.local/busybox:1"
@@ -18,7 +18,7 @@ BUSYBOX = "sampan.local/busybox:1"
 def box(kubectl: Callable[..., str]) -> Iterator[str]:
     script = "i=0; while :; do echo line $i; i=$((i+1)); usleep 100000; done"
     kubectl("apply", "-f", "-", stdin=pod("box", {"image": BUSYBOX, "command": ["sh", "-c", script]}))
-    kubectl("wait", "pod/box", "--for=condition=Ready", "--timeout=60s")
+    kubectl("wait", "pod/box", "--for=condition=Ready", WITHIN)
     yield "box"
 
 
@@ -31,7 +31,7 @@ def test_exec_carries_output_input_and_exit_status(
         lab.command("-n", namespace, "exec", box, "--", "sh", "-c", "echo oops >&2; exit 7"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
         check=False,
     )
     assert done.returncode == 7
@@ -44,7 +44,7 @@ def test_exec_with_a_terminal(kubectl: Callable[..., str], box: str, lab: Lab, n
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as terminal:
         assert terminal.stdout is not None
         said = terminal.stdout.read()  # a person's terminal stays open meanwhile
-        assert terminal.wait(60) == 0, said
+        assert terminal.wait(WAIT_S) == 0, said
     assert "/dev/pts/" in said
 
 
@@ -62,7 +62,7 @@ def test_logs(kubectl: Callable[..., str], box: str, lab: Lab, namespace: str) -
 
 def test_port_forward(kubectl: Callable[..., str], lab: Lab, namespace: str) -> None:
     kubectl("apply", "-f", "-", stdin=pod("echo", ECHO))
-    kubectl("wait", "pod/echo", "--for=condition=Ready", "--timeout=60s")
+    kubectl("wait", "pod/echo", "--for=condition=Ready", WITHIN)
     forward = subprocess.Popen(
         lab.command("-n", namespace, "port-forward", "pod/echo", ":8080"), stdout=subprocess.PIPE, text=True
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.lab import Lab, eventually
+from tests.e2e.lab import WITHIN, Lab, eventually
 
 Kubectl = Callable[..., str]
 SAY_WHERE = "echo $HOSTNAME started >> /data/log; exec sleep 100000"
@@ -67,7 +67,7 @@ class Volumes:
 
     def ready(self, name: str) -> str:
         """The node of a pod that has become ready."""
-        self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=90s")
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", WITHIN)
         return str(self.get("pod", name)["spec"]["nodeName"])
 
     def inside(self, name: str, command: str) -> str:
@@ -235,7 +235,7 @@ def test_what_a_disk_cannot_be_is_refused(volumes: Volumes) -> None:
 
 def test_a_pod_that_has_ended_keeps_no_disk(volumes: Volumes) -> None:
     volumes.apply(claim("data"), pod("p", "data", "echo done > /data/log", restartPolicy="Never"))
-    volumes.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/p", "--timeout=90s")
+    volumes.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/p", WITHIN)
     eventually(lambda: not volumes.users("data"), "the node lets go")
     volumes.apply(pod("next", "data"))
     volumes.ready("next")

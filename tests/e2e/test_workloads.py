@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 
-from tests.e2e.lab import Lab, eventually
+from tests.e2e.lab import WAIT_S, WITHIN, Lab, eventually
 from tests.e2e.manifests import client, deployment, dump, pod, service, web
 
 BUSYBOX = "sampan.local/busybox:1"
@@ -12,14 +12,14 @@ REQUESTS = 400
 
 
 def ready(kubectl: Callable[..., str], name: str) -> None:
-    kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s")
+    kubectl("wait", f"pod/{name}", "--for=condition=Ready", WITHIN)
 
 
 def test_a_rolling_update_drops_no_request_and_can_be_undone(
     kubectl: Callable[..., str], lab: Lab, namespace: str
 ) -> None:
     kubectl("apply", "-f", "-", stdin=deployment("web", web("one"), replicas=3) + service("web", 80, 8080) + client())
-    kubectl("rollout", "status", "deployment/web", "--timeout=90s")
+    kubectl("rollout", "status", "deployment/web", WITHIN)
     ready(kubectl, "client")
     eventually(lambda: kubectl("exec", "client", "--", "wget", "-qO-", "http://web/") == "one\n", "version one")
     ask = "timeout 5 wget -qO- http://web/ || echo FAILED; usleep 20000"
@@ -28,15 +28,15 @@ def test_a_rolling_update_drops_no_request_and_can_be_undone(
         lab.command("-n", namespace, "exec", "client", "--", "sh", "-c", loop), stdout=subprocess.PIPE, text=True
     )
     kubectl("set", "env", "deployment/web", "VERSION=two")
-    kubectl("rollout", "status", "deployment/web", "--timeout=90s")
-    answers, _ = requests.communicate(timeout=120)
+    kubectl("rollout", "status", "deployment/web", WITHIN)
+    answers, _ = requests.communicate(timeout=WAIT_S)
     lines = answers.split()
     assert lines.count("FAILED") == 0, f"{lines.count('FAILED')} of {REQUESTS} requests failed"
     assert len(lines) == REQUESTS
     assert set(lines) == {"one", "two"}, "the loop saw the rollout"
     assert "REVISION" in kubectl("rollout", "history", "deployment/web")
     kubectl("rollout", "undo", "deployment/web")
-    kubectl("rollout", "status", "deployment/web", "--timeout=90s")
+    kubectl("rollout", "status", "deployment/web", WITHIN)
     eventually(lambda: kubectl("exec", "client", "--", "wget", "-qO-", "http://web/") == "one\n", "version one again")
 
 
@@ -59,10 +59,10 @@ def test_a_container_that_ends_is_started_again(kubectl: Callable[..., str]) -> 
 
 def test_a_deleted_pod_is_replaced(kubectl: Callable[..., str]) -> None:
     kubectl("apply", "-f", "-", stdin=deployment("web", web("one"), replicas=2))
-    kubectl("rollout", "status", "deployment/web", "--timeout=90s")
+    kubectl("rollout", "status", "deployment/web", WITHIN)
     before = kubectl("get", "pods", "-l", "app=web", "-o", "name").split()
     kubectl("delete", before[0], "--wait=false")
-    kubectl("rollout", "status", "deployment/web", "--timeout=90s")
+    kubectl("rollout", "status", "deployment/web", WITHIN)
 
     def replaced() -> bool:
         now = kubectl("get", "pods", "-l", "app=web", "-o", "name").split()
@@ -84,7 +84,7 @@ def test_a_stateful_set_keeps_names_and_order(kubectl: Callable[..., str]) -> No
     spec = {"serviceName": "db", "replicas": 3, "selector": {"matchLabels": {"app": "db"}}, "template": template}
     manifest = dump("apps/v1", "StatefulSet", "db", spec=spec) + service("db", 80, 80, clusterIP="None") + client()
     kubectl("apply", "-f", "-", stdin=manifest)
-    kubectl("rollout", "status", "statefulset/db", "--timeout=90s")
+    kubectl("rollout", "status", "statefulset/db", WITHIN)
     ready(kubectl, "client")
     names = kubectl("get", "pods", "-l", "app=db", "-o", "jsonpath={.items[*].metadata.name}").split()
     assert names == ["db-0", "db-1", "db-2"]
@@ -96,7 +96,7 @@ def test_a_stateful_set_keeps_names_and_order(kubectl: Callable[..., str]) -> No
     uid = kubectl("get", "pod", "db-1", "-o", "jsonpath={.metadata.uid}")
     kubectl("delete", "pod", "db-1")
     eventually(lambda: kubectl("get", "pod", "db-1", "-o", "jsonpath={.metadata.uid}") not in ("", uid), "a new db-1")
-    kubectl("rollout", "status", "statefulset/db", "--timeout=90s")
+    kubectl("rollout", "status", "statefulset/db", WITHIN)
 
 
 def test_a_daemon_set_runs_on_each_node(kubectl: Callable[..., str], lab: Lab) -> None:
@@ -112,7 +112,7 @@ def test_a_daemon_set_runs_on_each_node(kubectl: Callable[..., str], lab: Lab) -
         },
     }
     kubectl("apply", "-f", "-", stdin=dump("apps/v1", "DaemonSet", "agent", spec=spec))
-    kubectl("rollout", "status", "daemonset/agent", "--timeout=90s")
+    kubectl("rollout", "status", "daemonset/agent", WITHIN)
     where = kubectl("get", "pods", "-l", "app=agent", "-o", "jsonpath={.items[*].spec.nodeName}").split()
     assert sorted(where) == sorted(lab.nodes())
 
@@ -127,7 +127,7 @@ def test_a_job_runs_to_completion(kubectl: Callable[..., str]) -> None:
     }
     spec = {"completions": 3, "parallelism": 2, "completionMode": "Indexed", "template": template}
     kubectl("apply", "-f", "-", stdin=dump("batch/v1", "Job", "sum", spec=spec))
-    kubectl("wait", "job/sum", "--for=condition=Complete", "--timeout=90s")
+    kubectl("wait", "job/sum", "--for=condition=Complete", WITHIN)
     assert kubectl("get", "job", "sum", "-o", "jsonpath={.status.succeeded} {.status.completedIndexes}") == "3 0-2"
     lines = kubectl("logs", "-l", "job-name=sum", "--tail=-1").split("\n")
     assert sorted(filter(None, lines)) == [f"result of {index}" for index in range(3)]
