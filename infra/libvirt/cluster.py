@@ -20,9 +20,9 @@ from orchestrator.api.wire import Request
 from orchestrator.client.client import Client
 
 POLL_S = 0.2
-READY_TIMEOUT_S = 180.0  # a guest without KVM needs a while to import its components
-INITIALIZED_TIMEOUT_S = 180.0  # a worker may be Ready before the cloud controller has been started
-API_TIMEOUT_S = 480.0  # the control plane's machine may still have to boot and be installed
+READY_TIMEOUT_S = 300.0  # a guest without KVM needs a while to import its components
+INITIALIZED_TIMEOUT_S = 300.0  # a worker may be Ready before the cloud controller has been started
+API_TIMEOUT_S = 900.0  # the control plane's machine may still have to boot and be installed
 DRAIN_TIMEOUT_S = 120.0
 ASK_TIMEOUT_S = 10.0
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"

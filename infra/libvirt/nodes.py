@@ -29,7 +29,7 @@ from infra.provider import binding, waiting
 from infra.provider.engine import Engine
 from infra.topology import CONTROL_PLANE, Node, Topology, TopologyError
 
-BOOT_TIMEOUT_S = 300.0  # from power-on to SSH, on a busy machine without KVM
+BOOT_TIMEOUT_S = 600.0  # from power-on to SSH, of an image of the user on a busy machine without KVM
 CONSOLE_LINES = 8
 REASONS = ("files", "machine", "size")  # a change of these is a reason to install again
 
