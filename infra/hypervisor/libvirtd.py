@@ -119,10 +119,17 @@ class Libvirtd:
                 environment={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
                 netns=None,
                 log=self.log,
+                identity=self._identity_of_run(program, kvm),
             )
             self._wait_answers()
             if (seen := services.status(self.service)) and seen.pid:
                 late_mounts.bring(seen.pid)
+
+    def _identity_of_run(self, program: str, kvm: str) -> str:
+        """Of all that it starts with, but not of the checkout whose command happened to start it."""
+        room = Path(__file__).with_name("room.py").read_text()
+        parts = (str(self.folder.absolute()), self.netns, program, kvm, LIBVIRTD_CONF, QEMU_CONF, room)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def stop(self) -> None:
         """libvirtd ends; guests and networks run on."""

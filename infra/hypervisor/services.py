@@ -2,7 +2,9 @@
 
 Where systemd runs, a service is a unit below /run; elsewhere a small supervisor of its own (supervise.py), one process
 a service. Either ends only the service's main process: what that started and left (guests of a libvirtd) runs on.
-A service whose definition differs from what runs is stopped and started again; the same one is left alone.
+A service whose definition differs from what runs is stopped and started again; the same one is left alone, and so is
+one of the same identity that runs, where identities are given: of a libvirtd that several checkouts of Sampan use, the
+commands of one would otherwise end the one that those of another are talking to.
 Errors: HypervisorError with the service's name and the end of its log.
 """
 
@@ -19,7 +21,7 @@ from pathlib import Path
 from infra.hypervisor import supervise
 from infra.hypervisor.errors import HypervisorError
 from infra.hypervisor.supervise import Definition, Status
-from infra.hypervisor.units import unit_text
+from infra.hypervisor.units import identity_line, unit_text
 
 SYSTEMD = Path("/run/systemd/system")  # exists where systemd is the service manager (sd_booted(3))
 NETNS = Path("/run/netns")
@@ -29,11 +31,11 @@ STOP_TIMEOUT_S = 20.0
 
 
 def ensure_service(
-    name: str, argv: Sequence[str], *, environment: Mapping[str, str], netns: str | None, log: Path
+    name: str, argv: Sequence[str], *, environment: Mapping[str, str], netns: str | None, log: Path, identity: str = ""
 ) -> None:
     """`argv[0]` is an absolute path; `netns` a name of `ip netns`; both outputs are appended to `log`."""
     command = [*(("nsenter", f"--net={NETNS / netns}", "--") if netns else ()), *argv]
-    definition = Definition(name, tuple(command), {"PATH": PATH, "LANG": "C.UTF-8", **environment}, str(log))
+    definition = Definition(name, tuple(command), {"PATH": PATH, "LANG": "C.UTF-8", **environment}, str(log), identity)
     log.parent.mkdir(parents=True, exist_ok=True)
     if SYSTEMD.is_dir():
         _ensure_unit(definition)
@@ -83,7 +85,11 @@ def unit_name(name: str) -> str:
 def _ensure_unit(definition: Definition) -> None:
     unit = SYSTEMD / unit_name(definition.name)
     text = unit_text(definition)
-    if not unit.exists() or unit.read_text() != text:
+    before = unit.read_text() if unit.exists() else ""
+    is_alike = definition.identity and identity_line(definition) in before
+    if is_alike and subprocess.run(["systemctl", "--quiet", "is-active", unit.name], check=False).returncode == 0:
+        return
+    if before != text:
         if unit.exists():
             _systemctl("stop", unit.name)
         unit.write_text(text)
@@ -94,8 +100,11 @@ def _ensure_unit(definition: Definition) -> None:
 
 def _ensure_supervised(definition: Definition) -> None:
     seen = supervise.read(definition.name)
-    if seen is not None and supervise.definition(definition.name) == definition:
-        return
+    if seen is not None:
+        running = supervise.definition(definition.name)
+        is_alike = seen.pid and definition.identity and running.identity == definition.identity
+        if running == definition or is_alike:
+            return
     if seen is not None:
         stop_service(definition.name)
     supervise.define(definition)

@@ -38,6 +38,7 @@ class Definition:
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     log: str
+    identity: str = ""  # what it is, wherever the code is that starts it; "" where that is all of the above
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def define(definition: Definition) -> None:
 
 def definition(name: str) -> Definition:
     data = json.loads((FOLDER / f"{name}.json").read_text())
-    return Definition(data["name"], tuple(data["argv"]), data["environment"], data["log"])
+    return Definition(data["name"], tuple(data["argv"]), data["environment"], data["log"], data.get("identity", ""))
 
 
 def forget(name: str) -> None:

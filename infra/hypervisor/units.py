@@ -12,6 +12,7 @@ def unit_text(definition: Definition) -> str:
         "[Unit]\n"
         f"Description=Sampan: {definition.name}\n"
         "StartLimitIntervalSec=0\n"
+        f"{identity_line(definition)}"
         "\n"
         "[Service]\n"
         f"ExecStart={' '.join(quoted(word).replace('$', '$$') for word in definition.argv)}\n"
@@ -22,6 +23,11 @@ def unit_text(definition: Definition) -> str:
         f"StandardOutput=append:{definition.log}\n"
         f"StandardError=append:{definition.log}\n"
     )
+
+
+def identity_line(definition: Definition) -> str:
+    """systemd ignores names that begin with X- (systemd.unit(5))."""
+    return f"X-SampanIdentity={definition.identity}\n" if definition.identity else ""
 
 
 def quoted(word: str) -> str:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -161,6 +162,14 @@ def test_its_socket_is_roots_alone(libvirtd: Libvirtd) -> None:
 
 def test_started_again_it_is_left_alone(libvirtd: Libvirtd) -> None:
     before = services.status(libvirtd.service)
+    libvirtd.start()
+    assert services.status(libvirtd.service) == before
+
+
+def test_the_command_of_another_checkout_leaves_it_alone(libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the updates of one checkout's labs would break off when a command of another one starts."""
+    before = services.status(libvirtd.service)
+    monkeypatch.setattr(sys, "executable", "/another/checkout/.venv/bin/python")
     libvirtd.start()
     assert services.status(libvirtd.service) == before
 

@@ -24,10 +24,11 @@ class Service:
         self.name = f"test-{uuid.uuid4().hex[:8]}"
         self.log = folder / "service.log"
 
-    def ensure(self, code: str = SLEEP, *, word: str = "one", netns: str | None = None) -> None:
+    def ensure(self, code: str = SLEEP, *, word: str = "one", netns: str | None = None, identity: str = "") -> None:
         services.ensure_service(
-            self.name, [sys.executable, "-c", code], environment={"WORD": word}, netns=netns, log=self.log
-        )
+            self.name, [sys.executable, "-c", code], environment={"WORD": word}, netns=netns, log=self.log,
+            identity=identity,
+        )  # fmt: skip
 
     @property
     def status(self) -> supervise.Status:
@@ -61,6 +62,25 @@ def test_the_same_is_left_alone_and_another_definition_replaces_it(service: Serv
     assert service.status.pid != before.pid
     assert processes.started_at(before.pid) is None
     eventually(lambda: service.log.read_text() == "one\ntwo\n", "the second does not run")
+
+
+def test_another_checkouts_one_of_the_same_identity_is_left_alone_while_it_runs(service: Service) -> None:
+    service.ensure(identity="a")
+    eventually(lambda: service.log.read_text() == "one\n", "no output")
+    before = service.status
+    service.ensure(word="two", identity="a")
+    assert service.status == before
+    service.ensure(word="two", identity="b")
+    assert service.status.pid != before.pid
+    eventually(lambda: service.log.read_text() == "one\ntwo\n", "the second does not run")
+
+
+def test_another_checkouts_one_that_does_not_run_is_replaced(service: Service) -> None:
+    """Its checkout may be gone."""
+    gone = ["/nowhere/program"]
+    services.ensure_service(service.name, gone, environment={}, netns=None, log=service.log, identity="a")
+    service.ensure(identity="a")
+    eventually(lambda: service.log.read_text().endswith("one\n"), "it does not run")
 
 
 def test_killed_it_is_back(service: Service) -> None:

@@ -41,10 +41,11 @@ import json, os, signal, subprocess, time
 from pathlib import Path
 from infra.hypervisor import services
 
-def ensure(word):
+def ensure(word, identity=""):
     script = 'sleep 1234 & echo "word is $WORD"; exec sleep 4321'
     services.ensure_service(
-        "probe", ["/bin/sh", "-c", script], environment={"WORD": word}, netns=None, log=Path("/var/log/probe.log")
+        "probe", ["/bin/sh", "-c", script], environment={"WORD": word}, netns=None, log=Path("/var/log/probe.log"),
+        identity=identity,
     )
     return services.status("probe")
 
@@ -67,6 +68,9 @@ seen["back"] = second.pid not in (0, first.pid)
 seen["deaths"] = second.deaths
 seen["same"] = ensure("a b%$HOME").pid == second.pid
 seen["changed"] = ensure("other").pid != second.pid
+third = ensure("this checkout's", "probe 1")
+seen["alike"] = ensure("that checkout's", "probe 1").pid == third.pid
+seen["another"] = ensure("that checkout's", "probe 2").pid != third.pid
 services.stop_service("probe")
 seen["stopped"] = services.status("probe")
 seen["child"] = subprocess.run(["pgrep", "-f", "sleep 1234"], capture_output=True).returncode == 0
@@ -181,6 +185,8 @@ def test_host_services_are_units_where_systemd_runs(guest: Guest) -> None:
         "deaths": 1,
         "same": True,
         "changed": True,
+        "alike": True,
+        "another": True,
         "child": True,
         "stopped": None,
         "left": [],

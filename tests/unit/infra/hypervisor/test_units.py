@@ -24,10 +24,12 @@ def test_words_mean_themselves_in_a_unit(word: str, unit_word: str) -> None:
 
 
 def test_a_unit_comes_back_and_leaves_its_children_alone() -> None:
-    text = unit_text(Definition("libvirtd", ("/usr/sbin/libvirtd", "--a", "$HOME"), {"KEY": "a b"}, "/var/log/x"))
+    argv = ("/usr/sbin/libvirtd", "--a", "$HOME")
+    text = unit_text(Definition("libvirtd", argv, {"KEY": "a b"}, "/var/log/x", "abc"))
     lines = text.splitlines()
     assert 'ExecStart="/usr/sbin/libvirtd" "--a" "$$HOME"' in lines
     assert 'Environment="KEY=a b"' in lines
+    assert lines[lines.index("[Service]") - 2] == "X-SampanIdentity=abc"
     assert "Restart=always" in lines
     assert "KillMode=process" in lines  # guests outlive libvirtd
     assert "StandardError=append:/var/log/x" in lines
