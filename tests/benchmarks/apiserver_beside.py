@@ -73,15 +73,20 @@ def _pss_kib(pid: int) -> int:
     return int(re.findall(r"^Pss: +(\d+)", text, re.MULTILINE)[0])
 
 
-def _spawn(folder: Path, name: str, *words: str) -> subprocess.Popen[bytes]:
+def spawn(folder: Path, name: str, *words: str) -> subprocess.Popen[bytes]:
     with (folder / f"{name}.log").open("ab") as log:
         return subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, "ETCD_UNSUPPORTED_ARCH": "arm64"})
 
 
-async def _ready(port: int, began: float) -> float:
-    """Milliseconds until /readyz says so."""
+def insecure_tls() -> ssl.SSLContext:
     tls = ssl.create_default_context()
     tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return tls
+
+
+async def ready(port: int, began: float) -> float:
+    """Milliseconds until /readyz says so."""
+    tls = insecure_tls()
     async with asyncio.timeout(START_LIMIT_S):
         while True:
             try:
@@ -95,14 +100,15 @@ async def _ready(port: int, began: float) -> float:
 
 async def ours(folder: Path) -> Running:
     port, began = free_port(), time.perf_counter()
-    process = _spawn(folder, "ours", sys.executable, "-c", PROGRAM, str(folder), str(port))
-    return Running(port, [process], await _ready(port, began))
+    process = spawn(folder, "ours", sys.executable, "-c", PROGRAM, str(folder), str(port))
+    return Running(port, [process], await ready(port, began))
 
 
-async def theirs(folder: Path, program: str) -> Running:
-    port, client, peer, keys = free_port(), free_port(), free_port(), folder / "pki"
+async def etcd_started(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """An etcd that answers, and its URL."""
+    client, peer = free_port(), free_port()
     url, peer_url = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
-    etcd = _spawn(
+    etcd = spawn(
         folder, "etcd", "etcd", "--data-dir", str(folder / "etcd"), "--listen-client-urls", url,
         "--advertise-client-urls", url,
         "--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url,
@@ -112,8 +118,14 @@ async def theirs(folder: Path, program: str) -> Running:
     async with asyncio.timeout(START_LIMIT_S):
         while subprocess.run(["curl", "-sf", f"{url}/health"], capture_output=True, check=False).returncode:
             await asyncio.sleep(0.02)
+    return etcd, url
+
+
+async def theirs(folder: Path, program: str) -> Running:
+    port, keys = free_port(), folder / "pki"
+    etcd, url = await etcd_started(folder)
     began = time.perf_counter()
-    server = _spawn(
+    server = spawn(
         folder, "theirs", program, f"--etcd-servers={url}", f"--secure-port={port}", "--bind-address=127.0.0.1",
         "--advertise-address=192.0.2.1", "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=Node,RBAC",
         f"--tls-cert-file={keys}/apiserver.crt", f"--tls-private-key-file={keys}/apiserver.key",
@@ -122,7 +134,7 @@ async def theirs(folder: Path, program: str) -> Running:
         f"--token-auth-file={folder}/tokens.csv",
     )  # fmt: skip
     try:
-        return Running(port, [etcd, server], await _ready(port, began))
+        return Running(port, [etcd, server], await ready(port, began))
     except TimeoutError:
         Running(port, [etcd, server], 0).stop()
         raise
@@ -153,16 +165,14 @@ class _Authorized(Connection):
         super().send(method, path, body, f"{content_type}\r\nauthorization: Bearer {TOKEN}")
 
 
-class _Target(Target):
+class TokenTarget(Target):
     async def connect(self) -> Connection:
         reader, writer = await asyncio.open_connection(self.host, self.port, ssl=self.tls, limit=64 << 20)
         return _Authorized(reader, writer)
 
 
 async def measure(server: Running, figures: Figures, count: int, watchers: int) -> None:
-    tls = ssl.create_default_context()
-    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    target = _Target("127.0.0.1", server.port, tls)
+    target = TokenTarget("127.0.0.1", server.port, insecure_tls())
     figures.add("cold start to /readyz, ms", server.cold_start_ms)
     await asyncio.sleep(3)  # what start-up does behind its answers
     figures.add("memory idle, MiB", server.pss_mib())
@@ -178,7 +188,10 @@ async def measure(server: Running, figures: Figures, count: int, watchers: int) 
     patches = [("PATCH", f"{PODS}/{name}", label, strategic) for name in names]
     figures.add("patch label, 16 clients, /s", await _rate(target, 16, patches))
     figures.add("apply ConfigMap, 16 clients, /s", await _rate(target, 16, _applies(count)))
-    figures.add("GET one pod over TLS, 32 connections, /s", _gets(server.port))
+    figures.add(
+        "GET one pod over TLS, 32 connections, /s",
+        requests_per_s(subprocess.run(gets_words(server.port, 32), capture_output=True, text=True, check=True).stdout),
+    )
     for row, query in (("LIST", ""), ("LIST resourceVersion=0", "?resourceVersion=0"),
                        ("LIST 1 by label", "?labelSelector=name%3Dcreated-1")):  # fmt: skip
         figures.add(f"{row} of {count} pods, ms", await _list_ms(first, PODS + query))
@@ -206,10 +219,13 @@ async def _rate(target: Target, clients: int, requests: list[tuple[str, str, byt
     return len(requests) / (time.perf_counter() - start)
 
 
-def _gets(port: int) -> float:
+def gets_words(port: int, connections: int) -> list[str]:
+    """wrk's command line: GETs of one Pod."""
     url = f"https://127.0.0.1:{port}{PODS}/created-0"
-    words = ["wrk", "-t1", "-c32", f"-d{GET_S}s", "-H", f"Authorization: Bearer {TOKEN}", url]
-    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return ["wrk", "-t1", f"-c{connections}", f"-d{GET_S}s", "-H", f"Authorization: Bearer {TOKEN}", url]
+
+
+def requests_per_s(told: str) -> float:
     assert "Non-2xx" not in told, told
     return float(re.findall(r"Requests/sec: +([0-9.]+)", told)[0])
 
