@@ -29,6 +29,7 @@ from infra.status import api_nodes
 from infra.status import status as observe
 from infra.toolchain import command as toolchain
 from infra.topology import BACKENDS, LIBVIRT, LOCAL, MACHINES, Machine, Topology, TopologyError
+from infra.up import Up
 
 DEFAULT_NAME = "lab"
 WORKERS = 2
@@ -86,14 +87,12 @@ def up(
             name=name, workers=workers, control_planes=control_planes, separate=separate or None,
             memory_mib=memory, vcpus=vcpus, disk_gib=disk,
         )  # fmt: skip
-        made = up_libvirt.up(asked, target, show, refresh=refresh)
-        _told_up(made.topology, made.context, made.kubeconfig_file, made.seconds)
+        _told_up(up_libvirt.up(asked, target, show, refresh=refresh))
         return
     if kind == MACHINES:
         own = importlib.import_module("infra.install.machines")  # with Fabric, which takes a while to load
         wanted = own_machines(name, machine or [], control_planes or 1, separate)
-        there = own.up(wanted, target, show, ssh_key.read_bytes() if ssh_key else None)
-        _told_up(there.topology, there.context, there.kubeconfig_file, there.seconds)
+        _told_up(own.up(wanted, target, show, ssh_key.read_bytes() if ssh_key else None))
         return
     known = lab.load(Layout(name))
     count = workers if workers is not None else known.workers if known else WORKERS
@@ -103,8 +102,7 @@ def up(
         control_planes=control_planes or 1,
         separate=separate or bool(known and known.separate),
     )
-    result = bring_up(wish, target, show)
-    _told_up(result.topology, result.context, result.kubeconfig_file, result.seconds)
+    _told_up(bring_up(wish, target, show))
 
 
 def own_machines(name: str, given: list[str], control_planes: int, separate: bool) -> Topology:
@@ -120,13 +118,13 @@ def own_machines(name: str, given: list[str], control_planes: int, separate: boo
     )  # fmt: skip
 
 
-def _told_up(topology: Topology, context: str, file: Path, seconds: float) -> None:
-    name = topology.name
-    out.print(f"Lab [bold]{name}[/] is up after {seconds:.1f} s: {len(topology.nodes)} nodes.")
+def _told_up(made: Up) -> None:
+    name, nodes = made.topology.name, made.topology.nodes
+    out.print(f"Lab [bold]{name}[/] is up after {made.seconds:.1f} s: {len(nodes)} nodes.")
     option = "" if name == DEFAULT_NAME else f" --name {name}"
-    node = topology.nodes[-1].name
+    node = nodes[-1].name
     out.print(
-        f"kubectl's context is [bold]{context}[/] (in {file}). Try:\n"
+        f"kubectl's context is [bold]{made.context}[/] (in {made.kubeconfig_file}). Try:\n"
         "  kubectl get nodes -o wide\n"
         "  kubectl create deployment web --image=nginx:1 --replicas=2\n"
         "  kubectl expose deployment web --port=80 && kubectl get pods,services\n"

@@ -54,6 +54,19 @@ def remove(file: Path, lab: str) -> None:
         _replace(file, without(config, context(lab)))
 
 
+def share(config: Config, user_file: Path, noted: Path) -> None:
+    """Adds a lab's context to a user's file, and a line to `noted`, the lab's list of such files."""
+    add(user_file, config)
+    before = noted.read_text().splitlines() if noted.exists() else []
+    noted.write_text("".join(f"{file}\n" for file in sorted({*before, str(user_file.resolve())})))
+
+
+def withdraw(lab: str, noted: Path) -> None:
+    """Takes the lab's context out of each file of the list."""
+    for file in noted.read_text().splitlines() if noted.exists() else ():
+        remove(Path(file), lab)
+
+
 def _read(file: Path) -> Config:
     if not file.exists():
         return {}

@@ -26,7 +26,7 @@ from infra.progress import Steps, console
 from infra.toolchain import checkpoint, environment, stack_files, stack_lock
 from infra.toolchain.whole import Toolchain
 from infra.toolchain.whole import ensure as ensure_tools
-from infra.topology import Topology
+from infra.up import Up
 
 DNS_TIMEOUT_S = 120.0  # where there is no KVM, a node's proxy and DNS take a while to come
 USERS = "kubeconfigs"  # file of the lab's folder: which kubeconfigs of users have its context, one a line
@@ -59,15 +59,6 @@ class Wish:
         return found
 
 
-@dataclass(frozen=True)
-class Up:
-    topology: Topology
-    kubeconfig_file: Path
-    context: str
-    seconds: float
-    changes: int
-
-
 def up(wish: Wish, kubeconfig_file: Path, show: Steps, *, refresh: bool = False) -> Up:
     known = registry.backend(wish.name)
     if known not in (None, "libvirt"):
@@ -90,7 +81,7 @@ def up(wish: Wish, kubeconfig_file: Path, show: Steps, *, refresh: bool = False)
         machines, last = vm_lab.Machines(lab, lab.uri), lab.topology.nodes[-1].name
         with show.step("cluster DNS answers"):
             readiness.wait_dns(lambda command: machines.run(last, command), lab.topology, DNS_TIMEOUT_S)
-    return Up(lab.topology, kubeconfig_file, config["current-context"], show.total_s, reader.changes)
+    return Up(lab.topology, kubeconfig_file, config["current-context"], show.total_s)
 
 
 def down(name: str, show: Steps) -> bool:
@@ -122,9 +113,7 @@ def down(name: str, show: Steps) -> bool:
 
 def forget_contexts(lab: str) -> None:
     """The lab's context goes from each kubeconfig that it was added to."""
-    users = registry.folder(lab) / USERS
-    for file in users.read_text().splitlines() if users.exists() else ():
-        kubeconfig.remove(Path(file), lab)
+    kubeconfig.withdraw(lab, registry.folder(lab) / USERS)
 
 
 def hypervisors(lab: registry.Lab | None) -> list[str]:
@@ -188,8 +177,5 @@ def add_context(lab: str, user_file: Path) -> dict[str, Any]:
     """The lab's context in the user's kubeconfig, and a note of where it went."""
     folder = registry.folder(lab)
     config: dict[str, Any] = yaml.safe_load((folder / registry.KUBECONFIG).read_text())
-    kubeconfig.add(user_file, config)
-    users = folder / USERS
-    noted = users.read_text().splitlines() if users.exists() else []
-    users.write_text("".join(f"{file}\n" for file in sorted({*noted, str(user_file.resolve())})))
+    kubeconfig.share(config, user_file, folder / USERS)
     return config

@@ -29,6 +29,7 @@ from infra.local.layout import LABS, Layout
 from infra.local.up import write_kubeconfigs
 from infra.progress import Steps
 from infra.topology import CONTROL_PLANE, LAB_INDEX_MAX, MACHINES, Machine, Node, Topology
+from infra.up import Up
 
 REACH_TIMEOUT_S = 60.0
 DNS_TIMEOUT_S = 60.0
@@ -37,14 +38,6 @@ Say = Callable[[str], None]
 
 class MachinesError(RuntimeError):
     """The machines cannot be a lab; the message names the machine and the remedy."""
-
-
-@dataclass(frozen=True)
-class Up:
-    topology: Topology
-    kubeconfig_file: Path
-    context: str
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +114,7 @@ def down(name: str, show: Steps, key: bytes | None = None) -> bool:
     for node in reversed(known.topology.nodes):  # the control plane last
         with show.step(f"Sampan taken off {node.name} ({node.ssh})"):
             _uninstall(connection(known, node, key), node, show.note)
-    users = layout.kubeconfig_users
-    for file in users.read_text().splitlines() if users.exists() else ():
-        kubeconfig.remove(Path(file), name)
+    kubeconfig.withdraw(name, layout.kubeconfig_users)
     shutil.rmtree(layout.folder)
     with suppress(OSError):  # other labs are there
         LABS.rmdir()

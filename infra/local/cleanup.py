@@ -51,9 +51,7 @@ def remove(layout: Layout, topology: Topology | None, tool: tuple[str, ...]) -> 
     if topology is not None:
         network.remove(topology, tool=tool)
         network.remove_table(cloud.table(topology), tool=tool)
-    if layout.kubeconfig_users.exists():
-        for file in layout.kubeconfig_users.read_text().splitlines():
-            kubeconfig.remove(Path(file), layout.name)
+    kubeconfig.withdraw(layout.name, layout.kubeconfig_users)
     loopdevices.release_below(layout.volumes)
     if layout.folder.exists():
         shutil.rmtree(layout.folder)

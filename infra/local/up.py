@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,7 @@ from infra.local.control import Control
 from infra.local.layout import HOST_NODE, Layout
 from infra.progress import Steps
 from infra.topology import Node, Topology
-
-
-@dataclass(frozen=True)
-class Up:
-    topology: Topology
-    kubeconfig_file: Path
-    context: str
-    seconds: float
+from infra.up import Up
 
 
 def up(wish: Topology, kubeconfig_file: Path, show: Steps) -> Up:
@@ -98,7 +90,5 @@ def write_kubeconfigs(layout: Layout, topology: Topology, user_file: Path) -> di
     layout.kubeconfig.touch(mode=0o600)
     layout.kubeconfig.write_text(text)
     config: dict[str, Any] = yaml.safe_load(text)
-    kubeconfig.add(user_file, config)
-    noted = layout.kubeconfig_users.read_text().splitlines() if layout.kubeconfig_users.exists() else []
-    layout.kubeconfig_users.write_text("".join(f"{file}\n" for file in {*noted, str(user_file.resolve())}))
+    kubeconfig.share(config, user_file, layout.kubeconfig_users)
     return config

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.apiserver_scaling [--rounds 3] [--count 2000]
 
-Clients are spread evenly over the servers: creates of Pods by 16 connections, GETs of one Pod by wrk. The load and etcd share the machine's processors with the servers, so on two of
-them the second server has no processor to itself: the ratio says how much of one that leaves it.
+Clients are spread evenly over the servers: creates of Pods by 16 connections, GETs of one Pod by wrk. The load and etcd
+share the machine's processors with the servers, so on two of them the second server has no processor to itself: the
+ratio says how much of one that leaves it.
 """
 
 from __future__ import annotations

@@ -65,3 +65,15 @@ def test_what_is_no_kubeconfig_is_refused(tmp_path: Path) -> None:
 def test_the_first_file_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "/a:/b")
     assert kubeconfig.default_file() == Path("/a")
+
+
+def test_every_file_that_got_the_context_loses_it(tmp_path: Path) -> None:
+    noted, files = tmp_path / "noted", [tmp_path / "one", tmp_path / "two"]
+    for file in (*files, files[0]):
+        kubeconfig.share(config("sampan-a"), file, noted)
+    assert noted.read_text().splitlines() == [str(file) for file in files]
+    files[0].unlink()  # the user's to do
+    kubeconfig.withdraw("a", noted)
+    assert "sampan-a" not in files[1].read_text()
+    assert not files[0].exists()
+    kubeconfig.withdraw("b", tmp_path / "never noted")
