@@ -7,7 +7,7 @@ PodPortForwardOptions.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import aiohttp
@@ -18,7 +18,7 @@ from orchestrator.api.resources import PODS
 from orchestrator.api.wire import Response
 from orchestrator.apiserver.handlers import Call, Upgrade
 from orchestrator.apiserver.lookup import Lookup
-from orchestrator.apiserver.streams import relay
+from orchestrator.apiserver.streams import relay, websocket
 from orchestrator.apiserver.streams.backend import Backends
 from orchestrator.apiserver.streams.logoptions import kubelet_query
 
@@ -72,13 +72,15 @@ class PodStreams:
             raise status.not_found("", "pods", call.info.name)
         return found
 
-    async def log(self, call: Call) -> Response:
+    async def log(self, call: Call) -> Response | Upgrade:
         query = kubelet_query(call.request.query, call.info.name)
         pod = self._pod(call)
         container = container_of(pod, call.request.param("container"))
         node = _node(pod)
         if not node:
             return Response(204)
+        if by_websocket := websocket.is_websocket(call.request):
+            websocket.check_protocol(call.request)
         target = self._backends.kubelet(node)
         path = relay.path_and_query(f"/containerLogs/{meta.key(pod)}/{container}", query)
         try:
@@ -90,6 +92,8 @@ class PodStreams:
             raise status.InternalError(
                 f"Internal error occurred: Get {target.origin}{path}: {error or type(error).__name__}"
             ) from error
+        if by_websocket:
+            return websocket.stream(_chunks(answer))
         return Response(200, {"content-type": "text/plain"}, _chunks(answer))
 
     async def exec(self, call: Call) -> Upgrade:
@@ -146,7 +150,7 @@ def log_refusal(code: int, text: str, pod: str) -> status.ApiError:
     return kind(text, code=code)
 
 
-async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _chunks(answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
     """The body as it comes; a caller that leaves closes the connection, which ends the kubelet's side."""
     try:
         async for chunk in answer.content.iter_any():

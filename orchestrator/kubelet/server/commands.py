@@ -142,6 +142,9 @@ async def _remote_command(
 
 
 async def _command_by_websocket(request: web.Request, options: Options, start: Start) -> web.StreamResponse:
+    offered = _offered(request, "Sec-WebSocket-Protocol")
+    if offered and choose(offered, websocketchannels.PROTOCOLS) is None:
+        raise status.Forbidden("unable to upgrade: no known stream protocol is offered")
     socket = web.WebSocketResponse(
         protocols=websocketchannels.PROTOCOLS, compress=False, max_msg_size=MESSAGE_BYTES_MAX, timeout=1
     )
