@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.api import quantity
+from orchestrator.api import go_time, quantity
 from orchestrator.api.meta import Object, format_micro_time, format_time, parse_time
 from orchestrator.api.resources import Resource
 from orchestrator.api.schema import (
@@ -30,6 +30,7 @@ from orchestrator.api.schema import (
     INTEGER,
     LIST,
     MAP,
+    MICRO_TIME,
     NUMBER,
     QUANTITY,
     STRING,
@@ -52,34 +53,51 @@ class DecodeError(ValueError):
 
 # -- the one pass ------------------------------------------------------------------------------------------------------
 
+
+class _Found:
+    """What the pass came upon: `unknown` fields, and the first value of a wrong type. Like Go's decoder it goes on
+    after such a value, and tells of it only where no value that reads itself (a time, a quantity) stops it before."""
+
+    __slots__ = ("mismatch", "unknown")
+
+    def __init__(self) -> None:
+        self.unknown: list[str] = []
+        self.mismatch: DecodeError | None = None
+
+    def told(self) -> list[str]:
+        if self.mismatch is not None:
+            raise self.mismatch
+        return self.unknown
+
+
 # Where the pass stands: (the trail of the parent, Field | list index | map key).
 Trail = tuple[Any, Any] | None
 
 
 def decode(obj: Object, kind: Type) -> list[str]:
     """Checks, prunes and canonicalizes `obj` in place; returns the unknown fields (`spec.foo`) in document order."""
-    unknown: list[str] = []
-    _struct(obj, kind, None, unknown)
-    return unknown
+    found = _Found()
+    _struct(obj, kind, None, found)
+    return found.told()
 
 
-def _struct(obj: Object, kind: Type, trail: Trail, unknown: list[str]) -> None:
+def _struct(obj: Object, kind: Type, trail: Trail, found: _Found) -> None:
     fields, zero = kind.fields, kind.zero
     drop: list[str] | None = None
     for key, value in obj.items():
         field = fields.get(key)
         if field is None:
-            unknown.append(_json_path((trail, key)))
+            found.unknown.append(_json_path((trail, key)))
         elif value is None:
             pass
         elif type(value) is field.type.plain:
             if value or key not in zero:
                 continue
         else:
-            new = _decode(value, field.type, (trail, field), kind, unknown)
+            new = _decode(value, field.type, (trail, field), kind, found)
             if new is not value:
                 obj[key] = new
-            if new or field.required or not (field.type.kind in (LIST, MAP) or key in zero):
+            if new or field.is_null or not (field.type.kind in (LIST, MAP) or key in zero):
                 continue
             if key == "managedFields":  # an empty list asks for the record to be cleared
                 continue
@@ -99,35 +117,37 @@ def blank(kind: Type) -> Any:
     return {BOOL: False, STRING: "", QUANTITY: "0"}.get(kind.kind, 0)
 
 
-def _decode(value: Any, kind: Type, trail: Trail, owner: Type, unknown: list[str]) -> Any:
+def _decode(value: Any, kind: Type, trail: Trail, owner: Type, found: _Found) -> Any:
     """`value` as `kind` keeps it; containers are changed in place. `owner` is the struct whose field this is."""
     if kind.kind == STRUCT:
         if type(value) is not dict:
-            raise _mismatch(value, kind, trail, owner)
-        _struct(value, kind, trail, unknown)
+            return _mismatched(value, kind, trail, owner, found)
+        _struct(value, kind, trail, found)
     elif kind.kind == LIST:
         if type(value) is not list:
-            raise _mismatch(value, kind, trail, owner)
-        _items(value, enumerate(value), kind.item or ANY_TYPE, trail, owner, unknown)
+            return _mismatched(value, kind, trail, owner, found)
+        _items(value, enumerate(value), kind.item or ANY_TYPE, trail, owner, found)
     elif kind.kind == MAP:
         if type(value) is not dict:
-            raise _mismatch(value, kind, trail, owner)
-        _items(value, value.items(), kind.item or ANY_TYPE, trail, owner, unknown)
+            return _mismatched(value, kind, trail, owner, found)
+        _items(value, value.items(), kind.item or ANY_TYPE, trail, owner, found)
     elif kind.kind != ANY:
-        return _decode_scalar(value, kind, trail, owner)
+        return _decode_scalar(value, kind, trail, owner, found)
     elif kind.nested is not None:
         for item in value if type(value) is list else (value,):
             if type(item) is dict:
-                _struct(item, kind.nested, trail, [])  # what it does not know goes without a word
+                inner = _Found()  # what it does not know goes without a word
+                _struct(item, kind.nested, trail, inner)
+                inner.told()
     return value
 
 
-def _items(held: Any, entries: Any, item: Type, trail: Trail, owner: Type, unknown: list[str]) -> None:
+def _items(held: Any, entries: Any, item: Type, trail: Trail, owner: Type, found: _Found) -> None:
     plain = item.plain
     for key, value in entries:
         if type(value) is plain:
             continue
-        new = _zero_value(item) if value is None else _decode(value, item, (trail, key), owner, unknown)
+        new = _zero_value(item) if value is None else _decode(value, item, (trail, key), owner, found)
         if new is not value:
             held[key] = new
 
@@ -138,7 +158,7 @@ def _zero_value(kind: Type) -> Any:
     return made.get(kind.kind, 0 if kind.kind in (INTEGER, NUMBER, INT_OR_STRING) else None)
 
 
-def _decode_scalar(value: Any, kind: Type, trail: Trail, owner: Type) -> Any:
+def _decode_scalar(value: Any, kind: Type, trail: Trail, owner: Type, found: _Found) -> Any:
     match kind.kind:
         case "int":
             limit = 2**31 if kind.name == "int32" else 2**63
@@ -160,8 +180,19 @@ def _decode_scalar(value: Any, kind: Type, trail: Trail, owner: Type) -> Any:
                 return _time(value, kind.kind)
         case "bytes":
             if type(value) is str:
-                return _bytes(value)
-    raise _mismatch(value, kind, trail, owner)
+                try:
+                    return _bytes(value)
+                except DecodeError as error:
+                    found.mismatch = found.mismatch or error
+                    return value
+    if kind.kind in (INT_OR_STRING, TIME, MICRO_TIME):  # they read themselves
+        raise _mismatch(value, kind, trail, owner)
+    return _mismatched(value, kind, trail, owner, found)
+
+
+def _mismatched(value: Any, kind: Type, trail: Trail, owner: Type, found: _Found) -> Any:
+    found.mismatch = found.mismatch or _mismatch(value, kind, trail, owner)
+    return value
 
 
 def _quantity(value: Any) -> str:
@@ -174,19 +205,15 @@ def _quantity(value: Any) -> str:
 
 
 def _time(value: str, kind: str) -> str:
-    form = "2006-01-02T15:04:05Z07:00" if kind == TIME else "2006-01-02T15:04:05.000000Z07:00"
-    try:
-        seconds = parse_time(value)
-    except ValueError as error:
-        raise DecodeError(f'parsing time "{value}" as "{form}": cannot parse "{value}" as "2006"') from error
+    if why := go_time.fault(value, go_time.TIME if kind == TIME else go_time.MICRO_TIME):
+        raise DecodeError(why)
     if (_SECONDS if kind == TIME else _MICROS).match(value):
         return value
-    if kind == TIME:
-        return format_time(seconds)
-    if not re.search(r"\.\d{6}(Z|[+-]\d\d:\d\d)$", value):  # unlike Time, a MicroTime has exactly six digits
-        rest = re.sub(r"^.{19}", "", value)
-        raise DecodeError(f'parsing time "{value}" as "{form}": cannot parse "{rest}" as ".000000"')
-    return format_micro_time(seconds)
+    try:
+        seconds = parse_time(value)
+    except ValueError as error:  # years that a Python time has not
+        raise DecodeError(f'parsing time "{value}": out of range') from error
+    return format_time(seconds) if kind == TIME else format_micro_time(seconds)
 
 
 def _bytes(value: str) -> str:

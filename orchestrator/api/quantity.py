@@ -21,6 +21,7 @@ _NANO = Decimal(10) ** -9
 _BINARY_MAX = Decimal(2**63 - 1)  # what binary suffixes are cut to
 # Deviation: kube-apiserver takes numbers of any length and exponents up to 2^31, and computes them digit by digit.
 _DIGITS_MAX = 500
+_INT64_DIGITS_MAX = 18  # that surely fit
 _EXACT = Context(prec=4 * _DIGITS_MAX)
 
 P = ParamSpec("P")
@@ -76,11 +77,32 @@ def canonical(text: str | int | float) -> str:
     """The canonical text of a quantity, e.g. `1024Mi` → `1Gi`, `0.5` → `500m`, `1000` → `1k`."""
     value = parse(text)
     _, suffix = _split(str(text))
+    if isinstance(text, str) and _is_kept(text, suffix):
+        return text
     if suffix in BINARY:
         return format_binary(value)
     if suffix[:1] in ("e", "E") and len(suffix) > 1:
         return _format_exponent(value)
     return format_decimal(value)
+
+
+def _is_kept(text: str, suffix: str) -> bool:
+    """Whether a text is near enough to the canonical one for kube-apiserver to keep it, as it does `+1` and `1.500`:
+    where it can count in 64 bits and no larger suffix would do."""
+    whole, _, fraction = text[: len(text) - len(suffix)].lstrip("+-").partition(".")
+    digits = (whole.lstrip("0") or "0") + fraction
+    if suffix in BINARY:
+        exponent = BINARY[suffix].bit_length() - 1
+        return not fraction and len(digits) + int(exponent * 0.3) <= 14 and int(digits) % 8 != 0
+    exponent = DECIMAL_EXPONENT[suffix] if suffix in DECIMAL_EXPONENT else int(suffix[1:])
+    scale = exponent - len(fraction)
+    return (
+        len(digits) <= _INT64_DIGITS_MAX
+        and scale >= -9
+        and scale % 3 == 0
+        and not digits.endswith("000")
+        and digits[0] != "0"
+    )
 
 
 @_exactly

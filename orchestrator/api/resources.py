@@ -20,6 +20,17 @@ ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "up
 READ_WRITE = ("get", "patch", "update")  # of /status and /scale
 
 
+# Where kube-apiserver keeps the kinds that it does not keep under their plurals; the groups of the servers within it.
+STORED_UNDER = {
+    "replicationcontrollers": "controllers",
+    "endpoints": "services/endpoints",
+    "nodes": "minions",
+    "services": "services/specs",
+    "ingresses": "ingress",
+}
+OWN_STORES = ("apiextensions.k8s.io", "apiregistration.k8s.io")
+
+
 class Subresource(Struct, frozen=True):
     """`kind` and `group_version` are what discovery reports: the body's kind, where it is not the parent's."""
 
@@ -86,6 +97,12 @@ class Resource:
         parts.append(self.plural)
         parts.extend(part for part in (name, subresource) if part)
         return "/".join(parts)
+
+    def storage_key(self, namespace: str, name: str) -> str:
+        """The object's key in kube-apiserver's etcd, which its messages show."""
+        kind = self.plural if self.group not in OWN_STORES and not self.is_custom else f"{self.group}/{self.plural}"
+        place = f"{namespace}/{name}" if self.namespaced else name
+        return f"/registry/{STORED_UNDER.get(self.plural, kind)}/{place}"
 
     def subresource(self, name: str) -> Subresource | None:
         return next((sub for sub in self.subresources if sub.name == name), None)

@@ -113,7 +113,7 @@ class Field:
         self.type = kind
         self.go_path = go_path
         self.required = required  # kept even when empty
-        self.is_null = required  # a list or map that is written as null when it was never set
+        self.is_null = required  # a list, map or time that is written as null when it was never set
         self.strategies = strategies  # of merge, replace, retainKeys
         self.merge_key = merge_key
 

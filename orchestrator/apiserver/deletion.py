@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from orchestrator.api import conditions, meta, status
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import CUSTOMRESOURCEDEFINITIONS
+from orchestrator.api.resources import CUSTOMRESOURCEDEFINITIONS, PODS
 from orchestrator.api.status import NotFound, ServiceUnavailable
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.endpoint import Core, Endpoint
@@ -32,6 +32,8 @@ DEFAULT_GRACE_S = 30
 COLLECTION_AT_ONCE = 200  # deletions of a deletecollection that are on their way together
 # Kinds whose dependents stay where the client says nothing, for compatibility with their first clients.
 ORPHANS_BY_DEFAULT = frozenset({"replicationcontrollers", "jobs.batch"})
+# Kinds that the garbage collector does not follow, so that a propagation policy means nothing to them.
+NEVER_COLLECTED = frozenset({"events"})
 # Kinds whose DELETE answers with the object where others answer with a Status.
 ANSWERS_OBJECT = frozenset(
     {
@@ -64,7 +66,9 @@ def plan(old: Object, group_resource: str, asked: DeleteOptions, now: float) -> 
     """`now` in seconds since the epoch."""
     obj = meta.copied(old)
     metadata = obj["metadata"]
-    finalizers = finalizers_for(metadata.get("finalizers") or [], group_resource, asked.propagation)
+    finalizers = metadata.get("finalizers") or []
+    if group_resource not in NEVER_COLLECTED:
+        finalizers = finalizers_for(finalizers, group_resource, asked.propagation)
     if finalizers:
         metadata["finalizers"] = finalizers
     else:
@@ -154,6 +158,9 @@ async def _carry_out(core: Core, endpoint: Endpoint, entry: Entry, planned: Plan
     if planned.is_removed:
         if not dry_run:
             await core.store.delete(entry.key, expected=entry.revision)
+        if endpoint.stored.group_resource == PODS.group_resource:  # a Pod is always marked before it goes
+            value = encoding.encode(endpoint.stored, planned.obj)
+            return Deleted(encoding.with_revision(value, endpoint.cache.head, entry.revision), uid, True)
         return Deleted(entry.data, uid, True)
     if planned.is_unchanged:
         return Deleted(entry.data, uid, False)
@@ -198,6 +205,9 @@ def _check_preconditions(endpoint: Endpoint, old: Object, asked: DeleteOptions) 
         ("UID", asked.uid, metadata["uid"], "deleted and then recreated"),
         ("ResourceVersion", asked.resource_version, metadata["resourceVersion"], "modified"),
     ):
+        if wanted and wanted != found and resource.group_resource == "namespaces":  # which checks them itself
+            why = f"Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
+            raise status.conflict(resource.group, resource.plural, metadata["name"], why)
         if wanted and wanted != found:
             why = (
                 f"the {field} in the precondition ({wanted}) does not match the {field} in record ({found}). "

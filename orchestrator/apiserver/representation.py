@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 import orjson
 
-from orchestrator.api.resources import Resource
+from orchestrator.api.kinds.table import CREATED_AT, NAME
+from orchestrator.api.kinds.workloads import TEMPLATE_GENERATION
+from orchestrator.api.resources import DAEMONSETS, Resource
 from orchestrator.api.status import BadRequest, Cause, NotAcceptable, invalid
 from orchestrator.api.wire import Request
 from orchestrator.apiserver import binary, encoding
@@ -73,7 +75,7 @@ class TableRenderer:
             row["object"] = {
                 "kind": "PartialObjectMetadata",
                 "apiVersion": META_V1 + self._version,
-                "metadata": obj["metadata"],
+                "metadata": _of_table(self._endpoint.stored, obj["metadata"]),
             }
         elif self._include == "Object":
             row["object"] = self._endpoint.to_served(obj)
@@ -89,7 +91,7 @@ class TableRenderer:
                 "apiVersion": META_V1 + self._version,
                 "metadata": metadata,
                 "columnDefinitions": columns,
-                "rows": rows,
+                "rows": rows or (None if self._endpoint.rules.columns == (NAME, CREATED_AT) else []),
             }
         )
 
@@ -97,6 +99,17 @@ class TableRenderer:
         row = self.row(data)
         revision = str((row.get("object") or {}).get("metadata", {}).get("resourceVersion", entry.revision))
         return self.table([row], {"resourceVersion": revision})
+
+
+def _of_table(resource: Resource, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Tables show objects as kube-apiserver has them inside, where what has become a field of a DaemonSet is none of
+    its annotations any more."""
+    annotations = metadata.get("annotations") or {}
+    if resource.group_resource != DAEMONSETS.group_resource or TEMPLATE_GENERATION not in annotations:
+        return metadata
+    left = {name: value for name, value in annotations.items() if name != TEMPLATE_GENERATION}
+    metadata = {name: value for name, value in metadata.items() if name != "annotations"}
+    return {**metadata, "annotations": left} if left else metadata
 
 
 def check_metadata(accepted: Accepted, resource: Resource, *, is_list: bool) -> None:
@@ -145,6 +158,8 @@ def list_document(
     remaining: int,
 ) -> bytes:
     metadata = encoding.list_metadata(revision, continue_token, remaining)
+    if endpoint.resource.is_custom and not isinstance(render, TableRenderer | PartialRenderer):
+        metadata.setdefault("continue", "")  # lists of custom resources always say
     if isinstance(render, Binary):
         return render.listed(entries, metadata)
     if isinstance(render, TableRenderer):

@@ -43,7 +43,6 @@ from orchestrator.apiserver.representation import META_V1, check_metadata, list_
 from orchestrator.apiserver.request import Attributes, Authorizer, RequestInfo
 from orchestrator.apiserver.resourcecache import Entry
 from orchestrator.apiserver.scale import SCALES, replicas_paths, rescaled, scale_of
-from orchestrator.apiserver.subresources import NARROW
 
 JSON_HEADERS: Mapping[str, str] = {"content-type": encoding.JSON}
 YAML_HEADERS: Mapping[str, str] = {"content-type": encoding.YAML}
@@ -57,6 +56,8 @@ CREATED_BY_PUT = frozenset(
         "clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io",
     }
 )  # fmt: skip
+# Kinds whose status may create the object, by an apply or by a PUT too: a status takes whether it may from the kind.
+CREATED_BY_STATUS = frozenset({"services", "validatingadmissionpolicies.admissionregistration.k8s.io"})
 HANDLED = (OBJECT, METADATA)  # the forms of what is not stored: it has no columns
 NOT_ALLOWED = "the server does not allow this method on the requested resource"
 NOT_SERVED = "the server could not find the requested resource"
@@ -212,12 +213,12 @@ async def _update(asked: Asked) -> Response:
     writing.check_names(endpoint, first, info.namespace, info.name, is_named=True)
     writing.drop_repeated_owners(first, attributes)
     canonical = encoding.encode_as_is(first)
-    may_create = not info.subresource and endpoint.stored.group_resource in CREATED_BY_PUT
+    may_create = endpoint.stored.group_resource in CREATED_BY_PUT and info.subresource in ("", "status")
     if may_create and endpoint.cache.get(info.namespace, info.name) is None:
         return await _put_new(asked, form, write, first)
 
     async def change(old: Object) -> Object:
-        return _narrowed(asked, endpoint.to_stored(encoding.decode(canonical)), old)
+        return endpoint.to_stored(encoding.decode(canonical))
 
     return await _written(asked, form, await writing.update(asked.core, endpoint, attributes, write, change))
 
@@ -225,10 +226,7 @@ async def _update(asked: Asked) -> Response:
 async def _put_new(asked: Asked, form: Accepted, write: WriteOptions, obj: Object) -> Response:
     """A PUT of what is not there creates it, where the kind allows that and the user may create."""
     attributes = asked.attributes
-    as_create = replace(attributes, verb="create")
-    decision = asked.authorizer.authorize(as_create)
-    if not decision.allowed:
-        raise refusal(as_create, decision.reason)
+    _check_may_create(asked)
     for name in ("resourceVersion", "uid"):
         obj["metadata"].pop(name, None)
     return await _written(
@@ -236,9 +234,12 @@ async def _put_new(asked: Asked, form: Accepted, write: WriteOptions, obj: Objec
     )
 
 
-def _narrowed(asked: Asked, new: Object, old: Object) -> Object:
-    narrow = NARROW.get((asked.endpoint.stored.group_resource, asked.info.subresource))
-    return narrow(new, old, asked.core.now()) if narrow else new
+def _check_may_create(asked: Asked) -> None:
+    """Forbidden where the user may change what is there and not make what is not."""
+    as_create = replace(asked.attributes, verb="create")
+    decision = asked.authorizer.authorize(as_create)
+    if not decision.allowed:
+        raise refusal(as_create, decision.reason)
 
 
 async def _patch(asked: Asked) -> Response:
@@ -266,7 +267,7 @@ async def _patch(asked: Asked) -> Response:
         attributes.warnings[:] = [*before, *found]  # they are told with a refusal too
         writing.check_kind(endpoint, new)
         writing.check_names(endpoint, new, info.namespace, info.name, is_named=True)
-        return _narrowed(asked, endpoint.to_stored(new), old)
+        return endpoint.to_stored(new)
 
     done = await writing.update(asked.core, endpoint, attributes, write, change, is_patch=True)
     return await _written(asked, form, done)
@@ -281,10 +282,14 @@ async def _apply(asked: Asked, write: WriteOptions, form: Accepted) -> Response:
     merged = _merging(asked, write, wanted, endpoint.resource, endpoint.type, ignored)
 
     async def change(old: Object) -> Object:
-        return _narrowed(asked, endpoint.to_stored(merged(endpoint.to_served(old))), old)
+        return endpoint.to_stored(merged(endpoint.to_served(old)))
 
-    if endpoint.cache.get(info.namespace, info.name) is None and not info.subresource:
+    may_create = not info.subresource or (
+        info.subresource == "status" and endpoint.stored.group_resource in CREATED_BY_STATUS
+    )
+    if may_create and endpoint.cache.get(info.namespace, info.name) is None:
         obj = merged(None)
+        _check_may_create(asked)
         if uid := (wanted.get("metadata") or {}).get("uid"):
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(endpoint.resource.group, endpoint.resource.plural, info.name, why)

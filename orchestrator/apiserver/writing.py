@@ -19,9 +19,9 @@ from orchestrator.api import decoding, meta, schema, status
 from orchestrator.api.kinds import faults
 from orchestrator.api.kinds import metadata as metadata_rules
 from orchestrator.api.meta import Object
-from orchestrator.api.patch import managed_fields
+from orchestrator.api.patch import managed_fields, nulls
 from orchestrator.api.patch.managed_fields import Writer
-from orchestrator.api.resources import Resource
+from orchestrator.api.resources import OWN_STORES, Resource
 from orchestrator.api.status import ApiError, BadRequest, Conflict, ServiceUnavailable
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.endpoint import Core, Endpoint
@@ -29,6 +29,7 @@ from orchestrator.apiserver.options import WriteOptions, parse_revision
 from orchestrator.apiserver.reading import find
 from orchestrator.apiserver.request import Attributes
 from orchestrator.apiserver.resourcecache import Entry
+from orchestrator.apiserver.subresources import NARROW
 from orchestrator.store.interface import KeyExists, RevisionMismatch, StoreFailed
 
 NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels and nothing that looks like another
@@ -74,6 +75,7 @@ async def create(
     if not applied:  # what the client asked for is the client's; what the server adds from here on is nobody's
         metadata_rules.wipe_system_fields(obj)
         _record(core, endpoint, attributes, write, None, obj)
+    _settle(endpoint, obj)
     base = metadata.get("generateName") if not metadata.get("name") else None
     tries = NAME_TRIES if base else 1
     if base:
@@ -81,7 +83,8 @@ async def create(
     rules.prepare_create(obj, uid=core.new_uid(), now=core.now())  # a Job's selector needs name and uid
     attributes.name = metadata.get("name") or ""
     succeeded = False
-    strategy = core.tables.strategies.get(endpoint.stored.group_resource)
+    # What comes into being by its status has been given nothing: neither addresses nor ports.
+    strategy = None if attributes.subresource else core.tables.strategies.get(endpoint.stored.group_resource)
     try:
         await core.admission.mutate(attributes)
         drop_repeated_owners(obj, attributes, " after mutating admission happens")
@@ -159,6 +162,9 @@ async def _update_once(
     rules.default(new)
     if not applied:
         _record(core, endpoint, attributes, write, old, new)
+    _settle(endpoint, new)
+    if narrow := NARROW.get((endpoint.stored.group_resource, subresource)):
+        attributes.object = new = narrow(new, old, core.now())  # after it is noted what was asked for
     rules.prepare_update(new, old, subresource)
     new["metadata"]["resourceVersion"] = str(entry.revision)
     strategy = core.tables.strategies.get(endpoint.stored.group_resource)
@@ -283,7 +289,11 @@ def _check_preconditions(endpoint: Endpoint, new: Object, old: Object, *, is_pat
     metadata, stored = new.setdefault("metadata", {}), old["metadata"]
     uid = metadata.get("uid")
     if uid and uid != stored["uid"] and not is_patch:
-        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {stored['uid']}"
+        key = endpoint.stored.storage_key(meta.namespace(old), stored["name"])
+        why = (
+            f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
+            f"Precondition failed: UID in precondition: {uid}, UID in object meta: {stored['uid']}"
+        )
         raise status.conflict(endpoint.resource.group, endpoint.resource.plural, stored["name"], why)
     version = metadata.get("resourceVersion") or ""
     if version in ("", "0"):
@@ -304,6 +314,13 @@ def _check_preconditions(endpoint: Endpoint, new: Object, old: Object, *, is_pat
 
 def modified(endpoint: Endpoint, name: str) -> Conflict:
     return status.conflict(endpoint.resource.group, endpoint.resource.plural, name, MODIFIED)
+
+
+def _settle(endpoint: Endpoint, obj: Object) -> None:
+    """As what is stored in protobuf comes back; definitions and APIServices are stored in JSON."""
+    kind = None if endpoint.stored.is_custom or endpoint.stored.group in OWN_STORES else schema.type_of(endpoint.stored)
+    if kind is not None:
+        nulls.settled(obj, kind)
 
 
 def _exists(endpoint: Endpoint, obj: Object) -> ApiError:

@@ -1,16 +1,23 @@
-"""Storage in use is not deleted: finalizers on claims that pods use and on volumes that are bound.
+"""Storage in use is not deleted: finalizers on claims that pods use, on bound volumes, on classes of attributes.
 
-The finalizers `kubernetes.io/pvc-protection` and `kubernetes.io/pv-protection` are put on every claim and volume, and
-removed from one that is being deleted once no pod uses the claim, or no claim has the volume. That no pod uses a claim
-is asked of the server, for the cache may be behind.
-Source: Concepts, Persistent Volumes, "Storage Object in Use Protection".
+The finalizers `kubernetes.io/pvc-protection`, `…/pv-protection` and `…/vac-protection` are put on every claim, volume
+and VolumeAttributesClass, and removed from one that is being deleted once no pod uses the claim, no claim has the
+volume, no claim or volume has or wants the class. That no pod uses a claim is asked of the server, for the cache may be
+behind.
+Source: Concepts, Persistent Volumes, "Storage Object in Use Protection"; upstream vacprotection.
 """
 
 from __future__ import annotations
 
 from orchestrator.api import meta, status
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Resource
+from orchestrator.api.resources import (
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    VOLUMEATTRIBUTESCLASSES,
+    Resource,
+)
 from orchestrator.client.loop import Loop
 from orchestrator.controllers import pods
 from orchestrator.controllers.context import Context
@@ -20,8 +27,24 @@ from orchestrator.controllers.volumebinder import by_claim
 FINALIZERS = {
     PERSISTENTVOLUMECLAIMS.kind: "kubernetes.io/pvc-protection",
     PERSISTENTVOLUMES.kind: "kubernetes.io/pv-protection",
+    VOLUMEATTRIBUTESCLASSES.kind: "kubernetes.io/vac-protection",
 }
-RESOURCES: dict[str, Resource] = {each.kind: each for each in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES)}
+RESOURCES: dict[str, Resource] = {
+    each.kind: each for each in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, VOLUMEATTRIBUTESCLASSES)
+}
+HOLDERS = (PERSISTENTVOLUMECLAIMS.kind, PERSISTENTVOLUMES.kind)  # of VolumeAttributesClasses
+BY_CLASS = "attributes classes"
+
+
+def attributes_classes(obj: Object) -> list[str]:
+    """The VolumeAttributesClasses that a volume or claim has, had or is to have."""
+    status = status_of(obj)
+    names = (
+        (obj.get("spec") or {}).get("volumeAttributesClassName"),
+        status.get("currentVolumeAttributesClassName"),
+        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
+    )
+    return list(dict.fromkeys(name for name in names if name))
 
 
 class VolumeProtection:
@@ -30,7 +53,11 @@ class VolumeProtection:
     def __init__(self, context: Context) -> None:
         self._client = context.client
         self.loop = Loop("volume-protection", self.reconcile)
-        self._informers = {kind: context.informers.informer(resource) for kind, resource in RESOURCES.items()}
+        holders = {BY_CLASS: attributes_classes}
+        self._informers = {
+            kind: context.informers.informer(resource, indexers=holders if kind in HOLDERS else None)
+            for kind, resource in RESOURCES.items()
+        }
         self._pods = context.informers.informer(PODS, indexers={"claims": by_claim})
         for informer in self._informers.values():
             informer.add_handler(self._changed)
@@ -42,6 +69,9 @@ class VolumeProtection:
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if new is not None and (meta.is_deleting(new) or FINALIZERS[new["kind"]] not in meta.finalizers(new)):
             self.loop.queue.add(f"{new['kind']} {meta.key(new)}")
+        if old is not None and old["kind"] in HOLDERS:  # what it held may go
+            for name in set(attributes_classes(old)) - set(attributes_classes(new) if new is not None else ()):
+                self.loop.queue.add(f"{VOLUMEATTRIBUTESCLASSES.kind} {name}")
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         """A pod that ended, or is gone, uses its claims no longer."""
@@ -73,6 +103,8 @@ class VolumeProtection:
     async def _is_used(self, obj: Object) -> bool:
         if obj["kind"] == PERSISTENTVOLUMES.kind:
             return status_of(obj).get("phase") == "Bound"
+        if obj["kind"] == VOLUMEATTRIBUTESCLASSES.kind:
+            return any(self._informers[kind].cache.by_index(BY_CLASS, meta.name(obj)) for kind in HOLDERS)
         if any(not pods.is_terminal(pod) for pod in self._pods.cache.by_index("claims", meta.key(obj))):
             return True
         live = await self._client.list(PODS, meta.namespace(obj))

@@ -107,6 +107,8 @@ def _compiled(expression: str, variables: tuple[tuple[str, str], ...]) -> Progra
         return Program(expression, _environment(variables).compile(expression))
     except RuntimeError as error:
         text = _TAIL.sub("", _STATUS.sub("", str(error).strip()))
+        if not expression:  # there is no line to point into
+            text = text.replace("<input>:1:1:", "<input>:1:0:").removesuffix("\n | \n | ^")
         return CompileError(f"compilation failed: {text}")
 
 

@@ -45,7 +45,9 @@ def on_create(obj: Object) -> None:
 def api_service(obj: Object) -> list[Cause]:
     spec: Mapping[str, Any] = obj.get("spec") or {}
     group, version = spec.get("group") or "", spec.get("version") or ""
-    causes = _name(meta.name(obj), f"{version}.{group}")
+    causes = []
+    for field in ("name", "generateName"):
+        causes += _name(f"metadata.{field}", meta.metadata(obj).get(field) or "", f"{version}.{group}")
     if not group and version != "v1":
         causes.append(faults.required("spec.group", "only v1 may have an empty group and it better be legacy kube"))
     if group:
@@ -58,10 +60,10 @@ def api_service(obj: Object) -> list[Cause]:
     return causes + (_remote(spec) if spec.get("service") is not None else _local(spec))
 
 
-def _name(name: str, wanted: str) -> list[Cause]:
+def _name(path: str, name: str, wanted: str) -> list[Cause]:
     if not name or formats.path_segment(name) or name == wanted:
         return []  # the first two are said of every name
-    return [faults.invalid("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{wanted}"')]
+    return [faults.invalid(path, name, f'must be `spec.version+"."+spec.group`: "{wanted}"')]
 
 
 def _local(spec: Mapping[str, Any]) -> list[Cause]:
@@ -79,6 +81,9 @@ def _remote(spec: Mapping[str, Any]) -> list[Cause]:
     causes = [
         faults.required(f"spec.service.{field}") for field in ("namespace", "name") if not spec["service"].get(field)
     ]
+    port = spec["service"].get("port") or 0
+    if complaints := formats.port_number(port):
+        causes.append(faults.invalid("spec.service.port", port, f"port is not valid: {', '.join(complaints)}"))
     if spec.get("insecureSkipTLSVerify") and spec.get("caBundle"):
         causes.append(faults.invalid("spec.insecureSkipTLSVerify", True, "may not be true if caBundle is present"))
     return causes

@@ -48,9 +48,8 @@ def namespace(obj: Object) -> list[Cause]:
     path = "spec.finalizers"
     causes: list[Cause] = []
     for name in (obj.get("spec") or {}).get("finalizers") or ():
-        complaints = formats.qualified_name(name)
-        causes += faults.each(path, name, complaints)
-        if not complaints and "/" not in name and name not in metadata.STANDARD_FINALIZERS:
+        causes += faults.each(path, name, formats.qualified_name(name))
+        if "/" not in name and name not in metadata.STANDARD_FINALIZERS:
             causes.append(faults.invalid(path, name, metadata.NO_FINALIZER))
     return causes
 
@@ -77,7 +76,7 @@ def default_node(obj: Object) -> None:
     if status.get("allocatable") is None and status.get("capacity") is not None:
         status["allocatable"] = dict(status["capacity"])
     spec = obj.setdefault("spec", {})
-    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+    if spec.get("podCIDR") and (spec.get("podCIDRs") or [""])[0] != spec["podCIDR"]:  # the older field is believed
         spec["podCIDRs"] = [spec["podCIDR"]]
     elif spec.get("podCIDRs") and not spec.get("podCIDR"):
         spec["podCIDR"] = spec["podCIDRs"][0]
@@ -144,6 +143,13 @@ def node_update(new: Object, old: Object) -> list[Cause]:
     if before.get("providerID") and spec.get("providerID") != before["providerID"]:
         causes.append(faults.forbidden("spec.providerID", ONCE.format("providerID")))
     return causes + taints(spec.get("taints") or (), TAINTS)
+
+
+def drop_dynamic_configuration(new: Object, old: Object) -> None:
+    """Kubelets no longer take their configuration from the API; what an older server kept of that may stay."""
+    for part, name in (("spec", "configSource"), ("status", "config")):
+        if (old.get(part) or {}).get(name) is None:
+            (new.get(part) or {}).pop(name, None)
 
 
 def _namespace_cells(obj: Object, now: float) -> Cells:
@@ -219,8 +225,11 @@ RULES = (
     KindRules(
         resource=NODES,
         default=default_node,
+        on_create=lambda obj: drop_dynamic_configuration(obj, {}),
+        on_update=drop_dynamic_configuration,
+        on_status_update=drop_dynamic_configuration,
         faults=node,
-        update_faults=node_update,
+        update_faults=lambda new, old: node(new) + node_update(new, old),
         status_faults=node_update,
         clears_status=False,
         columns=(

@@ -11,8 +11,9 @@ from typing import Any
 from orchestrator.api import meta
 from orchestrator.api.kinds import faults, formats, table
 from orchestrator.api.kinds.rules import KindRules
+from orchestrator.api.kinds.storage import inline_volume
 from orchestrator.api.kinds.table import AGE, CREATED_AT, NAME, Cells, Column, age, integer
-from orchestrator.api.kinds.values import label_selector, nonnegative, nonnegative_quantity, one_of
+from orchestrator.api.kinds.values import in_range, label_selector, nonnegative, nonnegative_quantity, one_of
 from orchestrator.api.kinds.volume_faults import csi_driver
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CSIDRIVERS, CSINODES, CSISTORAGECAPACITIES, VOLUMEATTACHMENTS
@@ -21,6 +22,7 @@ from orchestrator.api.status import Cause
 Json = Mapping[str, Any]
 
 NODE_ID_MAX = 192
+METADATA_BYTES_MAX, MESSAGE_BYTES_MAX = 256 * 1024, 1024
 EXACTLY_ONE = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
 
 
@@ -65,6 +67,12 @@ def default_driver(obj: Object) -> None:
         spec["volumeLifecycleModes"] = ["Persistent"]
 
 
+def drop_limit_scaling(new: Object, old: Object) -> None:
+    """Is behind a gate that is off in v1.36."""
+    if _spec(old).get("preventPodSchedulingIfMissing") is None:
+        _spec(new).pop("preventPodSchedulingIfMissing", None)
+
+
 def driver(obj: Object) -> list[Cause]:
     spec = _spec(obj)
     policies = ("File", "None", "ReadWriteOnceWithFSType")
@@ -83,6 +91,13 @@ def driver(obj: Object) -> list[Cause]:
         if seconds is not None and seconds < 600:
             detail = "may not specify a duration less than 10 minutes"
             causes.append(faults.invalid(f"{path}.expirationSeconds", seconds, detail))
+        if seconds is not None and seconds > 2**32:
+            detail = "may not specify a duration larger than 2^32 seconds"
+            causes.append(faults.invalid(f"{path}.expirationSeconds", seconds, detail))
+    period = spec.get("nodeAllocatableUpdatePeriodSeconds")
+    if period is not None and period < 10:
+        detail = "must be greater than or equal to 10 seconds"
+        causes.append(faults.invalid("spec.nodeAllocatableUpdatePeriodSeconds", period, detail))
     for mode in spec.get("volumeLifecycleModes") or ():
         if mode not in ("Persistent", "Ephemeral"):
             causes.append(faults.not_supported("spec.volumeLifecycleModes", mode, ("Persistent", "Ephemeral")))
@@ -166,12 +181,28 @@ def attachment(obj: Object) -> list[Cause]:
         if not name:
             causes.append(faults.required(path, "must specify non empty persistentVolumeName"))
         causes += faults.each(path, name, formats.dns_subdomain(name))
+    elif inline is not None:
+        causes += inline_volume(inline, "spec.source.inlineVolumeSpec")
     node_name = spec.get("nodeName") or ""
     return causes + faults.each("spec.nodeName", node_name, formats.dns_subdomain(node_name))
 
 
 def attachment_update(new: Object, old: Object) -> list[Cause]:
     return attachment(new) + faults.immutable("spec", _spec(new), _spec(old))
+
+
+def attachment_status(new: Object, old: Object) -> list[Cause]:
+    status = new.get("status") or {}
+    causes = attachment_update(new, old)
+    metadata = status.get("attachmentMetadata") or {}
+    if sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items()) > METADATA_BYTES_MAX:
+        causes.append(faults.too_long("status.attachmentMetadata", METADATA_BYTES_MAX))
+    for name in ("attachError", "detachError"):
+        error, path = status.get(name) or {}, f"status.{name}"
+        if len((error.get("message") or "").encode()) > MESSAGE_BYTES_MAX:  # and the other limit is told
+            causes.append(faults.too_long(f"{path}.message", METADATA_BYTES_MAX))
+        causes += in_range(error.get("errorCode"), f"{path}.errorCode", 0, 2**31 - 1)
+    return causes
 
 
 def _driver_cells(obj: Object, now: float) -> Cells:
@@ -206,6 +237,8 @@ RULES = (
         resource=CSIDRIVERS,
         name_format=driver_name,
         default=default_driver,
+        on_create=lambda obj: drop_limit_scaling(obj, {}),
+        on_update=drop_limit_scaling,
         faults=driver,
         update_faults=driver_update,
         warnings=driver_warnings,
@@ -241,6 +274,7 @@ RULES = (
         status_keeps_metadata=True,
         faults=attachment,
         update_faults=attachment_update,
+        status_faults=attachment_status,
         columns=(NAME, Column("Attacher", format="name"), *table.texts("PV", "Node"), *_yes_no("Attached"), AGE),
         cells=_attachment_cells,
     ),

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from orchestrator.api import conditions, meta
 from orchestrator.api.kinds import faults, formats
 from orchestrator.api.kinds.rules import KindRules
-from orchestrator.api.kinds.table import CREATED_AT, NAME, Cells, Column, wide
+from orchestrator.api.kinds.table import CREATED_AT, NAME, Cells
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import CUSTOMRESOURCEDEFINITIONS
 from orchestrator.api.status import Cause
@@ -82,8 +82,9 @@ def definition(obj: Object) -> list[Cause]:
     spec = _spec(obj)
     wanted = f"{(spec.get('names') or {}).get('plural') or ''}.{spec.get('group') or ''}"
     causes: list[Cause] = []
-    if meta.name(obj) != wanted:
-        causes.append(faults.invalid("metadata.name", meta.name(obj), 'must be spec.names.plural+"."+spec.group'))
+    for field in ("name", "generateName"):
+        if (given := meta.metadata(obj).get(field) or "") not in ("", wanted):
+            causes.append(faults.invalid(f"metadata.{field}", given, 'must be spec.names.plural+"."+spec.group'))
     causes += _spec_faults(spec)
     causes += _stored_versions(obj)
     causes += _approval(obj, None)
@@ -144,7 +145,7 @@ def _spec_faults(spec: Json) -> list[Cause]:
         causes.append(faults.invalid("spec.versions", versions, "must contain unique version names"))
     if sum(bool(version.get("storage")) for version in versions) != 1:
         rule = "must have exactly one version marked as storage version"
-        causes.append(faults.invalid("spec.versions", versions, rule))
+        causes.append(faults.invalid("spec.versions", versions or None, rule))
     asked = spec.get("names") or {}
     for name in ("plural", "singular", "kind", "listKind"):
         if not asked.get(name):
@@ -366,9 +367,9 @@ def webhook_url(url: str, path: str) -> list[Cause]:
 
 def webhook_service(service: Json, path: str) -> list[Cause]:
     """Rules of a `clientConfig.service`, here and in webhook configurations."""
-    causes = [] if service.get("name") else [faults.required(f"{path}.name", "service name is required")]
+    causes = [] if service.get("name") else [faults.required(f"{path}.name")]
     if not service.get("namespace"):
-        causes.append(faults.required(f"{path}.namespace", "service namespace is required"))
+        causes.append(faults.required(f"{path}.namespace"))
     port = service.get("port", 443)
     if formats.port_number(port):
         rule = f"port is not valid: {'; '.join(formats.port_number(port))}"
@@ -379,21 +380,23 @@ def webhook_service(service: Json, path: str) -> list[Cause]:
     place = f"{path}.path"
     if text == "/":
         return causes
+    if text == "//":
+        return [*causes, faults.invalid(place, text, "segment[0] may not be empty")]
     if not text.startswith("/"):
         causes.append(faults.invalid(place, text, "must start with a '/'"))
-    steps = text.removeprefix("/").removesuffix("/").split("/")
+    steps = text[1:].removesuffix("/").split("/")  # whatever the first character is
     for index, step in enumerate(steps):
         if not step:
             causes.append(faults.invalid(place, text, f"segment[{index}] may not be empty"))
-        elif step in (".", "..") or "%" in step or " " in step:
-            causes.append(faults.invalid(place, text, f"segment[{index}]: {'; '.join(formats.path_segment(step))}"))
+        else:
+            causes += [faults.invalid(place, text, f"segment[{index}]: {why}") for why in formats.dns_subdomain(step)]
     return causes
 
 
 def _stored_versions(obj: Object) -> list[Cause]:
     path, stored = "status.storedVersions", (obj.get("status") or {}).get("storedVersions") or []
     if not stored:
-        return [faults.invalid(path, stored, "must have at least one stored version")]
+        return [faults.invalid(path, None, "must have at least one stored version")]
     names = [version.get("name") for version in _spec(obj).get("versions") or ()]
     causes = []
     if (storage := storage_version(obj)) and storage not in stored:
@@ -470,18 +473,7 @@ def _nodes(raw: Json) -> list[Json]:
 
 
 def _cells(obj: Object, now: float) -> Cells:
-    spec = _spec(obj)
-    names = spec.get("names") or {}
-    versions = sorted(
-        version["name"] + ("(storage)" if version.get("storage") else "")
-        for version in spec.get("versions") or ()
-        if version.get("served")
-    )
-    return [
-        meta.name(obj), spec.get("scope") or "", ",".join(versions), meta.metadata(obj).get("creationTimestamp") or "",
-        spec.get("group") or "", names.get("kind") or "", ",".join(names.get("shortNames") or ()),
-        conditions.is_true(obj, "Established"),
-    ]  # fmt: skip
+    return [meta.name(obj), meta.metadata(obj).get("creationTimestamp")]
 
 
 RULES = (
@@ -495,16 +487,7 @@ RULES = (
         update_faults=definition_update,
         status_faults=definition_status,
         warnings=warnings,
-        columns=(
-            NAME,
-            Column("Scope", description="Cluster/Namespaced"),
-            Column("Versions", description="Served versions"),
-            CREATED_AT,
-            wide("Group"),
-            wide("Kind"),
-            wide("ShortNames"),
-            wide("Established", "boolean"),
-        ),
+        columns=(NAME, CREATED_AT),
         cells=_cells,
     ),
 )

@@ -123,12 +123,15 @@ def endpoints(obj: Object) -> list[Cause]:
         for kind in ("addresses", "notReadyAddresses"):
             for number, address in enumerate(subset.get(kind) or ()):
                 at = f"{path}.{kind}[{number}]"
-                for name, rule in (("hostname", formats.dns_label), ("nodeName", formats.dns_subdomain)):
-                    if value := address.get(name):
-                        causes += faults.each(f"{at}.{name}", value, rule(value))
+                if name := address.get("hostname"):
+                    causes += faults.each(f"{at}.hostname", name, formats.dns_label(name))
+                if (name := address.get("nodeName")) is not None:
+                    causes += faults.each(f"{at}.nodeName", name, formats.dns_subdomain(name))
                 ip = address.get("ip") or ""
-                complaints = faults.each(f"{at}.ip", ip, formats.ip_address(ip))
-                causes += complaints or endpoint_address(ip, f"{at}.ip")
+                if complaints := formats.ip_address(ip):  # which upstream looks for twice
+                    causes += faults.each(f"{at}.ip", ip, [*complaints, "must be a valid IP address"])
+                else:
+                    causes += endpoint_address(ip, f"{at}.ip")
         ports = subset.get("ports") or ()
         for number, port in enumerate(ports):
             at, name = f"{path}.ports[{number}]", port.get("name") or ""
@@ -138,6 +141,8 @@ def endpoints(obj: Object) -> list[Cause]:
                 causes += faults.each(f"{at}.name", name, formats.dns_label(name))
             causes += faults.each(f"{at}.port", port.get("port", 0), formats.port_number(port.get("port", 0)))
             causes += one_of(port.get("protocol"), f"{at}.protocol", container_faults.PROTOCOLS)
+            if (protocol := port.get("appProtocol")) is not None:
+                causes += faults.each(f"{at}.appProtocol", protocol, formats.qualified_name(protocol))
     return causes
 
 

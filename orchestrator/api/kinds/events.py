@@ -57,6 +57,10 @@ FIXED = (
     "involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "type", "eventTime",
     "action", "related", "reportingComponent", "reportingInstance",
 )  # fmt: skip
+UNSET: dict[str, Any] = {  # what those are that are no texts, where nobody set them
+    "involvedObject": {}, "source": {}, "count": 0, "eventTime": None, "firstTimestamp": None, "lastTimestamp": None,
+    "related": None,
+}  # fmt: skip
 V1_NAMES = {"reportingComponent": "reportingController"}
 OF_OLD = ("firstTimestamp", "lastTimestamp", "count", "source")
 
@@ -76,7 +80,8 @@ def event_v1_update(new: Object, old: Object) -> list[Cause]:
     if new.get("series") != old.get("series"):
         causes += _series(new)
     for name in FIXED:
-        causes += faults.immutable(V1_NAMES.get(name, name), new.get(name), old.get(name))
+        unset = UNSET.get(name, "")
+        causes += faults.immutable(V1_NAMES.get(name, name), new.get(name) or unset, old.get(name) or unset)
     return causes
 
 

@@ -5,6 +5,7 @@ Source: admissionregistration.k8s.io/v1 API reference, MatchCondition; messages 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,22 +15,43 @@ from orchestrator.api.kinds import faults, formats
 from orchestrator.api.status import Cause
 
 MATCH_CONDITIONS_MAX = 64
+_NO_VARIABLE = re.compile(
+    r"(?P<at><input>:\d+:)(?P<column>\d+): undeclared reference to 'variables\.(?P<name>\w+)' \(in container ''\)"
+    r"(?P<line>\n [|] [^\n]*\n [|] )(?P<dots>\.*)\^"
+)
 # What every expression about a request may name, each of any type.
 BASE = {"object": "dyn", "oldObject": "dyn", "request": "dyn", "namespaceObject": "dyn", "authorizer": "dyn"}
 
 
-def compiles(expression: str, names: Mapping[str, str], path: str, wanted: tuple[str, ...] = ()) -> list[Cause]:
-    """`wanted`: types of result that are allowed, written as in messages; all are where there is none."""
+def compiles(
+    expression: str, names: Mapping[str, str], path: str, wanted: tuple[str, ...] = (), *, has_variables: bool = False
+) -> list[Cause]:
+    """`wanted`: types of result that are allowed, written as in messages; all are where there is none. `has_variables`:
+    whether `variables` is something here, though it may not have the one that is named."""
     if not expression.strip():
         return [faults.required(path, f"{path.rpartition('.')[2]} is not specified")]
     try:
         program = compile_expression(objects.plain(expression), names)
     except CompileError as error:
-        return [faults.invalid(path, expression, str(error))]
+        return [faults.invalid(path, expression, _about_variables(str(error), has_variables))]
     if wanted and program.type_text not in wanted:
         meant = wanted[0] if len(wanted) == 1 else f"one of [{' '.join(wanted)}]"
         return [faults.invalid(path, expression, f"must evaluate to {meant} but got {program.type_text}")]
     return []
+
+
+def _about_variables(text: str, has_variables: bool) -> str:
+    """Each variable is declared by its whole name; a name that is not is told as a field that is not there, or, where
+    there are no variables at all, as that, at its place in the text."""
+    if has_variables:
+        return _NO_VARIABLE.sub(r"\g<at>\g<column>: undefined field '\g<name>'\g<line>\g<dots>^", text)
+
+    def earlier(found: re.Match[str]) -> str:
+        back = len("variables")
+        column, dots = int(found["column"]) - back, found["dots"][back:]
+        return f"{found['at']}{column}: undeclared reference to 'variables' (in container ''){found['line']}{dots}^"
+
+    return _NO_VARIABLE.sub(earlier, text)
 
 
 def match_conditions(conditions: list[Any], names: Mapping[str, str], path: str) -> list[Cause]:

@@ -21,6 +21,7 @@ from orchestrator.api.status import Cause
 Json = Mapping[str, Any]
 PRECEDENCE_MAX, PRECEDENCE_DEFAULT = 10_000, 1000
 HASH_BITS_MAX = 60  # that dealing a hand of queues may take of a flow's hash
+QUEUES_MAX = 10_000_000
 _FIXED = {(one["kind"], meta.name(one)): one["spec"] for one in (*MANDATORY_LEVELS, *MANDATORY_SCHEMAS)}
 _VERBS = ("*", "get", "list", "create", "update", "delete", "deletecollection", "patch", "watch", "proxy")
 
@@ -57,9 +58,8 @@ def flow_schema(obj: Object) -> list[Cause]:
         causes += faults.each(path, name, found)
     method = spec.get("distinguisherMethod")
     if method is not None and method.get("type") not in ("ByNamespace", "ByUser"):
-        causes.append(
-            faults.not_supported("spec.distinguisherMethod.type", method.get("type"), ("ByNamespace", "ByUser"))
-        )
+        shown = {"Type": method.get("type") or ""}  # the Go struct
+        causes.append(faults.not_supported("spec.distinguisherMethod.type", shown, ("ByNamespace", "ByUser")))
     for index, rule in enumerate(spec.get("rules") or ()):
         causes += _rule(rule, f"spec.rules[{index}]")
     fixed = _FIXED.get((FLOWSCHEMAS.kind, meta.name(obj)))
@@ -129,7 +129,19 @@ def _subject(subject: Json, path: str) -> list[Cause]:
             causes.append(faults.forbidden(f"{path}.{name}", f"{name} is forbidden when subject kind is not '{other}'"))
         elif other == kind and given is not None and not given.get("name"):
             causes.append(faults.required(f"{path}.{name}.name"))
+    if kind == "ServiceAccount" and (account := subject.get("serviceAccount")) is not None:
+        causes += _service_account(account, f"{path}.serviceAccount")
     return causes
+
+
+def _service_account(account: Json, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    name, namespace = account.get("name") or "", account.get("namespace") or ""
+    if name not in ("", "*"):
+        causes += faults.each(f"{path}.name", name, formats.dns_subdomain(name))
+    if not namespace:
+        return [*causes, faults.required(f"{path}.namespace", "must specify namespace for service account")]
+    return causes + faults.each(f"{path}.namespace", namespace, formats.dns_label(namespace))
 
 
 def _verbs(verbs: list[str], path: str) -> list[Cause]:
@@ -211,8 +223,10 @@ def _level(obj: Object) -> list[Cause]:
     spec, causes = _spec(obj), []
     kind, limited, exempt = spec.get("type") or "", spec.get("limited"), spec.get("exempt")
     if (meta.name(obj) == "exempt") is not (kind == "Exempt"):
-        detail = "type must be 'Exempt' if and only if name is 'exempt'"
+        detail = "must be 'Exempt' if and only if `name` is 'exempt'"
         causes.append(faults.invalid("spec.type", kind, detail))
+    if not kind:
+        return [*causes, faults.required("spec.type")]
     if kind not in ("Exempt", "Limited"):
         return [*causes, faults.not_supported("spec.type", kind, ("Exempt", "Limited"))]
     if kind == "Exempt":
@@ -270,18 +284,34 @@ def _lending(given: Json, path: str) -> list[Cause]:
 
 def _queuing(queuing: Json, path: str) -> list[Cause]:
     causes = []
-    for name in ("queueLengthLimit", "queues", "handSize"):
-        if queuing.get(name, 1) <= 0:
-            causes.append(faults.invalid(f"{path}.{name}", queuing[name], "must be positive"))
-    if queuing.get("queues", 1) > 10_000_000:
-        causes.append(faults.invalid(f"{path}.queues", queuing["queues"], "must not be greater than 10000000"))
-    if queuing.get("handSize", 1) > queuing.get("queues", 64):
-        detail = f"should not be greater than queues ({queuing.get('queues', 64)})"
-        causes.append(faults.invalid(f"{path}.handSize", queuing["handSize"], detail))
-    elif not causes and math.ceil(math.log2(queuing["queues"]) * queuing["handSize"]) > HASH_BITS_MAX:
-        sizes = f"deckSize {queuing['queues']} and handSize {queuing['handSize']}"
+    length, queues, hand = (queuing.get(name, 1) for name in ("queueLengthLimit", "queues", "handSize"))
+    if length <= 0:
+        causes.append(faults.invalid(f"{path}.queueLengthLimit", length, "must be positive"))
+    if queues <= 0:
+        causes.append(faults.invalid(f"{path}.queues", queues, "must be positive"))
+    elif queues > QUEUES_MAX:
+        causes.append(faults.invalid(f"{path}.queues", queues, f"must not be greater than {QUEUES_MAX}"))
+    if hand <= 0:
+        causes.append(faults.invalid(f"{path}.handSize", hand, "must be positive"))
+    elif hand > queues:
+        causes.append(faults.invalid(f"{path}.handSize", hand, f"should not be greater than queues ({queues})"))
+    elif math.ceil(math.log2(queues) * hand) > HASH_BITS_MAX:
+        sizes = f"deckSize {queues} and handSize {hand}"
         detail = f"required entropy bits of {sizes} should not be greater than {HASH_BITS_MAX}"
-        causes.append(faults.invalid(f"{path}.handSize", queuing["handSize"], detail))
+        causes.append(faults.invalid(f"{path}.handSize", hand, detail))
+    return causes
+
+
+def _status_faults(new: Object, old: Object) -> list[Cause]:
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for index, condition in enumerate((new.get("status") or {}).get("conditions") or ()):
+        path, kind = f"status.conditions[{index}].type", condition.get("type") or ""
+        if kind in seen:
+            causes.append(faults.duplicate(path, kind))
+        seen.add(kind)
+        if not kind:
+            causes.append(faults.required(path))
     return causes
 
 
@@ -300,7 +330,7 @@ def _level_cells(obj: Object, now: float) -> Cells:
     limited = spec.get("limited") or {}
     queuing = (limited.get("limitResponse") or {}).get("queuing") or {}
     shown = [
-        str(value) if value is not None else "<none>"
+        value if value is not None else "<none>"
         for value in (
             (limited or spec.get("exempt") or {}).get("nominalConcurrencyShares"),
             queuing.get("queues"), queuing.get("handSize"), queuing.get("queueLengthLimit"),
@@ -316,6 +346,7 @@ RULES = (
         default=default_schema,
         faults=flow_schema,
         update_faults=lambda new, old: flow_schema(new),
+        status_faults=_status_faults,
         columns=(
             NAME, Column("PriorityLevel"), integer("MatchingPrecedence"), Column("DistinguisherMethod"), AGE,
             Column("MissingPL"),
@@ -328,6 +359,7 @@ RULES = (
         default=default_level,
         faults=level,
         update_faults=lambda new, old: level(new),
+        status_faults=_status_faults,
         columns=(
             NAME, Column("Type"), Column("NominalConcurrencyShares"), Column("Queues"), Column("HandSize"),
             Column("QueueLengthLimit"), AGE,

@@ -58,6 +58,8 @@ def create(
         causes += faults.each("metadata.namespace", namespace, formats.dns_label(namespace))
     elif namespace:
         causes.append(faults.forbidden("metadata.namespace", "not allowed on this type"))
+    if (generation := metadata.get("generation") or 0) < 0:
+        causes.append(faults.invalid("metadata.generation", generation, "must be greater than or equal to 0"))
     return causes + _either_way(metadata) + _finalizers(metadata.get("finalizers") or [], own_finalizers)
 
 

@@ -5,6 +5,7 @@ Source: admissionregistration.k8s.io/v1; KEP-3488, KEP-3962; upstream pkg/apis/a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,16 @@ from orchestrator.api.status import Cause
 Json = Mapping[str, Any]
 ACTIONS = ("Audit", "Deny", "Warn")
 REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
+MUTATED_OPERATIONS = ("*", "CONNECT", "CREATE", "UPDATE")
+# patchType → the field with its expression, and what that makes
+PATCH_TYPES = {"ApplyConfiguration": ("applyConfiguration", "map"), "JSONPatch": ("jsonPatch", "list")}
+# Names that the grammar of CEL keeps for itself, and so no identifiers.
+RESERVED = frozenset(
+    {
+        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
+        "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    }
+)  # fmt: skip
 ANNOTATIONS_MAX = 20
 ANNOTATION_BYTES_MAX = 5 * 1024
 
@@ -82,7 +93,9 @@ def default_binding(obj: Object) -> None:
 
 def _makes(expression: str, names: Mapping[str, str], path: str, wanted: str) -> list[Cause]:
     """The expression of a mutation: a map or a list, of whatever; what is dynamic is judged when it runs."""
-    if causes := compiles(expression, names, path):
+    if not expression.strip():
+        return [faults.required(path)]
+    if causes := compiles(expression, names, path, has_variables=True):
         return causes
     if compile_expression(objects.plain(expression), names).result_type not in (wanted, "dyn"):
         return [faults.invalid(path, expression, f"must evaluate to {wanted}")]
@@ -104,7 +117,41 @@ def _matching(found: Json, path: str, *, is_policy: bool) -> list[Cause]:
     return causes
 
 
-def _common(spec: Json) -> tuple[list[Cause], dict[str, str]]:
+def _param_kind_faults(kind: Json, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    version, name = kind.get("apiVersion") or "", kind.get("kind") or ""
+    group, _, bare = version.rpartition("/")
+    place = f"{path}.apiVersion"
+    if not version:
+        causes.append(faults.required(place))
+    elif version.count("/") > 1:
+        causes.append(faults.invalid(place, version, f"unexpected GroupVersion string: {version}"))
+    else:
+        if group and (why := formats.dns_subdomain(group)):
+            causes.append(faults.invalid(place, group, ",".join(why)))
+        if not bare:
+            causes.append(faults.invalid(place, version, "version must be specified"))
+        elif why := formats.dns1035_label(bare):
+            causes.append(faults.invalid(place, bare, ",".join(why)))
+    if not name:
+        causes.append(faults.required(f"{path}.kind"))
+    elif why := formats.dns1035_label(name.lower()):
+        detail = f"may have mixed case, but should otherwise match: {','.join(why)}"
+        causes.append(faults.invalid(f"{path}.kind", name, detail))
+    return causes
+
+
+def _mutated_operations(found: Json, path: str) -> list[Cause]:
+    """What is deleted is not mutated."""
+    return [
+        faults.not_supported(f"{path}.resourceRules.operations", operation, MUTATED_OPERATIONS)
+        for rule in found.get("resourceRules") or ()
+        for operation in rule.get("operations") or ()
+        if operation not in MUTATED_OPERATIONS
+    ]
+
+
+def _common(spec: Json, *, has_variables: bool) -> tuple[list[Cause], dict[str, str]]:
     """Faults, and what the other expressions may name: each variable has the type of its expression, which may name
     those before it."""
     causes: list[Cause] = []
@@ -112,9 +159,7 @@ def _common(spec: Json) -> tuple[list[Cause], dict[str, str]]:
         causes.append(faults.not_supported("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore")))
     kind = spec.get("paramKind")
     if kind is not None:
-        for name in ("apiVersion", "kind"):
-            if not kind.get(name):
-                causes.append(faults.required(f"spec.paramKind.{name}"))
+        causes += _param_kind_faults(kind, "spec.paramKind")
     constraints = spec.get("matchConstraints")
     if constraints is None:
         causes.append(faults.required("spec.matchConstraints"))
@@ -122,49 +167,48 @@ def _common(spec: Json) -> tuple[list[Cause], dict[str, str]]:
         causes += _matching(constraints, "spec.matchConstraints", is_policy=True)
     names = _named(spec)
     causes += match_conditions(spec.get("matchConditions") or [], names, "spec.matchConditions")
-    seen: list[str] = []
     for index, variable in enumerate(spec.get("variables") or ()):
         path, name = f"spec.variables[{index}]", variable.get("name") or ""
-        if not name:
+        if not name.strip():
             causes.append(faults.required(f"{path}.name", "name is not specified"))
-        elif formats.c_identifier(name):
-            causes.append(faults.invalid(f"{path}.name", name, "name is not a valid CEL identifier"))
-        elif name in seen:
-            causes.append(faults.duplicate(f"{path}.name", name))
-        seen.append(name)
+        elif formats.c_identifier(name) or name in RESERVED:
+            causes.append(faults.invalid(f"{path}.name", name, "must be a valid CEL identifier"))
         expression = variable.get("expression") or ""
-        causes += compiles(expression, names, f"{path}.expression")
+        causes += compiles(expression, names, f"{path}.expression", has_variables=has_variables)
         names[f"variables.{variable.get('name')}"] = _type_of(expression, names)
     return causes, names
 
 
 def validating(obj: Object) -> list[Cause]:
     spec = _spec(obj)
-    causes, names = _common(spec)
+    has_variables = bool(spec.get("variables"))
+    causes, names = _common(spec, has_variables=has_variables)
     validations, annotations = spec.get("validations") or [], spec.get("auditAnnotations") or []
     if not validations and not annotations:
-        detail = "validations or auditAnnotations must be non-empty"
+        detail = "validations or auditAnnotations must contain at least one item"
         causes += [faults.required("spec.validations", detail), faults.required("spec.auditAnnotations", detail)]
     for index, validation in enumerate(validations):
         path = f"spec.validations[{index}]"
-        causes += compiles(validation.get("expression") or "", names, f"{path}.expression", ("bool",))
+        text = validation.get("expression") or ""
+        causes += compiles(text, names, f"{path}.expression", ("bool",), has_variables=has_variables)
         message = validation.get("message") or ""
         if message and not message.strip():
-            causes.append(faults.invalid(f"{path}.message", message, "message must be non-empty if specified"))
-        elif "\n" in message:
-            causes.append(faults.invalid(f"{path}.message", message, "message must not contain line breaks"))
-        elif "\n" in (validation.get("expression") or "").strip() and not message:
-            detail = "message must be specified if expression contains line breaks"
-            causes.append(faults.required(f"{path}.message", detail))
+            causes.append(faults.invalid(f"{path}.message", message, "must be non-empty if specified"))
+        elif re.search(r"[\n\r]", message.strip()):
+            causes.append(faults.invalid(f"{path}.message", message, "must not contain line breaks"))
         if text := validation.get("messageExpression"):
             others = {name: kind for name, kind in names.items() if name != "authorizer"}
-            causes += compiles(text, others, f"{path}.messageExpression", ("string",))
+            place = f"{path}.messageExpression"
+            if not text.strip():
+                causes.append(faults.invalid(place, text, "must be non-empty if specified"))
+            else:
+                causes += compiles(text, others, place, ("string",), has_variables=has_variables)
         if (reason := validation.get("reason")) and reason not in REASONS:
             causes.append(faults.not_supported(f"{path}.reason", reason, REASONS))
     if len(annotations) > ANNOTATIONS_MAX:
         causes.append(
             faults.invalid(
-                "spec.auditAnnotations", len(annotations), f"must not have more than {ANNOTATIONS_MAX} auditAnnotations"
+                "spec.auditAnnotations", annotations, f"must not have more than {ANNOTATIONS_MAX} auditAnnotations"
             )
         )
     keys: list[str] = []
@@ -179,7 +223,8 @@ def validating(obj: Object) -> list[Cause]:
             detail = f"must not exceed {ANNOTATION_BYTES_MAX} bytes in length"
             causes.append(faults.required(f"{path}.valueExpression", detail))
         else:
-            causes += compiles(text, names, f"{path}.valueExpression", ("string", "null_type"))
+            wanted = ("string", "null_type")
+            causes += compiles(text, names, f"{path}.valueExpression", wanted, has_variables=has_variables)
         if key in keys:
             causes.append(faults.duplicate(f"{path}.key", key))
         keys.append(key)
@@ -188,7 +233,8 @@ def validating(obj: Object) -> list[Cause]:
 
 def mutating(obj: Object) -> list[Cause]:
     spec = _spec(obj)
-    causes, names = _common(spec)
+    causes, names = _common(spec, has_variables=True)
+    causes += _mutated_operations(spec.get("matchConstraints") or {}, "spec.matchConstraints")
     if (policy := spec.get("reinvocationPolicy")) not in ("IfNeeded", "Never"):
         causes.append(faults.required("spec.reinvocationPolicy") if not policy else faults.not_supported(
             "spec.reinvocationPolicy", policy, ("IfNeeded", "Never")))  # fmt: skip
@@ -197,16 +243,41 @@ def mutating(obj: Object) -> list[Cause]:
         causes.append(faults.required("spec.mutations", "mutations must contain at least one item"))
     for index, mutation in enumerate(mutations):
         path, kind = f"spec.mutations[{index}]", mutation.get("patchType") or ""
-        if kind == "ApplyConfiguration":
-            text = (mutation.get("applyConfiguration") or {}).get("expression") or ""
-            causes += _makes(text, names, f"{path}.applyConfiguration.expression", "map")
-        elif kind == "JSONPatch":
-            text = (mutation.get("jsonPatch") or {}).get("expression") or ""
-            causes += _makes(text, names, f"{path}.jsonPatch.expression", "list")
-        elif not kind:
-            causes.append(faults.required(f"{path}.patchType"))
-        else:
-            causes.append(faults.not_supported(f"{path}.patchType", kind, ("ApplyConfiguration", "JSONPatch")))
+        if kind not in PATCH_TYPES:
+            supported = sorted(PATCH_TYPES)
+            missing = faults.required(f"{path}.patchType")
+            causes.append(faults.not_supported(f"{path}.patchType", kind, supported) if kind else missing)
+            continue
+        for other, (name, wanted) in PATCH_TYPES.items():
+            given, place = mutation.get(name), f"{path}.{name}"
+            if other != kind and given is not None:
+                detail = f"must not be specified when patchType is {kind}"
+                causes.append(faults.invalid(place, f"{{{name}}}", detail))
+            elif other == kind and given is None:
+                causes.append(faults.required(place, f"must be specified when patchType is {kind}"))
+            elif other == kind:
+                causes += _makes(given.get("expression") or "", names, f"{place}.expression", wanted)
+    return causes
+
+
+def _param_ref(ref: Json, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    name, selector = ref.get("name") or "", ref.get("selector")
+    if name:
+        causes += faults.each(f"{path}.name", name, formats.path_segment(name))
+    causes += label_selector(selector, f"{path}.selector")
+    if name and selector is not None:
+        causes += [
+            faults.forbidden(f"{path}.{field}", "name and selector are mutually exclusive")
+            for field in ("name", "selector")
+        ]
+    if not name and selector is None:
+        causes.append(faults.required(path, "one of name or selector must be specified"))
+    action = ref.get("parameterNotFoundAction")
+    if not action:
+        causes.append(faults.required(f"{path}.parameterNotFoundAction"))
+    elif action not in ("Deny", "Allow"):
+        causes.append(faults.not_supported(f"{path}.parameterNotFoundAction", action, ("Deny", "Allow")))
     return causes
 
 
@@ -218,22 +289,11 @@ def binding(obj: Object) -> list[Cause]:
     else:
         causes += faults.each("spec.policyName", name, formats.dns_subdomain(name))
     if (ref := spec.get("paramRef")) is not None:
-        path = "spec.paramRef"
-        if bool(ref.get("name")) is (ref.get("selector") is not None):
-            detail = (
-                "name and selector are mutually exclusive"
-                if ref.get("name")
-                else "one of name or selector must be specified"
-            )
-            maker = faults.forbidden if ref.get("name") else faults.required
-            causes.append(maker(f"{path}.name" if ref.get("name") else path, detail))
-        if ref.get("parameterNotFoundAction") is None:
-            causes.append(faults.required(f"{path}.parameterNotFoundAction"))
-        elif ref["parameterNotFoundAction"] not in ("Allow", "Deny"):
-            found = ref["parameterNotFoundAction"]
-            causes.append(faults.not_supported(f"{path}.parameterNotFoundAction", found, ("Allow", "Deny")))
+        causes += _param_ref(ref, "spec.paramRef")
     if (found := spec.get("matchResources")) is not None:
         causes += _matching(found, "spec.matchResources", is_policy=False)
+        if obj.get("kind") == MUTATINGADMISSIONPOLICYBINDINGS.kind:
+            causes += _mutated_operations(found, "spec.matchResources")
     return causes
 
 
@@ -245,7 +305,7 @@ def validating_binding(obj: Object) -> list[Cause]:
     for index, action in enumerate(actions):
         if action not in ACTIONS:
             causes.append(faults.not_supported(f"{path}[{index}]", action, ACTIONS))
-        elif action in actions[:index]:
+        if action in actions[:index]:
             causes.append(faults.duplicate(f"{path}[{index}]", action))
     if {"Deny", "Warn"} <= set(actions):
         detail = (

@@ -5,11 +5,12 @@ A bound claim's spec is fixed but for its request, which may only grow. Source: 
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.api import meta, quantity
-from orchestrator.api.kinds import faults, formats, podspec, scheduling_faults, table
+from orchestrator.api.kinds import faults, formats, podspec, resource_faults, scheduling_faults, table
 from orchestrator.api.kinds.pod_faults import difference
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, wide
@@ -31,6 +32,11 @@ SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "
 VOLUME_MODES = ("Block", "Filesystem")
 CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+SOURCE_KINDS = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+RESIZE_STATES = (
+    "ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible",
+    "NodeResizePending",
+)  # fmt: skip
 # Fields of a PersistentVolume's spec that are no source.
 _NOT_SOURCES = {
     "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
@@ -73,7 +79,7 @@ def volume(obj: Object) -> list[Cause]:
     if set(capacity) != {"storage"}:
         causes.append(faults.not_supported("spec.capacity", spec.get("capacity"), ("storage",)))
     for name, value in capacity.items():
-        causes += positive(value, f"spec.capacity[{name}]")
+        causes += _basic(value, f"spec.capacity[{name}]") + positive(value, f"spec.capacity[{name}]")
     policy = spec.get("persistentVolumeReclaimPolicy")
     causes += one_of(policy, "spec.persistentVolumeReclaimPolicy", ("Delete", "Recycle", "Retain"), required=False)
     affinity = spec.get("nodeAffinity")
@@ -82,9 +88,41 @@ def volume(obj: Object) -> list[Cause]:
             causes.append(faults.required("spec.nodeAffinity.required", "must specify required node constraints"))
         else:
             causes += scheduling_faults.node_selector(affinity["required"], "spec.nodeAffinity.required")
-    causes += _source(spec)
+    causes += source(spec, "spec")
     causes += name_of(spec.get("storageClassName"), "spec.storageClassName", formats.dns_subdomain)
-    return causes + one_of(spec.get("volumeMode"), "spec.volumeMode", VOLUME_MODES, required=False)
+    causes += one_of(spec.get("volumeMode"), "spec.volumeMode", VOLUME_MODES, required=False)
+    return causes + _volume_attributes(spec)
+
+
+def _volume_attributes(spec: Json) -> list[Cause]:
+    name, path = spec.get("volumeAttributesClassName"), "spec.volumeAttributesClassName"
+    if name is None:
+        return []
+    causes = faults.each(path, name, formats.dns_subdomain(name))
+    if not name:
+        causes = [faults.required(path, "an empty string is disallowed")]
+    if spec.get("csi") is None:
+        causes.append(faults.required("spec.csi", "has to be specified when using volumeAttributesClassName"))
+    return causes
+
+
+def inline_volume(spec: Json, path: str) -> list[Cause]:
+    """A volume that is in an attachment, as those are that came from a pod's own volume of before CSI."""
+    causes = [
+        faults.forbidden(f"{path}.{name}", "may not be specified in the context of inline volumes")
+        for name in ("claimRef", "capacity", "nodeAffinity", "storageClassName")
+        if spec.get(name)
+    ]
+    if spec.get("csi") is None:
+        causes.append(faults.required(f"{path}.csi", "has to be specified in the context of inline volumes"))
+    causes += access_modes(spec.get("accessModes") or (), f"{path}.accessModes")
+    if spec.get("persistentVolumeReclaimPolicy") not in (None, "", "Retain"):
+        detail = "may only be Retain in the context of inline volumes"
+        causes.append(faults.forbidden(f"{path}.persistentVolumeReclaimPolicy", detail))
+    if spec.get("volumeMode") not in (None, "Filesystem"):
+        detail = "may not specify volumeMode other than Filesystem in the context of inline volumes"
+        causes.append(faults.forbidden(f"{path}.volumeMode", detail))
+    return causes + source(spec, path)
 
 
 def access_modes(modes: Sequence[str], path: str, why: str = "") -> list[Cause]:
@@ -99,20 +137,25 @@ def positive(value: Any, path: str) -> list[Cause]:
     return [] if quantity.parse(value) > 0 else [faults.invalid(path, value, "must be greater than zero")]
 
 
-def _source(spec: Json) -> list[Cause]:
+def source(spec: Json, path: str) -> list[Cause]:
+    """What a volume is made of: one thing."""
     given = sorted(name for name in spec.keys() - _NOT_SOURCES if spec[name] is not None)
     causes: list[Cause] = []
     for position, name in enumerate(given):
         if position:
-            causes.append(faults.forbidden(f"spec.{name}", "may not specify more than 1 volume type"))
+            causes.append(faults.forbidden(f"{path}.{name}", "may not specify more than 1 volume type"))
         elif name == "local":
             if not spec[name].get("path"):
-                causes.append(faults.required("spec.local.path"))
+                causes.append(faults.required(f"{path}.local.path"))
             if (spec.get("nodeAffinity") or {}).get("required") is None:
-                causes.append(faults.required("spec.nodeAffinity", "Local volume requires node affinity"))
+                causes.append(faults.required(f"{path}.nodeAffinity", "Local volume requires node affinity"))
         elif name in SOURCES:
-            causes += SOURCES[name](spec[name], f"spec.{name}")
-    return causes if given else [*causes, faults.required("spec", "must specify a volume type")]
+            causes += SOURCES[name](spec[name], f"{path}.{name}")
+    recycles = spec.get("persistentVolumeReclaimPolicy") == "Recycle"
+    if recycles and posixpath.normpath((spec.get("hostPath") or {}).get("path") or ".") == "/":
+        detail = "may not be 'recycle' for a hostPath mount of '/'"
+        causes.append(faults.forbidden(f"{path}.persistentVolumeReclaimPolicy", detail))
+    return causes if given else [*causes, faults.required(path, "must specify a volume type")]
 
 
 def volume_update(new: Object, old: Object) -> list[Cause]:
@@ -123,7 +166,15 @@ def volume_update(new: Object, old: Object) -> list[Cause]:
         shown = difference(held, now, "spec.persistentvolumesource")
         detail = f"spec.persistentvolumesource is immutable after creation\n{shown}"
         causes.append(faults.forbidden("spec.persistentvolumesource", detail))
-    return causes + faults.immutable("volumeMode", _spec(new).get("volumeMode"), _spec(old).get("volumeMode"))
+    causes += faults.immutable("volumeMode", _spec(new).get("volumeMode"), _spec(old).get("volumeMode"))
+    affinity, before = _spec(new).get("nodeAffinity"), _spec(old).get("nodeAffinity")
+    if before is not None and affinity != before:
+        detail = f"{faults.IMMUTABLE}, except for updating from beta label to GA"
+        causes.append(faults.invalid("nodeAffinity", affinity, detail))
+    name = "volumeAttributesClassName"
+    if _spec(old).get(name) is not None and _spec(new).get(name) is None:
+        causes.append(faults.forbidden(f"spec.{name}", "update from non-nil value to nil is forbidden"))
+    return causes
 
 
 # -- PersistentVolumeClaim ---------------------------------------------------------------------------------------------
@@ -140,18 +191,34 @@ def default_claim(obj: Object) -> None:
 
 def create_claim(obj: Object) -> None:
     obj["status"] = {"phase": "Pending"}
-    _same_sources(obj.setdefault("spec", {}))
+    _sources(obj.setdefault("spec", {}), {})
+
+
+def update_claim(new: Object, old: Object) -> None:
+    _sources(new.setdefault("spec", {}), _spec(old))
+
+
+def _sources(spec: dict[str, Any], before: Json) -> None:
+    """A claim without a source cannot be given one that only a `dataSourceRef` may name; it is dropped in silence, as
+    ever. Nor may it name one of another namespace, which is behind a gate that is off in v1.36."""
+    reference = spec.get("dataSourceRef")
+    if reference and reference.get("namespace") and not before.get("dataSourceRef"):
+        del spec["dataSourceRef"]
+    source = spec.get("dataSource")
+    if source is not None and not (before.get("dataSource") or before.get("dataSourceRef")):
+        is_known = (source.get("apiGroup") or "", source.get("kind")) in SOURCE_KINDS
+        if spec.get("dataSourceRef") is None and not is_known:
+            del spec["dataSource"]
+    _same_sources(spec)
 
 
 def _same_sources(spec: dict[str, Any]) -> None:
     """`dataSource` and `dataSourceRef` mean the same where the latter names no namespace."""
     source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
-    if source and not reference:
+    if source is not None and reference is None:
         spec["dataSourceRef"] = dict(source)
-    elif reference and not source and not reference.get("namespace"):
-        kinds = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
-        if (reference.get("apiGroup") or "", reference.get("kind")) in kinds:
-            spec["dataSource"] = dict(reference)
+    elif reference is not None and source is None and not reference.get("namespace"):
+        spec["dataSource"] = {name: value for name, value in reference.items() if name != "namespace"}
 
 
 def claim_spec(spec: Json, path: str) -> list[Cause]:
@@ -167,7 +234,20 @@ def claim_spec(spec: Json, path: str) -> list[Cause]:
     causes += one_of(spec.get("volumeMode"), f"{path}.volumeMode", VOLUME_MODES, required=False)
     for name in ("dataSource", "dataSourceRef"):
         causes += _data_source(spec.get(name), f"{path}.{name}")
-    return causes
+    causes += _both_sources(spec.get("dataSource"), spec.get("dataSourceRef"), path)
+    return causes + name_of(
+        spec.get("volumeAttributesClassName"), f"{path}.volumeAttributesClassName", formats.dns_subdomain
+    )
+
+
+def _both_sources(source: Json | None, reference: Json | None, path: str) -> list[Cause]:
+    if source is None or reference is None:
+        return []
+    shown: Json = {}  # upstream shows a path here, which has no fields of its own
+    if reference.get("namespace"):
+        return [faults.invalid(path, shown, "may not be specified when dataSourceRef.namespace is specified")]
+    same = all((source.get(name) or "") == (reference.get(name) or "") for name in ("apiGroup", "kind", "name"))
+    return [] if same else [faults.invalid(path, shown, "must match dataSourceRef")]
 
 
 def _data_source(source: Json | None, path: str) -> list[Cause]:
@@ -177,6 +257,10 @@ def _data_source(source: Json | None, path: str) -> list[Cause]:
     if not source.get("apiGroup") and source.get("kind") != "PersistentVolumeClaim":
         detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
         causes.append(faults.invalid(path, source.get("kind") or "", detail))
+    if group := source.get("apiGroup"):
+        causes += faults.each(f"{path}.apiGroup", group, formats.dns_subdomain(group))
+    if namespace := source.get("namespace"):
+        causes += faults.each(f"{path}.namespace", namespace, formats.dns_label(namespace))
     return causes
 
 
@@ -207,6 +291,40 @@ def claim_update(new: Object, old: Object) -> list[Cause]:
         if granted is None or quantity.parse(size) <= quantity.parse(granted):
             causes.append(faults.forbidden(path, "field can not be less than status.capacity"))
     return causes + faults.immutable("volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
+
+
+def claim_status(new: Object, old: Object) -> list[Cause]:
+    status = new.get("status") or {}
+    causes: list[Cause] = []
+    if not _spec(new).get("accessModes"):
+        causes.append(faults.required("Spec.accessModes"))
+    for name, value in (status.get("capacity") or {}).items():
+        causes += _basic(value, f"status.capacity[{name}]")
+    path = "status.allocatedResourceStatuses"
+    for name, state in (status.get("allocatedResourceStatuses") or {}).items():
+        causes += _resource_key(name, path)
+        if state not in RESIZE_STATES:
+            causes.append(faults.not_supported(path, name, sorted(RESIZE_STATES)))
+    path = "status.allocatedResources"
+    for name, value in (status.get("allocatedResources") or {}).items():
+        causes += (
+            _resource_key(name, path)
+            or _basic(value, f"{path}[{name}]")
+            or resource_faults.amount("storage", value, f"{path}[{name}]")
+        )
+    return causes
+
+
+def _basic(value: Any, path: str) -> list[Cause]:
+    amount = quantity.ceil(value)
+    return [faults.invalid(path, amount, "must be a valid resource quantity")] if amount < 0 else []
+
+
+def _resource_key(name: str, path: str) -> list[Cause]:
+    if complaints := formats.qualified_name(name):
+        return faults.each(path, name, complaints)
+    is_native = "/" not in name or "kubernetes.io/" in name
+    return [faults.not_supported(path, name, ("storage",))] if is_native and name != "storage" else []
 
 
 def _requested(spec: Json) -> Any:
@@ -360,8 +478,10 @@ RULES = (
         resource=PERSISTENTVOLUMECLAIMS,
         default=default_claim,
         on_create=create_claim,
+        on_update=update_claim,
         faults=claim,
         update_faults=claim_update,
+        status_faults=claim_status,
         columns=(NAME, *table.texts(*CLAIM_TEXTS), AGE, wide("VolumeMode")),
         cells=_claim_cells,
     ),

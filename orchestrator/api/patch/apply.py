@@ -16,7 +16,7 @@ import orjson
 
 from orchestrator.api import decoding, schema
 from orchestrator.api.meta import Object, copied
-from orchestrator.api.patch import field_sets, managed_fields, structured, unstructured
+from orchestrator.api.patch import field_sets, managed_fields, nulls, structured, unstructured
 from orchestrator.api.patch.field_sets import FieldSet, Path
 from orchestrator.api.patch.managed_fields import Manager, Managers, Owned, Writer
 from orchestrator.api.resources import Resource
@@ -63,10 +63,10 @@ def apply(
         raise _Misfit(f"failed to create typed patch object ({_object_of(applied, resource)}): {error}") from error
     base = live if live is not None else structured.unset(kind)
     managers = managed_fields.decode((base.get("metadata") or {}).get("managedFields"))
-    base = _without_managed_fields(base)
+    base = nulls.shown(_without_managed_fields(base), kind)
     if not managers and live is not None:
         before = Writer("before-first-apply", resource.api_version, writer.now)
-        managers = managed_fields.updated({}, structured.unset(kind), base, kind, before)
+        managers = managed_fields.updated({}, nulls.shown(structured.unset(kind), kind), base, kind, before, ignored)
     try:
         result, managers = _merge(base, applied, kind, managers, writer, force, ignored)
     except _Conflicts as conflicts:

@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.api.meta import Object
-from orchestrator.api.patch import field_sets, structured
+from orchestrator.api.patch import field_sets, nulls, structured
 from orchestrator.api.patch.field_sets import FieldSet
 from orchestrator.api.schema import Type
 
@@ -134,8 +134,10 @@ def record_update(
     new.setdefault("metadata", {}).pop("managedFields", None)
     if kind is None or (live is not None and not managers):
         return  # an object that was cleared is not tracked until someone applies
+    before = live if live is not None else structured.unset(kind)
     try:
-        store(new, updated(managers, live if live is not None else structured.unset(kind), new, kind, writer, ignored))
+        after = nulls.shown(new, kind)
+        store(new, updated(managers, nulls.shown(before, kind), after, kind, writer, ignored))
     except structured.StructureError:
         store(new, managers)  # keys that a list cannot be told apart by: keep what is known
 

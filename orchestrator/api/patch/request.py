@@ -65,7 +65,7 @@ def patched(
 def _why_unreadable(result: Object, resource: Resource) -> str:
     """A patch may not make an object one that cannot be read back."""
     for name in ("apiVersion", "kind"):
-        if not isinstance(result.get(name) or "", str):
+        if result.get(name) is not None and not isinstance(result[name], str):
             found = {bool: "bool", list: "array", dict: "object"}.get(type(result[name]), "number")
             where = f"Go struct field .{name} of type string"
             return f"couldn't get version/kind; json parse error: json: cannot unmarshal {found} into {where}"

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from orchestrator.api import decoding, schema
 from orchestrator.api.patch import field_sets
 from orchestrator.api.patch.field_sets import FieldSet
+from orchestrator.api.patch.nulls import NULLABLE
 from orchestrator.api.schema import ANY, ANY_TYPE, BOOL, BYTES, INTEGER, LIST, MAP, NUMBER, STRING, STRUCT, Type
 
 # Keys of list items that a schema default fills in: ports are TCP where they do not say.
@@ -58,7 +59,8 @@ def element(kind: Type, item: Any) -> str:
     """The path element of a list item; StructureError where it has no key."""
     if kind.list_type == "set":
         if isinstance(item, (dict, list)) or item is None:
-            raise StructureError("associative list without keys has an element that's not a scalar")
+            what = "an explicit null" if item is None else "not a scalar"
+            raise StructureError(f"associative list without keys has an element that's {what}")
         return field_sets.value(item)
     if not isinstance(item, dict):
         what = "a null element" if item is None else "non-map elements"
@@ -93,7 +95,7 @@ def unset(kind: Type) -> dict[str, Any]:
         inner = kind.fields[name].type
         made[name] = unset(inner) if inner.kind == STRUCT else decoding.blank(inner)
     for name, known in kind.fields.items():
-        if known.is_null and known.type.kind in (LIST, MAP):
+        if known.is_null and known.type.kind in NULLABLE:
             made[name] = None
     return made
 

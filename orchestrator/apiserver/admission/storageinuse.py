@@ -1,4 +1,4 @@
-"""StorageObjectInUseProtection: a new volume or claim cannot go away while it is used.
+"""StorageObjectInUseProtection: a new volume, claim or class of attributes cannot go away while it is used.
 
 The finalizer is there from the first moment; the controllers take it off an object that is being deleted once nobody
 uses it. Source: Kubernetes docs, Admission Control, StorageObjectInUseProtection.
@@ -6,12 +6,13 @@ uses it. Source: Kubernetes docs, Admission Control, StorageObjectInUseProtectio
 
 from __future__ import annotations
 
-from orchestrator.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
+from orchestrator.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, VOLUMEATTRIBUTESCLASSES
 from orchestrator.apiserver.request import Attributes
 
 FINALIZERS = {
     PERSISTENTVOLUMES.plural: "kubernetes.io/pv-protection",
     PERSISTENTVOLUMECLAIMS.plural: "kubernetes.io/pvc-protection",
+    VOLUMEATTRIBUTESCLASSES.plural: "kubernetes.io/vac-protection",
 }
 
 

@@ -24,6 +24,7 @@ from orchestrator.api.resources import (
     SERVICEACCOUNTS,
     STORAGECLASSES,
     VOLUMEATTACHMENTS,
+    VOLUMEATTRIBUTESCLASSES,
     Resource,
 )
 from orchestrator.api.status import NotFound
@@ -181,6 +182,22 @@ async def cluster(server: WholeServer, monkeypatch: pytest.MonkeyPatch) -> Async
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_class_of_attributes_stays_while_a_claim_has_it(cluster: Cluster) -> None:
+    for name in ("gold", "silver"):
+        made = {"metadata": {"name": name}, "driverName": "disk.sampan.dev", "parameters": {"iops": "9"}}
+        await cluster.admin.create(VOLUMEATTRIBUTESCLASSES, made)
+    await cluster.claim(volumeAttributesClassName="gold")
+    await cluster.bound()  # the manager has seen it
+    for name in ("gold", "silver"):
+        await cluster.admin.delete(VOLUMEATTRIBUTESCLASSES, name)
+    await cluster.gone(VOLUMEATTRIBUTESCLASSES, "silver")  # which came after the other one
+    kept = await cluster.find(VOLUMEATTRIBUTESCLASSES, "gold")
+    assert kept is not None
+    assert meta.is_deleting(kept)
+    await cluster.admin.delete(PERSISTENTVOLUMECLAIMS, "data", SPACE)
+    await cluster.gone(VOLUMEATTRIBUTESCLASSES, "gold")
 
 
 async def test_a_disk_comes_moves_and_goes_with_its_claim(cluster: Cluster) -> None:
