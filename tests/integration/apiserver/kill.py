@@ -76,11 +76,12 @@ class Sessions:
     async def __aenter__(self) -> Sessions:
         for server in self._servers:
             keys = server.folder / "pki"
+            authority, certificate, key = keys / "ca.crt", keys / "admin.crt", keys / "admin.key"
             async with asyncio.timeout(LIMIT_S):
-                while not (keys / "admin.key").exists():
+                while not (authority.exists() and certificate.exists() and key.exists()):  # the server makes them
                     await asyncio.sleep(AGAIN_S)
-            tls = ssl.create_default_context(cafile=str(keys / "ca.crt"))
-            tls.load_cert_chain(keys / "admin.crt", keys / "admin.key")
+            tls = ssl.create_default_context(cafile=str(authority))
+            tls.load_cert_chain(certificate, key)
             connector = aiohttp.TCPConnector(ssl=tls, limit=0)
             self._open.append(aiohttp.ClientSession(f"https://127.0.0.1:{server.port}", connector=connector))
         return self
