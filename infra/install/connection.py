@@ -22,6 +22,18 @@ class File:
     group_id: int = 0
 
 
+class SshError(RuntimeError):
+    """The machine cannot be reached, or not as it was known."""
+
+
+class CommandError(RuntimeError):
+    """A command ended with an error. `said` is the end of its output."""
+
+    def __init__(self, node: str, command: Sequence[str], code: int, said: str) -> None:
+        self.node, self.command, self.code, self.said = node, " ".join(command), code, said
+        super().__init__(f"on node {node}: {self.command}: exit code {code}: {said}")
+
+
 class Connection(Protocol):
     """`run` raises RuntimeError with the machine's name, the command and what it said; both are safe to repeat."""
 

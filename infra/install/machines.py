@@ -22,7 +22,8 @@ from typing import Any
 from infra import kubeconfig, pki, readiness
 from infra.images.wheel import wheel
 from infra.install import vm
-from infra.install.ssh import Ssh, SshError
+from infra.install.connection import SshError
+from infra.install.ssh import Ssh
 from infra.libvirt import cluster
 from infra.local.lab import exclusive
 from infra.local.layout import LABS, Layout

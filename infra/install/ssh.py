@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from paramiko.pkey import UnknownKeyType
 from paramiko.ssh_exception import NoValidConnectionsError
 
-from infra.install.connection import File, tar_of
+from infra.install.connection import CommandError, File, SshError, tar_of
 
 CONNECT_TIMEOUT_S = 20.0  # for each part of a connection; a guest without KVM on a busy host takes seconds
 CHANNEL_TIMEOUT_S = 120.0  # to open one on a connection that stands
@@ -35,18 +35,6 @@ CHUNK_BYTES = 1 << 16
 # paramiko logs with a traceback what it raises as well.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 Say = Callable[[str], None]
-
-
-class SshError(RuntimeError):
-    """The machine cannot be reached, or not as it was known."""
-
-
-class CommandError(RuntimeError):
-    """A command ended with an error. `said` is the end of its output."""
-
-    def __init__(self, node: str, command: Sequence[str], code: int, said: str) -> None:
-        self.node, self.command, self.code, self.said = node, " ".join(command), code, said
-        super().__init__(f"on node {node}: {self.command}: exit code {code}: {said}")
 
 
 class Ssh:

@@ -20,12 +20,11 @@ from infra.images import cache
 from infra.images.machine import files as image_files
 from infra.images.sysctls import SYSCTLS
 from infra.install import components, facts, machine, packages, plan, release, units
-from infra.install.connection import Connection, File
+from infra.install.connection import CommandError, Connection, File, SshError
 from infra.install.facts import Facts
 from infra.install.machine import HOME, Folder
 from infra.install.plan import Step
 from infra.install.release import Release
-from infra.install.ssh import CommandError, SshError
 from infra.install.templates import render
 from infra.install.units import Unit
 from infra.topology import LIBVIRT, MACHINES, Node, Topology

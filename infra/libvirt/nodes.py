@@ -16,18 +16,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
 from infra.install import vm
-from infra.install.ssh import Ssh, SshError
+from infra.install.connection import SshError
 from infra.libvirt import cluster, registry
 from infra.libvirt.arguments import domain_name
 from infra.provider import binding, waiting
 from infra.provider.engine import Engine
 from infra.topology import CONTROL_PLANE, Node, Topology, TopologyError
+
+if TYPE_CHECKING:
+    from infra.install.ssh import Ssh
 
 BOOT_TIMEOUT_S = 600.0  # from power-on to SSH, of an image of the user on a busy machine without KVM
 CONSOLE_LINES = 8
@@ -75,6 +78,8 @@ class Installation:
 
 def install(todo: Installation, say: Callable[[str], None]) -> None:
     """Reach the machine, do what is missing on it, wait until the cluster has it Ready."""
+    from infra.install.ssh import Ssh  # Fabric: most runs of the program and of its plugin install nothing
+
     node, began = todo.node, time.time()
     machine = Ssh(node.name, node.address_v4, key=todo.ssh_key, host_keys=(todo.host_key,))
     try:

@@ -36,11 +36,14 @@ MODULES = {
     "dns": "orchestrator.dns.main",
 }
 
+TRANSPORT = "orchestrator.client.network"  # which a client imports when it first connects: by then slowly
+
 
 def load(component: str, config: Path) -> tuple[ModuleType, Any]:
     """The component's module, imported only now that it is asked for, and its settings."""
     with importing.quickly():
         module = importlib.import_module(MODULES[component])
+        importlib.import_module(TRANSPORT)
     return module, settings.load(config, module.Config)
 
 

@@ -23,7 +23,6 @@ from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource
 from orchestrator.api.wire import Request, Response, Transport
 from orchestrator.client import kubeconfig, watch
-from orchestrator.client.network import NetworkTransport
 from orchestrator.client.watch import WatchEvent
 
 PatchKind = Literal["merge", "strategic", "json", "apply"]
@@ -55,6 +54,8 @@ class Client:
 
     @classmethod
     def from_kubeconfig(cls, path: str | Path, user_agent: str = "sampan", context: str = "") -> Client:
+        from orchestrator.client.network import NetworkTransport  # aiohttp, for those alone that go out to a server
+
         return cls(NetworkTransport(kubeconfig.load(path, context)), user_agent)
 
     async def close(self) -> None:

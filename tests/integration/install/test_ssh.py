@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from infra.install.connection import File
-from infra.install.ssh import CommandError, Ssh, SshError
+from infra.install.connection import CommandError, File, SshError
+from infra.install.ssh import Ssh
 from tests.integration.install import sshd as sshds
 from tests.integration.install.sshd import Sshd
 

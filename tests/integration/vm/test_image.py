@@ -8,7 +8,8 @@ import pytest
 
 from infra.images.store import STORE
 from infra.images.sysctls import SYSCTLS
-from infra.install.ssh import CommandError, Ssh
+from infra.install.connection import CommandError
+from infra.install.ssh import Ssh
 from tests.integration.vm.own import booted
 
 USER = 100_000_000  # of no lab

@@ -17,8 +17,9 @@ import pytest
 from infra import pki
 from infra.images.wheel import wheel
 from infra.install import components, machines, packages, units, vm
+from infra.install.connection import CommandError, SshError
 from infra.install.machines import Known
-from infra.install.ssh import CommandError, Ssh, SshError
+from infra.install.ssh import Ssh
 from infra.local.layout import Layout
 from infra.progress import Steps
 from infra.topology import MACHINES, Machine, Topology

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from infra.install import vm
-from infra.install.connection import File
-from infra.install.ssh import CommandError, SshError
+from infra.install.connection import CommandError, File, SshError
 from tests.unit.infra.install.test_plan import INSTALLED, NODE, WISH
 
 
