@@ -40,7 +40,7 @@ IMAGE_IDS = 65_536  # ids that files of the shared container images have
 PRELOADED = (
     "aiohttp", "aiohttp.web", "asyncio", "cryptography.hazmat.primitives.asymmetric.ec", "cryptography.x509", "dnslib",
     "jinja2", "msgspec", "numpy", "orjson", "prometheus_client", "pyroute2", "sqlite3", "uvloop", "yaml",
-    "orchestrator.cli.app", "orchestrator.cli.combined",
+    "orchestrator.cli.app", "orchestrator.cli.combined", "orchestrator.client.network",
     "orchestrator.apiserver.main", "orchestrator.scheduler.main", "orchestrator.controllers.main",
     "orchestrator.kubelet.main", "orchestrator.porter.main", "orchestrator.proxy.main", "orchestrator.dns.main",
     "orchestrator.cloud.main",
