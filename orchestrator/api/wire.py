@@ -26,7 +26,7 @@ class Identity(Struct, frozen=True):
 class Request(Struct):
     """`path` is percent-decoded and has no query; `query` keeps order and repeats. Of headers that come more than once
     `headers` has the values joined by commas, and `repeated` each. `identity` is set by a trusted in-process transport
-    only; on the network it is always found by authentication."""
+    only, and by the server for its own routes; on the network it is always found by authentication."""
 
     method: str
     path: str

@@ -47,7 +47,8 @@ from orchestrator.apiserver.fairness.report import Report
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.health import Health
 from orchestrator.apiserver.http import HttpServer, server_tls
-from orchestrator.apiserver.openapi import OpenApi
+from orchestrator.apiserver.openapi.remote import RemoteDocuments
+from orchestrator.apiserver.openapi.serving import OpenApi
 from orchestrator.apiserver.server import ApiServer
 from orchestrator.apiserver.strategies.rewrite import StoreRewriter
 from orchestrator.apiserver.strategies.service import ServiceAllocation
@@ -114,6 +115,7 @@ class _State(Struct):
     webhooks: Caller | None = None
     oidc: OidcTokens | None = None
     encryption: EncryptionKeeper | None = None
+    documents: RemoteDocuments | None = None
 
 
 async def run(config: Config, client: Client | None = None, informers: Informers | None = None) -> None:
@@ -147,6 +149,8 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
                 await state.custom.close()
             if state.registration is not None:
                 await state.registration.close()
+            if state.documents is not None:
+                await state.documents.close()
             if server.aggregator is not None:
                 await server.aggregator.close()
             await server.close()
@@ -265,6 +269,7 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     server.add_resources(table)
     connections = Connections(lookup, config.proxy_client_certificate_file, config.proxy_client_key_file)
     server.aggregator = Aggregator(core, lookup, server.client, connections)
+    state.documents = RemoteDocuments(server.aggregator, lookup)
     seats = config.max_requests_inflight + config.max_mutating_requests_inflight
     server.gate = Gate(lookup, core.endpoints, seats, clock)
     add_routes(server, access, state)
@@ -282,6 +287,7 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     keeping = upkeep.Upkeep(server.gate, server.client, lookup, clock)
     state.background += [asyncio.get_running_loop().create_task(one.run()) for one in (keeping, repair)]
     server.aggregator.start()
+    state.documents.start()
     state.registration = Registration(lookup, server.client)
     state.registration.start()
     return server
@@ -323,7 +329,7 @@ def new_uid() -> str:
 def add_routes(server: ApiServer, access: Access, state: _State) -> None:
     """The paths that are no resources."""
     discovery = Discovery(server.core.resources, server.aggregator)
-    openapi = OpenApi(server.core.resources, server.aggregator)
+    openapi = OpenApi(server.core.resources, server.core.clock, state.documents)
     health = Health(
         live={"ping": lambda: None, "etcd": lambda: server.core.store.failure},
         ready={"poststarthook/bootstrap": lambda: None if state.is_ready else "starting or stopping"},

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 from orchestrator.api.resources import Resource
@@ -42,7 +43,7 @@ LOOPBACK = Identity("system:apiserver", ("system:masters",))
 NOTHING_SERVED = RequestInfo("other", "")
 PATH_KEPT_MAX = 1024  # characters of a path whose meaning is remembered
 
-Route = Callable[[Request], Awaitable[Response]]
+Route = Callable[[Request], Awaitable[Response]]  # the request says who asks
 
 
 class ApiServer:
@@ -151,10 +152,10 @@ class ApiServer:
         if self.aggregator is not None and (remote := self.aggregator.remote(request.path)) is not None:
             return await self.aggregator.serve(request, user, remote)
         if not info.is_resource:
-            return await self._plain(request)
+            return await self._plain(replace(request, identity=user))
         endpoint = self.core.endpoints.get((info.group, info.version, info.resource))
         if endpoint is None:
-            return await self._plain(request)
+            return await self._plain(replace(request, identity=user))
         attributes.row = endpoint.resource
         if self.core.store.is_shared and not (info.verb in ("get", "list", "watch") and _says_how_old(request)):
             try:

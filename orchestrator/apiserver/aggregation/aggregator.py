@@ -107,13 +107,6 @@ class Aggregator:
             return _failed(f"error trying to reach service: {error or type(error).__name__}")
         return Response(answer.status, headers, chunks(answer))
 
-    async def document(self, path: str) -> Response | None:
-        """What `path` of its server's says, for a path that has one in it (`/openapi/v3/apis/GROUP/VERSION`)."""
-        remote = self.remote(path.removeprefix("/openapi/v3"))
-        if remote is None:
-            return None
-        return await self.serve(Request("GET", path, headers={"accept": "application/json"}), CHECKER, remote)
-
     def _sessions(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = new_session()

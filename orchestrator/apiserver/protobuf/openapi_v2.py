@@ -2,7 +2,7 @@
 
 A message is an object of the document; where the format has a map, or one of several things, the messages have a list
 of names and values, or a message around each thing. What begins with `x-`, and any default or enum, is YAML text, as
-which JSON passes. Only what our document has is here. Source: gnostic's OpenAPIv2.proto, which kube-openapi serves.
+which JSON passes. Source: gnostic's OpenAPIv2.proto, which kube-openapi serves.
 """
 
 from __future__ import annotations
@@ -14,92 +14,174 @@ import orjson
 from orchestrator.apiserver.protobuf.encoding import Encoder, Shape
 from orchestrator.apiserver.protobuf.table import Fields
 
-_PARAMETER = {"1": ("required", "b"), "2": ("in", "s"), "3": ("description", "s"), "4": ("name", "s")}
+_VALIDATION = (
+    ("maximum", "d"), ("exclusiveMaximum", "b"), ("minimum", "d"), ("exclusiveMinimum", "b"), ("maxLength", "i"),
+    ("minLength", "i"), ("pattern", "s"), ("maxItems", "i"), ("minItems", "i"), ("uniqueItems", "b"),
+)  # fmt: skip
+_SIMPLE = (("items", "PrimitivesItems"), ("collectionFormat", "s"), ("default", "Any"), *_VALIDATION)
+_ENDING = (("enum", "*Any"), ("multipleOf", "d"), ("x-", "*NamedAny"))
+_EMPTY = (("allowEmptyValue", "b"),)
+
+
+def numbered(*fields: tuple[str, str]) -> Fields:
+    return {str(number): field for number, field in enumerate(fields, 1)}
+
+
+def _parameter(*before_type: tuple[str, str]) -> Fields:
+    start = (("required", "b"), ("in", "s"), ("description", "s"), ("name", "s"), *before_type)
+    return numbered(*start, ("type", "s"), ("format", "s"), *_SIMPLE, *_ENDING)
+
+
+def _flow(*urls: str) -> Fields:
+    start = (("type", "s"), ("flow", "s"), ("scopes", "Scopes"))
+    return numbered(*start, *((url, "s") for url in urls), ("description", "s"), ("x-", "*NamedAny"))
+
+
 MESSAGES: dict[str, Fields] = {
-    "Document": {
-        "1": ("swagger", "s"), "2": ("info", "Info"), "8": ("paths", "Paths"), "9": ("definitions", "Definitions"),
-        "16": ("x-", "*NamedAny"),
-    },
-    "Info": {"1": ("title", "s"), "2": ("version", "s"), "3": ("description", "s")},
+    "Document": numbered(
+        ("swagger", "s"), ("info", "Info"), ("host", "s"), ("basePath", "s"), ("schemes", "*s"), ("consumes", "*s"),
+        ("produces", "*s"), ("paths", "Paths"), ("definitions", "Definitions"), ("parameters", "Parameters"),
+        ("responses", "ResponseDefinitions"), ("security", "*SecurityRequirement"),
+        ("securityDefinitions", "SecurityDefinitions"), ("tags", "*Tag"), ("externalDocs", "ExternalDocs"),
+        ("x-", "*NamedAny"),
+    ),
+    "Info": numbered(
+        ("title", "s"), ("version", "s"), ("description", "s"), ("termsOfService", "s"), ("contact", "Contact"),
+        ("license", "License"), ("x-", "*NamedAny"),
+    ),
+    "Contact": numbered(("name", "s"), ("url", "s"), ("email", "s"), ("x-", "*NamedAny")),
+    "License": numbered(("name", "s"), ("url", "s"), ("x-", "*NamedAny")),
+    "ExternalDocs": numbered(("description", "s"), ("url", "s"), ("x-", "*NamedAny")),
+    "Tag": numbered(("name", "s"), ("description", "s"), ("externalDocs", "ExternalDocs"), ("x-", "*NamedAny")),
     "Any": {"2": ("yaml", "s")},
-    "NamedAny": {"1": ("name", "s"), "2": ("value", "Any")},
-    "Paths": {"1": ("x-", "*NamedAny"), "2": ("path", "*NamedPathItem")},
-    "NamedPathItem": {"1": ("name", "s"), "2": ("value", "PathItem")},
-    "PathItem": {
-        "2": ("get", "Operation"), "3": ("put", "Operation"), "4": ("post", "Operation"), "5": ("delete", "Operation"),
-        "6": ("options", "Operation"), "7": ("head", "Operation"), "8": ("patch", "Operation"),
-        "9": ("parameters", "*ParametersItem"), "10": ("x-", "*NamedAny"),
-    },
-    "Operation": {
-        "1": ("tags", "*s"), "2": ("summary", "s"), "3": ("description", "s"), "5": ("operationId", "s"),
-        "6": ("produces", "*s"), "7": ("consumes", "*s"), "8": ("parameters", "*ParametersItem"),
-        "9": ("responses", "Responses"), "10": ("schemes", "*s"), "11": ("deprecated", "b"), "13": ("x-", "*NamedAny"),
-    },
-    "ParametersItem": {"1": ("parameter", "Parameter")},
-    "Parameter": {"1": ("body", "BodyParameter"), "2": ("other", "NonBodyParameter")},
-    "BodyParameter": {
-        "1": ("description", "s"), "2": ("name", "s"), "3": ("in", "s"), "4": ("required", "b"),
-        "5": ("schema", "Schema"), "6": ("x-", "*NamedAny"),
-    },
-    "NonBodyParameter": {"3": ("query", "QueryParameter"), "4": ("path", "PathParameter")},
-    "QueryParameter": {
-        **_PARAMETER, "6": ("type", "s"), "7": ("format", "s"), "20": ("uniqueItems", "b"), "23": ("x-", "*NamedAny"),
-    },
-    "PathParameter": {
-        **_PARAMETER, "5": ("type", "s"), "6": ("format", "s"), "19": ("uniqueItems", "b"), "22": ("x-", "*NamedAny"),
-    },
-    "Responses": {"1": ("code", "*NamedResponse"), "2": ("x-", "*NamedAny")},
-    "NamedResponse": {"1": ("name", "s"), "2": ("value", "ResponseValue")},
-    "ResponseValue": {"1": ("response", "Response")},
-    "Response": {"1": ("description", "s"), "2": ("schema", "SchemaItem"), "5": ("x-", "*NamedAny")},
-    "SchemaItem": {"1": ("schema", "Schema")},
-    "Definitions": {"1": ("named", "*NamedSchema")},
-    "Properties": {"1": ("named", "*NamedSchema")},
-    "NamedSchema": {"1": ("name", "s"), "2": ("value", "Schema")},
-    "Schema": {
-        "1": ("$ref", "s"), "2": ("format", "s"), "3": ("title", "s"), "4": ("description", "s"),
-        "5": ("default", "Any"), "6": ("multipleOf", "d"), "7": ("maximum", "d"), "8": ("exclusiveMaximum", "b"),
-        "9": ("minimum", "d"), "10": ("exclusiveMinimum", "b"), "11": ("maxLength", "i"), "12": ("minLength", "i"),
-        "13": ("pattern", "s"), "14": ("maxItems", "i"), "15": ("minItems", "i"), "16": ("uniqueItems", "b"),
-        "17": ("maxProperties", "i"), "18": ("minProperties", "i"), "19": ("required", "*s"), "20": ("enum", "*Any"),
-        "21": ("additionalProperties", "AdditionalProperties"), "22": ("type", "Types"), "23": ("items", "Items"),
-        "24": ("allOf", "*Schema"), "25": ("properties", "Properties"), "26": ("discriminator", "s"),
-        "27": ("readOnly", "b"), "30": ("example", "Any"), "31": ("x-", "*NamedAny"),
-    },
-    "AdditionalProperties": {"1": ("schema", "Schema"), "2": ("boolean", "b")},
-    "Types": {"1": ("value", "*s")},
-    "Items": {"1": ("schema", "*Schema")},
+    "NamedAny": numbered(("name", "s"), ("value", "Any")),
+    "Paths": numbered(("x-", "*NamedAny"), ("path", "*NamedPathItem")),
+    "NamedPathItem": numbered(("name", "s"), ("value", "PathItem")),
+    "PathItem": numbered(
+        ("$ref", "s"), ("get", "Operation"), ("put", "Operation"), ("post", "Operation"), ("delete", "Operation"),
+        ("options", "Operation"), ("head", "Operation"), ("patch", "Operation"), ("parameters", "*ParametersItem"),
+        ("x-", "*NamedAny"),
+    ),
+    "Operation": numbered(
+        ("tags", "*s"), ("summary", "s"), ("description", "s"), ("externalDocs", "ExternalDocs"), ("operationId", "s"),
+        ("produces", "*s"), ("consumes", "*s"), ("parameters", "*ParametersItem"), ("responses", "Responses"),
+        ("schemes", "*s"), ("deprecated", "b"), ("security", "*SecurityRequirement"), ("x-", "*NamedAny"),
+    ),
+    "ParametersItem": numbered(("parameter", "Parameter"), ("reference", "Reference")),
+    "Parameter": numbered(("body", "BodyParameter"), ("other", "NonBodyParameter")),
+    "Parameters": numbered(("named", "*NamedParameter")),
+    "NamedParameter": numbered(("name", "s"), ("value", "Parameter")),
+    "BodyParameter": numbered(
+        ("description", "s"), ("name", "s"), ("in", "s"), ("required", "b"), ("schema", "Schema"), ("x-", "*NamedAny"),
+    ),
+    "NonBodyParameter": numbered(
+        ("header", "PlainParameter"), ("formData", "FilledParameter"), ("query", "FilledParameter"),
+        ("path", "PlainParameter"),
+    ),
+    "PlainParameter": _parameter(),
+    "FilledParameter": _parameter(*_EMPTY),
+    "PrimitivesItems": numbered(("type", "s"), ("format", "s"), *_SIMPLE, *_ENDING),
+    "Header": numbered(
+        ("type", "s"), ("format", "s"), *_SIMPLE, ("enum", "*Any"), ("multipleOf", "d"), ("description", "s"),
+        ("x-", "*NamedAny"),
+    ),
+    "Headers": numbered(("named", "*NamedHeader")),
+    "NamedHeader": numbered(("name", "s"), ("value", "Header")),
+    "Reference": numbered(("$ref", "s"), ("description", "s")),
+    "Responses": numbered(("code", "*NamedResponse"), ("x-", "*NamedAny")),
+    "NamedResponse": numbered(("name", "s"), ("value", "ResponseValue")),
+    "ResponseValue": numbered(("response", "Response"), ("reference", "Reference")),
+    "ResponseDefinitions": numbered(("named", "*NamedPlainResponse")),
+    "NamedPlainResponse": numbered(("name", "s"), ("value", "Response")),
+    "Response": numbered(
+        ("description", "s"), ("schema", "SchemaItem"), ("headers", "Headers"), ("examples", "Examples"),
+        ("x-", "*NamedAny"),
+    ),
+    "Examples": numbered(("named", "*NamedAny")),
+    "SchemaItem": numbered(("schema", "Schema"), ("file", "FileSchema")),
+    "FileSchema": numbered(
+        ("format", "s"), ("title", "s"), ("description", "s"), ("default", "Any"), ("required", "*s"), ("type", "s"),
+        ("readOnly", "b"), ("externalDocs", "ExternalDocs"), ("example", "Any"), ("x-", "*NamedAny"),
+    ),
+    "Definitions": numbered(("named", "*NamedSchema")),
+    "Properties": numbered(("named", "*NamedSchema")),
+    "NamedSchema": numbered(("name", "s"), ("value", "Schema")),
+    "Schema": numbered(
+        ("$ref", "s"), ("format", "s"), ("title", "s"), ("description", "s"), ("default", "Any"), ("multipleOf", "d"),
+        *_VALIDATION, ("maxProperties", "i"), ("minProperties", "i"), ("required", "*s"), ("enum", "*Any"),
+        ("additionalProperties", "AdditionalProperties"), ("type", "Types"), ("items", "Items"), ("allOf", "*Schema"),
+        ("properties", "Properties"), ("discriminator", "s"), ("readOnly", "b"), ("xml", "Xml"),
+        ("externalDocs", "ExternalDocs"), ("example", "Any"), ("x-", "*NamedAny"),
+    ),
+    "AdditionalProperties": numbered(("schema", "Schema"), ("boolean", "b")),
+    "Types": numbered(("value", "*s")),
+    "Items": numbered(("schema", "*Schema")),
+    "Xml": numbered(
+        ("name", "s"), ("namespace", "s"), ("prefix", "s"), ("attribute", "b"), ("wrapped", "b"), ("x-", "*NamedAny"),
+    ),
+    "SecurityRequirement": numbered(("named", "*NamedStrings")),
+    "NamedStrings": numbered(("name", "s"), ("value", "Strings")),
+    "Strings": numbered(("value", "*s")),
+    "SecurityDefinitions": numbered(("named", "*NamedSecurity")),
+    "NamedSecurity": numbered(("name", "s"), ("value", "Security")),
+    "Security": numbered(
+        ("basic", "BasicSecurity"), ("apiKey", "ApiKeySecurity"), ("implicit", "FlowByPage"),
+        ("password", "FlowByToken"), ("application", "FlowByToken"), ("accessCode", "FlowByBoth"),
+    ),
+    "BasicSecurity": numbered(("type", "s"), ("description", "s"), ("x-", "*NamedAny")),
+    "ApiKeySecurity": numbered(("type", "s"), ("name", "s"), ("in", "s"), ("description", "s"), ("x-", "*NamedAny")),
+    "FlowByPage": _flow("authorizationUrl"),
+    "FlowByToken": _flow("tokenUrl"),
+    "FlowByBoth": _flow("authorizationUrl", "tokenUrl"),
+    "Scopes": numbered(("named", "*NamedString")),
+    "NamedString": numbered(("name", "s"), ("value", "s")),
 }  # fmt: skip
 
 
-def _named(value: dict[str, Any]) -> list[dict[str, Any]]:
+def named(value: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"name": name, "value": inner} for name, inner in value.items()]
 
 
-def _extended(value: dict[str, Any]) -> dict[str, Any]:
+def extended(value: dict[str, Any]) -> dict[str, Any]:
     extensions = {name: inner for name, inner in value.items() if name.startswith("x-")}
-    return {**value, "x-": _named(extensions)} if extensions else value
+    return {**value, "x-": named(extensions)} if extensions else value
 
 
 def _paths(value: dict[str, Any]) -> dict[str, Any]:
-    return _extended(value) | {"path": _named({name: item for name, item in value.items() if name.startswith("/")})}
+    return extended(value) | {"path": named({name: item for name, item in value.items() if name.startswith("/")})}
 
 
 def _responses(value: dict[str, Any]) -> dict[str, Any]:
-    return _extended(value) | {"code": _named({name: item for name, item in value.items() if name[0] != "x"})}
+    return extended(value) | {"code": named({name: item for name, item in value.items() if name[0] != "x"})}
+
+
+def yaml_text(value: Any) -> dict[str, Any]:
+    return {"yaml": orjson.dumps(value).decode() + "\n"}
+
+
+def listed(value: dict[str, Any]) -> dict[str, Any]:
+    return {"named": named(value)}
+
+
+def or_reference(name: str) -> Shape:
+    return lambda value: {"reference" if "$ref" in value else name: value}
 
 
 _SHAPES: dict[str, Shape] = {
-    "Any": lambda value: {"yaml": orjson.dumps(value).decode() + "\n"},
+    "Any": yaml_text,
     "Paths": _paths,
     "Responses": _responses,
-    "ParametersItem": lambda value: {"parameter": value},
+    "ParametersItem": or_reference("parameter"),
     "Parameter": lambda value: {"body" if value["in"] == "body" else "other": value},
     "NonBodyParameter": lambda value: {value["in"]: value},
-    "ResponseValue": lambda value: {"response": value},
-    "SchemaItem": lambda value: {"schema": value},
-    "Definitions": lambda value: {"named": _named(value)},
-    "Properties": lambda value: {"named": _named(value)},
+    "ResponseValue": or_reference("response"),
+    "SchemaItem": lambda value: {"file" if value.get("type") == "file" else "schema": value},
+    **dict.fromkeys(
+        ("Definitions", "Properties", "Parameters", "Headers", "ResponseDefinitions", "Examples", "Scopes"), listed
+    ),
+    **dict.fromkeys(("SecurityRequirement", "SecurityDefinitions"), listed),
+    "Strings": lambda value: {"value": value},
+    "Security": lambda value: {value.get("flow") or value["type"]: value},
     "AdditionalProperties": lambda value: {"boolean" if isinstance(value, bool) else "schema": value},
     "Types": lambda value: {"value": value if isinstance(value, list) else [value]},
     "Items": lambda value: {"schema": value if isinstance(value, list) else [value]},
@@ -108,7 +190,7 @@ _SHAPES: dict[str, Shape] = {
 
 def _shape(name: str) -> Shape | None:
     if any(field == "x-" for field, _ in MESSAGES[name].values()) and name not in _SHAPES:
-        return _extended
+        return extended
     return _SHAPES.get(name)
 
 

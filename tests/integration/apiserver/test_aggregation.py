@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import aiohttp
 import pytest
@@ -38,6 +39,24 @@ ENTRIES = [
     {"name": "flunders/status", "singularName": "", "namespaced": True, "kind": "Flunder", "verbs": ["get"]},
 ]
 FLUNDER = {"apiVersion": "wardle.example.com/v1alpha1", "kind": "Flunder", "metadata": {"name": "one"}}
+OF_PODS = "io.k8s.api.core.v1.Pod"
+OLDER = {
+    "swagger": "2.0",
+    "info": {"title": "wardle", "version": "1"},
+    "paths": {
+        f"{ROOT}/flunders": {
+            "get": {
+                "produces": ["application/json"],
+                "parameters": [{"name": "limit", "in": "query", "type": "integer"}],
+                "responses": {"200": {"description": "OK", "schema": {"$ref": f"#/definitions/{OF_PODS}"}}},
+            }
+        },
+        "/apis/other.example.com/v1/": {
+            "get": {"responses": {"200": {"description": "OK", "schema": {"$ref": "#/definitions/Other"}}}}
+        },
+    },
+    "definitions": {OF_PODS: {"type": "object", "description": "another"}, "Other": {"type": "object"}},
+}
 
 
 class Extension:
@@ -45,6 +64,8 @@ class Extension:
 
     def __init__(self, port: int) -> None:
         self.port, self.is_well = port, True
+        self.is_old, self.hash = False, "1"  # of OpenAPI: version 2 alone; the hash of its document
+        self.asked_by: list[str] = []
         self.seen: list[tuple[str, str, dict[str, list[str]], bytes]] = []
         self.more = asyncio.Event()
 
@@ -55,8 +76,8 @@ class Extension:
         if request.path == ROOT:
             body = {"kind": "APIResourceList", "groupVersion": ROOT.removeprefix("/apis/"), "resources": ENTRIES}
             return web.json_response(body) if self.is_well else web.Response(status=500)
-        if request.path == f"/openapi/v3{ROOT}":
-            return web.json_response({"openapi": "3.0.0", "paths": {f"{ROOT}/namespaces/{{namespace}}/flunders": {}}})
+        if request.path.startswith("/openapi/"):
+            return self.published(request)
         headers = {name.lower(): request.headers.getall(name) for name in request.headers}
         self.seen.append((request.method, request.path_qs, headers, await request.read()))
         if request.headers.get("upgrade"):
@@ -73,6 +94,21 @@ class Extension:
             await stream.write(json.dumps({"type": "DELETED", "object": FLUNDER}).encode() + b"\n")
             return stream
         return web.json_response(FLUNDER, status=201 if request.method == "POST" else 200)
+
+    def published(self, request: web.Request) -> web.Response:
+        """What it serves, and something that is not its own; a definition has a name that ours have, and is another."""
+        if request.path == "/openapi/v2":
+            if request.headers.get("if-none-match") == '"two"':
+                return web.Response(status=304)
+            return web.json_response(OLDER, headers={"etag": '"two"'})
+        if self.is_old:
+            return web.Response(status=404)
+        if request.path == "/openapi/v3":
+            url = f"/openapi/v3{ROOT}"
+            return web.json_response({"paths": {ROOT.strip("/"): {"serverRelativeURL": f"{url}?hash={self.hash}"}}})
+        self.asked_by.append(request.headers.get("x-remote-user", ""))
+        paths = {f"{ROOT}/namespaces/{{namespace}}/flunders": {}}
+        return web.json_response({"openapi": "3.0.0", "paths": paths, "x-accept": request.headers.get("accept")})
 
 
 @asynccontextmanager
@@ -139,7 +175,8 @@ async def registered(server: WholeServer, extension: Extension, **spec: Any) -> 
 
 
 async def get(server: WholeServer, path: str, accept: str = "application/json") -> Any:
-    answer = await server.admin.request(Request("GET", path, headers={"accept": accept}))
+    path, _, query = path.partition("?")
+    answer = await server.admin.request(Request("GET", path, parse_qsl(query), headers={"accept": accept}))
     body = answer.body if isinstance(answer.body, bytes) else b"".join([chunk async for chunk in answer.body])
     assert answer.status == 200, body
     return json.loads(body)
@@ -266,8 +303,57 @@ async def test_it_is_discovered(server: WholeServer, extension: Extension) -> No
             ],
         }
     ]  # fmt: skip
-    document = await get(server, "/openapi/v3")
-    assert (await get(server, document["paths"][ROOT.strip("/")]["serverRelativeURL"]))["openapi"] == "3.0.0"
+
+
+async def listed(server: WholeServer) -> str:
+    """The URL of its OpenAPI document, once there is one."""
+    async with asyncio.timeout(60):
+        while ROOT.strip("/") not in (paths := (await get(server, "/openapi/v3"))["paths"]):
+            await asyncio.sleep(0.02)
+    url: str = paths[ROOT.strip("/")]["serverRelativeURL"]
+    return url
+
+
+async def test_its_openapi_is_listed_and_asked_of_it(server: WholeServer, extension: Extension) -> None:
+    await server.admin.create(SERVICES, service())
+    await server.admin.create(APISERVICES, api_service(extension.port))
+    url = await listed(server)
+    assert url == f"/openapi/v3{ROOT}?hash=1"
+    binary = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
+    answer = await server.client("ann").request(Request("GET", f"/openapi/v3{ROOT}", headers={"accept": binary}))
+    assert not isinstance(answer.body, bytes)
+    body = b"".join([chunk async for chunk in answer.body])
+    assert json.loads(body)["x-accept"] == binary, "the client's own wish"
+    assert extension.asked_by == ["ann"]
+
+
+async def test_its_older_openapi_is_joined_to_ours(server: WholeServer, extension: Extension) -> None:
+    before = await get(server, "/openapi/v2")
+    await server.admin.create(SERVICES, service())
+    made = await server.admin.create(APISERVICES, api_service(extension.port))
+    await listed(server)
+    found = await get(server, "/openapi/v2")
+    assert found["paths"].keys() - before["paths"].keys() == {f"{ROOT}/flunders"}, "only its own"
+    assert found["definitions"].keys() - before["definitions"].keys() == {f"{OF_PODS}_v2"}
+    shown = found["paths"][f"{ROOT}/flunders"]["get"]["responses"]["200"]["schema"]
+    assert shown == {"$ref": f"#/definitions/{OF_PODS}_v2"}
+    await server.admin.delete(APISERVICES, made["metadata"]["name"])
+    assert await get(server, "/openapi/v2") == before
+
+
+async def test_a_server_with_the_older_openapi_alone_gets_it_converted(
+    server: WholeServer, extension: Extension
+) -> None:
+    extension.is_old = True
+    await server.admin.create(SERVICES, service())
+    await server.admin.create(APISERVICES, api_service(extension.port))
+    found = await get(server, await listed(server))
+    assert found["openapi"] == "3.0.0"
+    operation = found["paths"][f"{ROOT}/flunders"]["get"]
+    assert operation["parameters"] == [{"name": "limit", "in": "query", "schema": {"type": "integer"}}]
+    assert operation["responses"]["200"]["content"]["application/json"]["schema"] == {
+        "$ref": f"#/components/schemas/{OF_PODS}"
+    }
 
 
 async def test_what_is_away_is_said(server: WholeServer, extension: Extension) -> None:

@@ -7,13 +7,16 @@ from typing import Any
 import orjson
 import pytest
 
+from orchestrator.api.clock import FixedClock
 from orchestrator.api.resources import DEPLOYMENTS, PODS, ResourceTable
 from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver.discovery import Discovery
 from orchestrator.apiserver.encoding import JSON, PROTOBUF
 from orchestrator.apiserver.health import Health
-from orchestrator.apiserver.openapi import OpenApi, document_v2, document_v3
+from orchestrator.apiserver.openapi.documents import document_v2, document_v3
+from orchestrator.apiserver.openapi.serving import OpenApi
+from orchestrator.apiserver.protobuf import openapi_v3
 from orchestrator.apiserver.protobuf.decoding import decode
 from orchestrator.apiserver.version import info
 
@@ -109,15 +112,59 @@ def test_openapi_documents_hold_all_that_they_refer_to() -> None:
 
 
 async def test_openapi_lists_its_documents_by_hash() -> None:
-    openapi = OpenApi(TABLE)
+    openapi = OpenApi(TABLE, FixedClock())
     paths = read(await openapi.v3(Request("GET", "/openapi/v3")))["paths"]
     url = paths["apis/apps/v1"]["serverRelativeURL"]
     path, _, query = url.partition("?hash=")
     answer = await openapi.v3(Request("GET", path, [("hash", query)]))
     assert "immutable" in answer.headers["cache-control"]
     assert read(answer)["openapi"] == "3.0.0"
+    assert answer.headers["etag"] == f'"{query}"'
+    assert answer.headers["expires"] == "Wed, 13 Nov 2024 22:13:20 GMT"
     with pytest.raises(NotFound):
         await openapi.v3(Request("GET", "/openapi/v3/apis/none/v1"))
+    old = await openapi.v3(Request("GET", path, [("hash", "0AB1")]))
+    assert (old.status, old.headers["location"]) == (301, url)
+
+
+async def test_what_is_no_resource_has_documents_too() -> None:
+    """Paths, operations and definitions as kube-apiserver v1.36 has them."""
+    openapi = OpenApi(TABLE, FixedClock())
+    paths = read(await openapi.v3(Request("GET", "/openapi/v3")))["paths"]
+    assert list(paths)[:4] == [".well-known/openid-configuration", "api", "api/v1", "apis"]
+    assert {"apis/apps", "apis/apps/v1", "apis/rbac.authorization.k8s.io"} <= paths.keys()
+    assert list(paths)[-2:] == ["openid/v1/jwks", "version"]
+    found = read(await openapi.v3(Request("GET", "/openapi/v3/apis/apps")))
+    operation = found["paths"]["/apis/apps/"]["get"]
+    assert (operation["operationId"], operation["tags"]) == ("getAppsAPIGroup", ["apps"])
+    meta = "io.k8s.apimachinery.pkg.apis.meta.v1."
+    assert sorted(found["components"]["schemas"]) == [
+        f"{meta}{kind}" for kind in ("APIGroup", "GroupVersionForDiscovery", "ServerAddressByClientCIDR")
+    ]
+    for path in ("api", "version", "openid/v1/jwks", ".well-known/openid-configuration"):
+        found = read(await openapi.v3(Request("GET", f"/openapi/v3/{path}")))
+        assert list(found["paths"]) == [f"/{path}/"]
+    resources = read(await openapi.v3(Request("GET", "/openapi/v3/apis/apps/v1")))["paths"]["/apis/apps/v1/"]["get"]
+    assert resources["operationId"] == "getAppsV1APIResources"
+    older = document_v2([PODS], ())
+    assert older["paths"]["/api/v1/"]["get"]["tags"] == ["core_v1"]
+
+
+BINARY = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
+
+
+@pytest.mark.parametrize("accept", [BINARY, "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"])
+async def test_version_3_is_also_served_in_protobuf(accept: str) -> None:
+    openapi = OpenApi(TABLE, FixedClock())
+    answer = await openapi.v3(Request("GET", "/openapi/v3/apis/apps/v1", headers={"accept": accept}))
+    assert answer.headers["content-type"] == BINARY
+    plain = await openapi.v3(Request("GET", "/openapi/v3/apis/apps/v1"))
+    assert answer.headers["etag"] == plain.headers["etag"]
+    assert answer.body == openapi_v3.document(read(plain))
+    again = await openapi.v3(
+        Request("GET", "/openapi/v3/apis/apps/v1", headers={"accept": accept, "if-none-match": answer.headers["etag"]})
+    )
+    assert (again.status, again.body) == (304, b"")
 
 
 def test_version_is_semver_of_v1_36() -> None:

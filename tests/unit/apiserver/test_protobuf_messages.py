@@ -19,7 +19,7 @@ import yaml
 from orchestrator.api import schema
 from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.schema import Type
-from orchestrator.apiserver.protobuf import envelope, openapi_v2
+from orchestrator.apiserver.protobuf import envelope, openapi_v2, openapi_v3
 from orchestrator.apiserver.protobuf.decoding import decode
 from orchestrator.apiserver.protobuf.encoding import encode
 from orchestrator.apiserver.protobuf.special import SPECIAL
@@ -163,13 +163,13 @@ def read_and_written_by_the_library(body: bytes) -> bytes:
     return envelope.closed(api_version, kind, parsed.SerializeToString())
 
 
-def test_an_openapi_document_is_what_gnostic_makes_of_it() -> None:
+@pytest.mark.parametrize(("version", "form"), [("v2", openapi_v2), ("v3", openapi_v3)])
+def test_an_openapi_document_is_what_gnostic_makes_of_it(version: str, form: Any) -> None:
     """The same message; only YAML text is JSON here."""
-    case = orjson.loads((Path(__file__).parent / "cases/openapi_v2.json").read_bytes())
-    made = classes(openapi_v2.MESSAGES)
+    case = orjson.loads((Path(__file__).parent / f"cases/openapi_{version}.json").read_bytes())
+    made = classes(form.MESSAGES)
     ours, theirs = (
-        made["Document"].FromString(data)
-        for data in (openapi_v2.document(case["json"]), base64.b64decode(case["protobuf"]))
+        made["Document"].FromString(data) for data in (form.document(case["json"]), base64.b64decode(case["protobuf"]))
     )
     assert not has_unknown(ours)
     assert not has_unknown(theirs)

@@ -9,10 +9,12 @@ import orjson
 import pytest
 
 from orchestrator.api import custom
+from orchestrator.api.clock import FixedClock
 from orchestrator.api.resources import ROWS, Resource, ResourceTable
 from orchestrator.api.wire import Request
-from orchestrator.apiserver import openapi
 from orchestrator.apiserver.encoding import JSON
+from orchestrator.apiserver.openapi import documents as openapi
+from orchestrator.apiserver.openapi import roots, serving
 from orchestrator.apiserver.protobuf import openapi_v2
 
 
@@ -151,12 +153,13 @@ BINARY = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
     ],
 )
 async def test_version_2_is_also_served_in_protobuf(accept: str, answered: str) -> None:
-    served = openapi.OpenApi(ResourceTable())
+    served = serving.OpenApi(ResourceTable(), FixedClock())
     headers = {"accept": accept} if accept else {}
     answer = await served.v2(Request("GET", "/openapi/v2", headers=headers))
     assert (answer.status, answer.headers["content-type"]) == (200, answered)
     assert isinstance(answer.body, bytes)
-    document = openapi.document_v2(list(ResourceTable()))
+    rows = list(ResourceTable())
+    document = openapi.document_v2(rows, roots.roots({row.group: None for row in rows}).values())
     assert answer.body == (orjson.dumps(document) if answered == JSON else openapi_v2.document(document))
     etag = answer.headers["etag"]
     again = await served.v2(Request("GET", "/openapi/v2", headers={**headers, "if-none-match": etag}))
@@ -164,7 +167,7 @@ async def test_version_2_is_also_served_in_protobuf(accept: str, answered: str) 
 
 
 async def test_another_encoding_is_not_to_be_had() -> None:
-    served = openapi.OpenApi(ResourceTable())
+    served = serving.OpenApi(ResourceTable(), FixedClock())
     for ask, path in ((served.v2, "/openapi/v2"), (served.v3, "/openapi/v3/apis/apps/v1")):
         answer = await ask(Request("GET", path, headers={"accept": "text/plain"}))
         assert (answer.status, answer.body) == (406, b"")

@@ -1,34 +1,20 @@
-"""OpenAPI: the published schemas and the paths of what is served, for `kubectl explain`, apply and client generators.
+"""Documents of the resource table: paths and definitions of its rows, in version 2 or 3 of the format.
 
-`/openapi/v3` lists a document a group version, each with a hash in its URL, so that clients may keep it for ever; a
-document is built when it is first asked for, and the last few are kept. `/openapi/v2` is all of it in the older format.
 Paths carry the verbs, the query parameters and the kinds, which is what clients look for in them; answers are described
-by their schema only. Source: Kubernetes docs, "OpenAPI"; KEP-2896.
+by their schema only. Source: Kubernetes docs, "OpenAPI"; the published schemas.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import orjson
-
 from orchestrator.api import schema
-from orchestrator.api.resources import Resource, ResourceTable
-from orchestrator.api.status import NotFound
-from orchestrator.api.wire import Request, Response
-from orchestrator.apiserver import openapi_custom
-from orchestrator.apiserver.aggregation.aggregator import Aggregator
+from orchestrator.api.resources import Resource
 from orchestrator.apiserver.deletion import ANSWERS_OBJECT
-from orchestrator.apiserver.encoding import JSON
-from orchestrator.apiserver.negotiation import ranges
-from orchestrator.apiserver.protobuf import openapi_v2
-from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED
+from orchestrator.apiserver.openapi import custom
+from orchestrator.apiserver.openapi.roots import Root, group_version
 
-DOCUMENTS_KEPT = 4
-_KEPT_FOR_EVER = "public, immutable, max-age=31536000"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _REFERENCE = "#/$defs/"
 _GVK = "x-kubernetes-group-version-kind"
@@ -63,120 +49,43 @@ _PARAMETERS: dict[str, tuple[tuple[str, str], ...]] = {
     "delete": _DELETION,
     "deletecollection": (*_SELECTION, *_DELETION),
 }
-
-
-_PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-# As clients ask for them, and as they are answered: the older name of the second is still the one that most ask for.
-_ENCODINGS_V2 = {
-    JSON: JSON,
-    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf": _PROTOBUF_V2,
-    _PROTOBUF_V2: _PROTOBUF_V2,
+_INFO = {"title": "Kubernetes", "version": schema.VERSION}
+_SECURITY = {
+    "BearerToken": {
+        "type": "apiKey",
+        "description": "Bearer Token authentication",
+        "name": "authorization",
+        "in": "header",
+    }
 }
 
 
-class OpenApi:
-    """Documents of groups that other servers serve are asked of them (`aggregator`), in v3."""
-
-    def __init__(self, table: ResourceTable, aggregator: Aggregator | None = None) -> None:
-        self._table = table
-        self._aggregator = aggregator
-        self._documents: OrderedDict[str, bytes] = OrderedDict()
-
-    async def v3(self, request: Request) -> Response:
-        """`/openapi/v3` and `/openapi/v3/{api/v1,apis/GROUP/VERSION}`."""
-        wanted = request.path.removeprefix("/openapi/v3").strip("/")
-        if not wanted:
-            paths = {root.strip("/"): {"serverRelativeURL": self._url(root)} for root in self._roots()}
-            for remote in self._aggregator.remotes() if self._aggregator is not None else ():
-                if remote.is_available:
-                    paths[remote.root.strip("/")] = {"serverRelativeURL": f"/openapi/v3{remote.root}"}
-            return Response(200, dict(JSON_HEADERS), orjson.dumps({"paths": paths}))
-        if self._aggregator is not None and (found := await self._aggregator.document(request.path)) is not None:
-            return found
-        if not any(named.covers(JSON) for named in ranges(request.headers.get("accept") or "*/*")):
-            return Response(406, {"vary": "Accept"})
-        root = f"/{wanted}"
-        if root not in self._roots():
-            raise NotFound(NOT_SERVED)
-        etag = f'"{self._hash(root)}"'
-        headers = {**JSON_HEADERS, "etag": etag}
-        if request.param("hash"):
-            headers["cache-control"] = _KEPT_FOR_EVER
-        if request.headers.get("if-none-match") == etag:
-            return Response(304, headers)
-        return Response(200, headers, self._kept(f"{root}?{self._hash(root)}", lambda: document_v3(self._rows(root))))
-
-    async def v2(self, request: Request) -> Response:
-        """`/openapi/v2`: in JSON, or in protobuf, which some versions of kubectl ask for alone."""
-        media_type = _encoding_v2(request.headers.get("accept") or "*/*")
-        if media_type is None:
-            return Response(406, {"vary": "Accept"})
-        rows = list(self._table)
-        etag = f'"{_digest(rows)}"'
-        headers = {"content-type": media_type, "etag": etag, "vary": "Accept"}
-        if request.headers.get("if-none-match") == etag:
-            return Response(304, headers)
-        write = orjson.dumps if media_type == JSON else openapi_v2.document
-        return Response(200, headers, self._kept(f"{media_type}?{etag}", lambda: document_v2(rows), write))
-
-    def _roots(self) -> list[str]:
-        return sorted({row.root for row in self._table})
-
-    def _rows(self, root: str) -> list[Resource]:
-        return [row for row in self._table if row.root == root]
-
-    def _hash(self, root: str) -> str:
-        return _digest(self._rows(root))
-
-    def _url(self, root: str) -> str:
-        return f"/openapi/v3{root}?hash={self._hash(root)}"
-
-    def _kept(self, key: str, build: Any, write: Callable[[Any], bytes] = orjson.dumps) -> bytes:
-        found = self._documents.get(key)
-        if found is None:
-            found = write(build())
-            self._documents[key] = found
-            if len(self._documents) > DOCUMENTS_KEPT:
-                self._documents.popitem(last=False)
-        self._documents.move_to_end(key)
-        return found
-
-
-def _encoding_v2(accept: str) -> str | None:
-    for wanted in ranges(accept):
-        for asked, answered in _ENCODINGS_V2.items():
-            if wanted.covers(asked):
-                return answered
-    return None
-
-
-def _digest(rows: list[Resource]) -> str:
-    text = "\n".join(repr(row) for row in rows) + schema.VERSION
-    text += "".join(orjson.dumps(row.custom.version).decode() for row in rows if row.custom is not None)
-    return hashlib.sha256(text.encode()).hexdigest().upper()[:32]
-
-
-# -- documents ---------------------------------------------------------------------------------------------------------
-
-
-def document_v3(rows: list[Resource]) -> dict[str, Any]:
+def document_v3(rows: list[Resource], roots: Iterable[Root] = ()) -> dict[str, Any]:
+    """Of one group version, or of one of `roots`."""
     rows = _served(rows)
+    schemas = dict(_needed(rows, roots, version=3))
     return {
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": schema.VERSION},
-        "paths": _paths(rows, version=3),
-        "components": {"schemas": dict(_needed(rows, version=3))},
+        "info": _INFO,
+        "paths": {**_root_paths(roots, version=3), **_paths(rows, version=3)},
+        "components": {**({"schemas": schemas} if schemas else {}), "securitySchemes": _SECURITY},
     }
 
 
-def document_v2(rows: list[Resource]) -> dict[str, Any]:
+def document_v2(rows: list[Resource], roots: Iterable[Root] = ()) -> dict[str, Any]:
     rows = _served(rows)
     return {
         "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": schema.VERSION},
-        "paths": _paths(rows, version=2),
-        "definitions": dict(_needed(rows, version=2)),
+        "info": _INFO,
+        "paths": {**_root_paths(roots, version=2), **_paths(rows, version=2)},
+        "definitions": dict(_needed(rows, roots, version=2)),
+        "securityDefinitions": _SECURITY,
+        "security": [{name: [] for name in _SECURITY}],
     }
+
+
+def _root_paths(roots: Iterable[Root], version: int) -> dict[str, Any]:
+    return {f"{root.path}/": root.path_item(version) for root in roots}
 
 
 def _served(rows: list[Resource]) -> list[Resource]:
@@ -188,15 +97,17 @@ def _place(version: int) -> str:
     return "#/components/schemas/" if version == 3 else "#/definitions/"
 
 
-def _needed(rows: list[Resource], version: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _needed(rows: list[Resource], roots: Iterable[Root], version: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """The definitions of these kinds and their lists, and all that they refer to."""
     known = schema.definitions()
     place = _place(version)
     for row in rows:
         if row.custom is not None:
-            yield from openapi_custom.definitions(row, version, lambda name: f"{place}{name}")
+            yield from custom.definitions(row, version, lambda name: f"{place}{name}")
     kinds = ("DeleteOptions", "Status", "Patch", *(("ObjectMeta", "ListMeta") if any(map(_is_custom, rows)) else ()))
-    waiting = [f"{_META}{kind}" for kind in kinds]
+    waiting = [f"{_META}{kind}" for kind in kinds] if rows else []
+    waiting += [f"{_META}APIResourceList"] if rows else []
+    waiting += [root.shows for root in roots if root.shows]
     for row in rows:
         for kind in (row.kind, row.list_kind, *(sub.kind for sub in row.subresources if sub.kind)):
             waiting.append(schema.definition_name(row.group, row.version, kind))
@@ -221,7 +132,7 @@ def _is_custom(row: Resource) -> bool:
 
 def _name_of(group: str, version: str, kind: str, *, is_custom: bool) -> str:
     if is_custom:
-        return openapi_custom.definition_name(group, version, kind)
+        return custom.definition_name(group, version, kind)
     return schema.definition_name(group, version, kind)
 
 
@@ -268,7 +179,8 @@ def _converted(value: Any, place: str) -> Any:
 
 
 def _paths(rows: list[Resource], version: int) -> dict[str, Any]:
-    paths: dict[str, Any] = {}
+    versions = {row.root: group_version(row.group, row.version) for row in rows}
+    paths = _root_paths(versions.values(), version)
     for row in rows:
         scope = f"{row.root}/namespaces/{{namespace}}/{row.plural}" if row.namespaced else f"{row.root}/{row.plural}"
         collection = {_verb_method(verb): _operation(row, verb, version) for verb in row.verbs if verb in
