@@ -8,7 +8,7 @@ Header names are lower case in both directions.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -38,6 +38,14 @@ class Request(Struct):
     peer_anchor: bytes | None = None  # DER of the authority that it was verified by
     remote_address: str = ""
     repeated: Mapping[str, list[str]] = field(default_factory=dict)
+    unread: Callable[[], Awaitable[bytes]] | None = None  # the body, where it has not come yet
+    outlives_client: bool = False  # once begun, it is finished though its client may have gone
+
+    async def read(self) -> None:
+        """Has the body, which is not asked for before it is known who sends it. Errors: ApiError."""
+        if self.unread is not None:
+            unread, self.unread = self.unread, None
+            self.body = await unread()
 
     def param(self, name: str, default: str = "") -> str:
         """The first value of a query parameter."""

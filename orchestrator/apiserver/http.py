@@ -6,8 +6,9 @@ streams are iterated.
 A client that is slow is not waited for: HEAD_S for the head of its first request, BODY_S for a body, KEEP_ALIVE_S for
 the next request. A head that is too long is answered 431, a malformed one 400, both as Go's server does it: they come
 before there is a request that a Status could answer. Bodies are taken as they come, never unpacked.
-A client that leaves cancels a read or a stream; a write that has begun is finished, since its client may be gone but
-its effect is wanted.
+A body that has not come with its head is read when the handler asks for it, which knows by then who sends it.
+A client that leaves cancels a read or a stream, and what waits for its turn or its body; a write that has begun is
+finished, since its client may be gone but its effect is wanted.
 
 Taking the connection over (exec, attach, port-forward): a handler returns `Upgrade(run)`; `run` is awaited with
 aiohttp's own request (`web.BaseRequest`) and does what aiohttp offers for it, e.g.
@@ -26,7 +27,7 @@ import logging
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote
@@ -35,10 +36,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
-from orchestrator.api.status import ApiError, BadRequest, Timeout
+from orchestrator.api.status import BadRequest, Timeout
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver.body import BODY_BYTES_MAX
-from orchestrator.apiserver.server import failure
 from orchestrator.apiserver.stream import PushStream
 from orchestrator.apiserver.verbs import UpgradeResponse
 
@@ -151,17 +151,13 @@ class HttpServer:
 
     async def _serve(self, raw: web.BaseRequest) -> web.StreamResponse:
         request = _head_of(raw, self._server.peer(raw))
+        request.outlives_client = request.method not in SAFE_METHODS
         if raw.body_exists:
-            try:
-                request.body = await _body(raw)
-            except TimeoutError:
-                return _refused(raw, request, Timeout("Timeout: request did not complete within the allotted timeout"))
-            except RequestPayloadError as error:
-                return _refused(raw, request, BadRequest(f"the body of the request could not be read: {error}"))
-        if request.method in SAFE_METHODS:
-            answer = await self._handle(request)
-        else:
-            answer = await asyncio.shield(asyncio.ensure_future(self._handle(request)))
+            if raw.content.is_eof() and raw.content.exception() is None:  # it has come with the head
+                request.body = raw.content.read_nowait()
+            else:
+                request.unread = partial(_body, raw)
+        answer = await self._handle(request)
         if isinstance(answer, UpgradeResponse):
             return await answer.upgrade.run(raw)
         body = answer.body
@@ -200,14 +196,18 @@ def _text(value: str) -> str:
     return value if value.isascii() else value.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def _refused(raw: web.BaseRequest, request: Request, error: ApiError) -> web.StreamResponse:
-    answer = failure(error, request)
-    assert isinstance(answer.body, bytes)
-    return cast(web.StreamResponse, _Whole(raw, answer.status, answer.headers, answer.body))
-
-
 async def _body(raw: web.BaseRequest) -> bytes:
-    """A little more at most than is allowed; the handler refuses that, and the connection ends with the answer."""
+    """A little more at most than is allowed; the handler refuses that, and the connection ends with the answer.
+    Errors: Timeout, BadRequest."""
+    try:
+        return await _pieces(raw)
+    except TimeoutError as error:
+        raise Timeout("Timeout: request did not complete within the allotted timeout") from error
+    except (RequestPayloadError, ConnectionError) as error:
+        raise BadRequest(f"the body of the request could not be read: {error}") from error
+
+
+async def _pieces(raw: web.BaseRequest) -> bytes:
     if raw.headers.get("expect", "").lower() == "100-continue" and raw.transport is not None:
         raw.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     pieces, size = [], 0

@@ -1,8 +1,8 @@
 """ApiServer: `handle(Request) -> Response`, the whole API server without a socket.
 
-The order of a request: parse → authenticate → impersonate → wait for its turn → authorize → (handler | generic verb |
-plain path). Every failure is a Status. Nothing here waits but the store, and a request whose turn has not come
-(`fairness`), so a read is answered in one step of the event loop.
+The order of a request: parse → authenticate → impersonate → wait for its turn → authorize → read the body → (handler |
+generic verb | plain path). Every failure is a Status. Nothing here waits but the store, a request whose turn has not
+come (`fairness`), and one whose body has not, so a read is answered in one step of the event loop.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
 from functools import lru_cache
 
 from orchestrator.api.resources import Resource
@@ -24,7 +23,7 @@ from orchestrator.apiserver.audit import Audit, Record
 from orchestrator.apiserver.authn.impersonation import acting_as
 from orchestrator.apiserver.authz.message import refusal
 from orchestrator.apiserver.endpoint import Core
-from orchestrator.apiserver.fairness.gate import Gate, is_long_running
+from orchestrator.apiserver.fairness.gate import Gate, Passage, is_long_running
 from orchestrator.apiserver.handlers import Call
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.metrics import Metrics
@@ -85,7 +84,40 @@ class ApiServer:
         else:
             info = _parse_again(request.method, request.path)
         record = self.audit.begin(request, info) if self.audit is not None else None
-        answer = await self._admitted(request, info, record)
+        try:
+            user = self._user(request, record)
+        except Exception as error:
+            return self._done(_failed(request, error), info, record, started)
+        gate, passage = self.gate, None
+        if gate is not None and not is_long_running(info):
+            passage = gate.enter(user, info, request)
+            if not passage.is_served and not await gate.waited(passage):
+                answer = gate.refusal(passage)
+                answer.headers |= passage.flow.headers
+                return self._done(answer, info, record, started)
+        work = self._admitted(request, info, user, record, passage, started)
+        return await (asyncio.shield(asyncio.ensure_future(work)) if request.outlives_client else work)
+
+    async def _admitted(
+        self,
+        request: Request,
+        info: RequestInfo,
+        user: Identity,
+        record: Record | None,
+        passage: Passage | None,
+        started: float,
+    ) -> Response:
+        """The answer to one who is known, and whose turn it is."""
+        if self.gate is None or passage is None:
+            return self._done(await self._served(request, info, user, record), info, record, started)
+        try:
+            answer = await self._served(request, info, user, record)
+        finally:
+            self.gate.leave(passage)
+        answer.headers |= passage.flow.headers
+        return self._done(answer, info, record, started)
+
+    def _done(self, answer: Response, info: RequestInfo, record: Record | None, started: float) -> Response:
         if self.audit is not None and record is not None:
             self.audit.done(record, answer)
         self.metrics.count(self._counted(info), answer.status, time.perf_counter() - started)
@@ -97,26 +129,6 @@ class ApiServer:
         if endpoint is not None and (not info.subresource or endpoint.resource.subresource(info.subresource)):
             return info
         return NOTHING_SERVED
-
-    async def _admitted(self, request: Request, info: RequestInfo, record: Record | None) -> Response:
-        """The answer to one who is known, once it is their turn."""
-        try:
-            user = self._user(request, record)
-        except Exception as error:
-            return _failed(request, error)
-        gate = self.gate
-        if gate is None or is_long_running(info):
-            return await self._served(request, info, user, record)
-        passage = gate.enter(user, info, request)
-        if passage.is_served or await gate.waited(passage):
-            try:
-                answer = await self._served(request, info, user, record)
-            finally:
-                gate.leave(passage)
-        else:
-            answer = gate.refusal(passage)
-        answer.headers |= passage.flow.headers
-        return answer
 
     def _user(self, request: Request, record: Record | None) -> Identity:
         user = asker = self._authenticated(request)
@@ -149,13 +161,14 @@ class ApiServer:
             record.annotations["authorization.k8s.io/reason"] = decision.reason
         if not decision.allowed:
             raise refusal(attributes, decision.reason)
+        await request.read()
         if self.aggregator is not None and (remote := self.aggregator.remote(request.path)) is not None:
             return await self.aggregator.serve(request, user, remote)
         if not info.is_resource:
-            return await self._plain(replace(request, identity=user))
+            return await self._plain(request, user)
         endpoint = self.core.endpoints.get((info.group, info.version, info.resource))
         if endpoint is None:
-            return await self._plain(replace(request, identity=user))
+            return await self._plain(request, user)
         attributes.row = endpoint.resource
         if self.core.store.is_shared and not (info.verb in ("get", "list", "watch") and _says_how_old(request)):
             try:
@@ -198,7 +211,7 @@ class ApiServer:
             raise Unauthorized
         return user
 
-    async def _plain(self, request: Request) -> Response:
+    async def _plain(self, request: Request, user: Identity) -> Response:
         path = request.path
         route = self.routes.get(path) or self.routes.get(path.rstrip("/"))
         while route is None and "/" in path:
@@ -206,6 +219,7 @@ class ApiServer:
             route = self.routes.get(f"{path}/")
         if route is None:
             raise NotFound(NOT_SERVED)
+        request.identity = user
         return await route(request)
 
 

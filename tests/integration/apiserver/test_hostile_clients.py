@@ -11,7 +11,10 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
+from orchestrator.api.resources import CLUSTERROLEBINDINGS
+from orchestrator.api.wire import Identity, Request
 from orchestrator.apiserver import http
+from orchestrator.apiserver.request import RequestInfo
 from tests.fuzz.campaign import errors_logged
 from tests.integration.apiserver.test_network import session
 from tests.whole_server import WholeServer
@@ -105,6 +108,56 @@ async def test_a_slow_body_is_cut_off(server: WholeServer, monkeypatch: pytest.M
     assert b"connection: close" in head.lower()
     assert orjson.loads(body)["reason"] == "Timeout"
     await still_serves(server)
+
+
+@pytest.mark.parametrize(("certificate", "status"), [(None, b"401"), ("scheduler", b"403")])
+async def test_who_may_not_is_told_so_before_the_body_is_read(
+    server: WholeServer, certificate: str | None, status: bytes
+) -> None:
+    tls = ssl.create_default_context(cafile=str(server.folder / "pki" / "ca.crt"))
+    if certificate:
+        tls.load_cert_chain(server.folder / "pki" / f"{certificate}.crt", server.folder / "pki" / f"{certificate}.key")
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=tls)
+    writer.write(post(1 << 20, "expect: 100-continue"))
+    async with asyncio.timeout(LIMIT_S):
+        assert (await reader.readline()).split()[1] == status
+    writer.transport.abort()
+
+
+async def test_a_write_whose_client_leaves_while_it_waits_is_not_carried_out(
+    server: WholeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = server.api.gate
+    assert gate is not None
+    monkeypatch.setattr(gate.levels, "adjust", lambda now: [])  # no seats are borrowed
+    user = Identity("system:kube-scheduler", ("system:authenticated",))
+    info = RequestInfo("create", CONFIGMAPS, True, "", "v1", "default", "configmaps")
+    level = gate.levels.flow(user, info).level
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user.name}]
+    binding = {"metadata": {"name": "all"}, "roleRef": role, "subjects": subjects}
+    await server.admin.create(CLUSTERROLEBINDINGS, binding)
+    held = [gate.enter(user, info, Request("POST", CONFIGMAPS))]
+    while held[-1].is_served:  # until one has to wait
+        held.append(gate.enter(user, info, Request("POST", CONFIGMAPS)))
+    tls = ssl.create_default_context(cafile=str(server.folder / "pki" / "ca.crt"))
+    tls.load_cert_chain(server.folder / "pki" / "scheduler.crt", server.folder / "pki" / "scheduler.key")
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=tls)
+    body = b'{"metadata":{"name":"late"}}'
+    writer.write(post(len(body)) + body)
+    async with asyncio.timeout(LIMIT_S):
+        while level.queues.waiting < 2:
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+        while level.queues.waiting > 1:
+            await asyncio.sleep(0.01)
+    for one in held[:-1]:
+        gate.leave(one)
+    assert await gate.waited(held[-1])
+    gate.leave(held[-1])
+    await still_serves(server)
+    cache = server.api.core.endpoints["", "v1", "configmaps"].cache
+    assert "configmaps/default/late" not in cache.entries
 
 
 @pytest.mark.parametrize("start", [b"", b"GET /api HTTP/1.1\r\nhost: x\r\n"], ids=["nothing", "half-a-head"])
