@@ -14,7 +14,8 @@ from typing import Any
 UID = "6f9b4a52-0000-4000-8000-000000000000"
 VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "selfLink")
 CHOSEN = ("clusterIP", "clusterIPs", "nodePort", "healthCheckNodePort", "deletionTimestamp", "lastTransitionTime")
-AGE = re.compile(r"^(\d+[smhdy])+( \(.*\))?$")
+AGE = re.compile(r"^(\d+[smhdy])+( \(.*\))?$|^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+NODE_PORT = re.compile(r":(3[0-2]\d{3})/")
 _MASKS = (
     (re.compile(r"X509SHA256=[0-9a-f]{64}"), "X509SHA256=<certificate>"),
     (re.compile(r"kube-api-access-[a-z0-9]{5}"), "kube-api-access-xxxxx"),
@@ -80,12 +81,20 @@ def stable(obj: Any, sent: str = "") -> Any:
     _strip_metadata(obj)
     if obj.get("kind") == "Table":
         for row in obj.get("rows", ()):
-            row["cells"] = [AGE.sub("<age>", cell) if isinstance(cell, str) else cell for cell in row["cells"]]
+            row["cells"] = [_cell(cell, sent) for cell in row["cells"]]
             _strip_metadata(row.get("object", {}))
     elif str(obj.get("kind", "")).endswith("List"):
         for item in obj.get("items") or ():
             _strip_metadata(item)
     return obj
+
+
+def _cell(cell: Any, sent: str) -> Any:
+    """Without ages, times of creation, and ports that the server chose."""
+    if not isinstance(cell, str):
+        return cell
+    chosen = NODE_PORT.sub(lambda port: port[0] if port[1] in sent else ":<chosen>/", cell)
+    return AGE.sub("<age>", chosen)
 
 
 def _strip_metadata(obj: Any) -> None:

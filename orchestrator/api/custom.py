@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from msgspec import Struct, field
 
 from orchestrator.api import decoding, meta, schema
 from orchestrator.api.cel.rules import ABSENT, BLOCKING, NOT_CHECKED, RuleSet
-from orchestrator.api.kinds import faults, table
+from orchestrator.api.kinds import faults, formats, metadata, table
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import NAME, Cells, Column
 from orchestrator.api.meta import Object
@@ -76,9 +76,10 @@ class CustomKind(Struct, frozen=True, dict=True):
             resource=resource,
             has_generation=True,
             default=self._default,
-            faults=self._faults,
+            faults=partial(self._faults, resource.namespaced),
             update_faults=self._update_faults,
             status_faults=self._status_faults,
+            warnings=_finalizer_warnings,
             columns=self._columns,
             cells=self._cells,
         )
@@ -90,11 +91,12 @@ class CustomKind(Struct, frozen=True, dict=True):
         obj.clear()
         obj.update(held | rest)
 
-    def _faults(self, obj: Object) -> list[Cause]:
+    def _faults(self, namespaced: bool, obj: Object) -> list[Cause]:
         found = values.faults(obj, self.structure) + self._scale_faults(obj, ("spec", "status"))
         found += values.embedded_faults(obj, self.structure)
         found += values.list_faults(obj, self.structure)
-        return found + self._rule_faults(obj, ABSENT, found)
+        named = metadata.create(obj, namespaced=namespaced, name_format=formats.dns_subdomain, own_finalizers=False)
+        return found + self._rule_faults(obj, ABSENT, named + found)
 
     def _rule_faults(self, obj: Object, old: Any, found: list[Cause]) -> list[Cause]:
         """What the schema's own rules say, where the object is sound enough to be asked about."""
@@ -109,7 +111,7 @@ class CustomKind(Struct, frozen=True, dict=True):
         found += values.embedded_faults(new, self.structure)
         if not values.list_faults(old, self.structure):
             found += values.list_faults(new, self.structure)
-        return found + self._rule_faults(new, old, found)
+        return found + self._rule_faults(new, old, metadata.update(new, old, own_finalizers=False) + found)
 
     def _status_faults(self, new: Object, old: Object) -> list[Cause]:
         found = []
@@ -126,6 +128,9 @@ class CustomKind(Struct, frozen=True, dict=True):
         found = []
         for part, path in (("spec", self.scale.spec_replicas), ("status", self.scale.status_replicas)):
             number = next(iter(jsonpath.find(obj, path)), None)
+            if part in parts and isinstance(number, float) and not number.is_integer():
+                rule = f"{path} accessor error: {number} is of the type float64, expected int64"
+                found.append(faults.invalid(path, 0, rule))
             if part in parts and isinstance(number, int) and not 0 <= number <= REPLICAS_MAX:
                 rule = (
                     "should be a non-negative integer"
@@ -162,6 +167,19 @@ class CustomKind(Struct, frozen=True, dict=True):
 
     def _cells(self, obj: Object, now: float) -> Cells:
         return [meta.name(obj), *(_cell(obj, column, now) for column in self._printed)]
+
+
+def _finalizer_warnings(obj: Object) -> list[str]:
+    """Custom resources may be held by finalizers of any name; one that others may have too is warned of."""
+    told = []
+    for name in meta.finalizers(obj):
+        about = f"metadata.finalizers: {faults.shown(name)}: "
+        told += [about + why for why in formats.qualified_name(name)]
+        if "/" not in name and name not in metadata.STANDARD_FINALIZERS:
+            path = " including a path (/)" if "." in name else ""
+            advice = f"prefer a domain-qualified finalizer name{path} to avoid accidental conflicts"
+            told.append(f"{about}{advice} with other finalizer writers")
+    return told
 
 
 def _cell(obj: Object, column: Mapping[str, Any], now: float) -> Any:

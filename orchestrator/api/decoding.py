@@ -239,10 +239,16 @@ def bad_base64_at(text: str) -> int:
     return at if text[at:end].strip("=") else end
 
 
-def _mismatch(value: Any, kind: Type, trail: Trail, owner: Type) -> DecodeError:
+def json_kind(value: Any, kind: Type) -> str:
+    """What Go's decoder says it found where it wanted `kind`."""
     shown = {str: "string", bool: "bool", list: "array", dict: "object"}.get(type(value), "number")
     if shown == "number" and kind.kind in (INTEGER, INT_OR_STRING):
-        shown = f"number {orjson.dumps(value).decode()}"
+        return f"number {orjson.dumps(value).decode()}"
+    return shown
+
+
+def _mismatch(value: Any, kind: Type, trail: Trail, owner: Type) -> DecodeError:
+    shown = json_kind(value, kind)
     path = [step.go_path for step in _steps(trail) if isinstance(step, Field)]
     struct = owner.name.rpartition(".")[2]
     return DecodeError(

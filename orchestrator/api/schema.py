@@ -38,6 +38,7 @@ STRUCT, LIST, MAP, STRING, BOOL, INTEGER, NUMBER, ANY = (
 )
 QUANTITY, INT_OR_STRING, TIME, MICRO_TIME, BYTES = "quantity", "int-or-string", "time", "micro-time", "bytes"
 
+RAW_EXTENSION = "runtime.RawExtension"  # an ANY that Go knows as a struct without fields
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _SPECIAL = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": QUANTITY,
@@ -188,7 +189,10 @@ def named_type(name: str) -> Type:
     """The type of a definition by its OpenAPI name; one object per name, so types may refer to themselves."""
     if name in _SPECIAL:
         return Type(
-            _SPECIAL[name], {TIME: "string", MICRO_TIME: "string", INT_OR_STRING: "int32"}.get(_SPECIAL[name], "")
+            _SPECIAL[name],
+            RAW_EXTENSION
+            if name.endswith(".RawExtension")
+            else {TIME: "string", MICRO_TIME: "string", INT_OR_STRING: "int32"}.get(_SPECIAL[name], ""),
         )
     definition = definitions().read(name)
     go_name = ".".join(name.rsplit(".", 2)[1:])

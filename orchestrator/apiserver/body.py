@@ -24,6 +24,8 @@ from orchestrator.apiserver.negotiation import ENCODINGS
 from orchestrator.apiserver.protobuf.decoding import decode
 
 BODY_BYTES_MAX = 3 << 20
+SUMMARY_BYTES = 30  # of a body, in what is told of one that cannot be read
+_TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 _UNKNOWN = f"the body of the request was in an unknown format - accepted media types include: {', '.join(ENCODINGS)}"
 
 
@@ -36,12 +38,34 @@ def check_size(request: Request) -> None:
         raise RequestEntityTooLarge(f"Request entity too large: limit is {BODY_BYTES_MAX}")
 
 
-def read(request: Request) -> tuple[Object, bytes]:
-    """(the body as an object, as JSON text)."""
+def read(request: Request, wanted: str) -> tuple[Object, bytes]:
+    """(the body as an object, as JSON text); `wanted` is the kind that it must be of."""
     check_size(request)
+    try:
+        return _read(request)
+    except _Unrecognized as error:
+        about = f"the object provided is unrecognized (must be of type {wanted})"
+        raise BadRequest(f"{about}: {error.message} ({_summary(request.body)})") from error
+
+
+class _Unrecognized(BadRequest):
+    """A body that does not say what it is."""
+
+
+def _summary(text: bytes) -> str:
+    if not text:
+        return "<empty>"
+    start, more = text[:SUMMARY_BYTES], " ..." if len(text) > SUMMARY_BYTES else ""
+    return (start.decode(errors="replace") if text[:1] == b"{" else start.hex()) + more
+
+
+def _read(request: Request) -> tuple[Object, bytes]:
     kind = media_type(request.headers)
     if kind == YAML:
-        obj = from_yaml(request.body)
+        try:
+            obj = from_yaml(request.body)
+        except BadRequest as error:
+            raise _Unrecognized(error.message.removeprefix("error converting YAML to JSON: ")) from error
         text = orjson.dumps(obj)
     elif kind in ("", JSON):
         obj, text = from_json(request.body), request.body
@@ -51,13 +75,13 @@ def read(request: Request) -> tuple[Object, bytes]:
     else:
         raise UnsupportedMediaType(_UNKNOWN)
     if not isinstance(obj, dict):
-        raise BadRequest(
+        raise _Unrecognized(
             "couldn't get version/kind; json parse error: json: cannot unmarshal "
-            f"{_go_kind(obj)} into Go value of type struct {{ APIVersion string; Kind string }}"
+            f"{_go_kind(obj)} into Go value of type {_TYPE_META}"
         )
     for name in ("apiVersion", "kind"):
         if not isinstance(obj.get(name, ""), (str, NoneType)):
-            raise BadRequest(
+            raise _Unrecognized(
                 f"couldn't get version/kind; json parse error: json: cannot unmarshal {_go_kind(obj[name])} "
                 f"into Go struct field .{name} of type string"
             )
@@ -68,9 +92,10 @@ def from_json(text: bytes) -> Any:
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"couldn't get version/kind; json parse error: {error}") from error
+        why = "unexpected end of JSON input" if "unexpected end" in str(error) else error
+        raise _Unrecognized(f"couldn't get version/kind; json parse error: {why}") from error
     if nesting.may_be_too_deep(text) and nesting.is_too_deep(found):
-        raise BadRequest("couldn't get version/kind; json parse error: exceeded max depth")
+        raise _Unrecognized("couldn't get version/kind; json parse error: exceeded max depth")
     return found
 
 

@@ -197,7 +197,7 @@ def delete_options(request: Request) -> DeleteOptions:
     """From the body where there is one, else from the query."""
     found: dict[str, Any] = {}
     if request.body:
-        found, _ = body.read(request)
+        found, _ = body.read(request, "DeleteOptions")
         kind = found.get("kind") or "DeleteOptions"
         if kind != "DeleteOptions":
             raise BadRequest(decoding.unregistered(found.get("apiVersion") or "", kind))

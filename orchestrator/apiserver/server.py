@@ -183,7 +183,8 @@ class ApiServer:
             raise
         except Exception as error:
             answer = verbs.warned(_failed(request, error), *attributes.warnings)
-        return verbs.warned(answer, endpoint.resource.deprecation) if endpoint.resource.deprecation else answer
+        told = endpoint.resource.deprecation if answer.status != NotAcceptable.code else ""
+        return verbs.warned(answer, told) if told else answer
 
     async def _dispatched(self, asked: verbs.Asked) -> Response:
         """The answer of a handler, where the path has one of its own, or of the generic verbs."""

@@ -191,7 +191,7 @@ async def _create(asked: Asked) -> Response:
     endpoint, info, attributes = asked.endpoint, asked.info, asked.attributes
     form = asked.accepted
     write = _prepare(asked, "CreateOptions")
-    obj, text = body.read(asked.request)
+    obj, text = body.read(asked.request, asked.endpoint.resource.kind)
     writing.check_kind(endpoint, obj)
     decoded(asked, endpoint.resource, obj, text, write)
     writing.check_names(endpoint, obj, info.namespace, "")
@@ -207,7 +207,7 @@ async def _update(asked: Asked) -> Response:
     endpoint, info, attributes = asked.endpoint, asked.info, asked.attributes
     form = asked.accepted
     write = _prepare(asked, "UpdateOptions")
-    first, text = body.read(asked.request)
+    first, text = body.read(asked.request, asked.endpoint.resource.kind)
     writing.check_kind(endpoint, first)
     decoded(asked, endpoint.resource, first, text, write)
     writing.check_names(endpoint, first, info.namespace, info.name, is_named=True)
@@ -414,7 +414,7 @@ def _changed_scale(asked: Asked, write: WriteOptions) -> Callable[[Object], Obje
     assert kind is not None
     media_type = body.media_type(request.headers)
     if info.verb == "update":
-        obj, sent = body.read(request)
+        obj, sent = body.read(request, SCALES.kind)
         text = encoding.encode_as_is(decoded(asked, SCALES, obj, sent, write))
     elif media_type == patch_request.APPLY_PATCH:
         return _merging(asked, write, _wanted(asked), SCALES, kind, managed_fields.NO_FIELDS)
@@ -444,11 +444,10 @@ def handler_body(asked: Asked) -> None:
     found = endpoint.resource.subresource(info.subresource)
     kind = found.kind if found and found.kind else endpoint.resource.kind
     api_version = found.group_version if found and found.group_version else endpoint.resource.api_version
-    obj, text = body.read(asked.request)
+    obj, text = body.read(asked.request, kind)
     group, _, version = (obj.get("apiVersion") or api_version).rpartition("/")
     resource = Resource(group, version, info.resource, kind, endpoint.resource.namespaced)
-    obj.setdefault("kind", kind)
-    obj.setdefault("apiVersion", api_version)
+    obj["kind"], obj["apiVersion"] = obj.get("kind") or kind, obj.get("apiVersion") or api_version
     if obj["kind"] != kind or schema.type_of_kind(group, version, kind) is None:
         raise BadRequest(writing.not_this(obj.get("apiVersion") or api_version, obj["kind"], resource))
     if schema.type_of(resource) is not None:

@@ -80,7 +80,8 @@ async def create(
     tries = NAME_TRIES if base else 1
     if base:
         metadata["name"] = generated_name(core, base)
-    rules.prepare_create(obj, uid=core.new_uid(), now=core.now())  # a Job's selector needs name and uid
+    # A Job's selector needs name and uid.
+    rules.prepare_create(obj, uid=core.new_uid(), now=core.now(), is_applied=applied)
     attributes.name = metadata.get("name") or ""
     succeeded = False
     # What comes into being by its status has been given nothing: neither addresses nor ports.
@@ -175,12 +176,14 @@ async def _update_once(
         if strategy and not subresource:
             await strategy.before_write(attributes)
         managed_fields.keep_times_if_unchanged(new, old)
+        # Of a part of the object that has rules of its own nothing is told.
+        told = rules.warnings_of_update(new, old) if subresource in ("", "scale") else []
         if new == old and not applied:  # the rules held when it was stored; admission may have changed its mind
-            attributes.warnings += rules.warnings_of_update(new, old)
+            attributes.warnings += told
             await core.admission.validate(attributes)
             return Written(entry.data)
         _check(endpoint, new, rules.validate_update(new, old, subresource))
-        attributes.warnings += rules.warnings_of_update(new, old)
+        attributes.warnings += told
         await core.admission.validate(attributes)
         if new == old:
             return Written(entry.data)
@@ -257,11 +260,11 @@ def check_kind(endpoint: Endpoint, obj: Object) -> None:
     resource = endpoint.resource
     version, kind = obj.get("apiVersion") or resource.api_version, obj.get("kind") or resource.kind
     group, _, bare = version.rpartition("/")
-    is_served = version == resource.api_version or resource.is_custom  # a custom kind's other versions are not known
-    is_known = is_served or schema.type_of_kind(group, bare, kind) is not None
-    if (group, kind) != (resource.group, resource.kind) or not is_known:
+    is_known = resource.is_custom or schema.type_of_kind(group, bare, kind) is not None
+    is_other = version != resource.api_version
+    if not (resource.is_custom and is_other) and ((group, kind) != (resource.group, resource.kind) or not is_known):
         raise BadRequest(not_this(version, kind, resource))
-    if version != resource.api_version:
+    if is_other:
         raise BadRequest(
             f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
         )

@@ -106,17 +106,16 @@ def _scaled_version(reference: Json, path: str) -> list[Cause]:
 
 def _metric(metric: Json, path: str) -> list[Cause]:
     kind = metric.get("type") or ""
-    if not kind:
-        return [faults.required(f"{path}.type", "must specify a metric source type")]
-    supported = ("ContainerResource", "External", "Object", "Pods", "Resource")
-    if kind not in SOURCES:
-        return [faults.not_supported(f"{path}.type", kind, supported)]
-    given = [name for name in SOURCES.values() if metric.get(name) is not None]
     causes: list[Cause] = []
+    if not kind:
+        causes.append(faults.required(f"{path}.type", "must specify a metric source type"))
+    if kind not in SOURCES:
+        causes.append(faults.not_supported(f"{path}.type", kind, sorted(SOURCES)))
+    given = [name for name in SOURCES.values() if metric.get(name) is not None]
     if given:
         causes += _source(given[0], metric[given[0]], f"{path}.{given[0]}")
-    wanted = SOURCES[kind]
-    if wanted not in given:
+    wanted = SOURCES.get(kind)
+    if wanted is not None and wanted not in given:
         detail = "must populate information for the given metric source"
         causes.append(faults.required(f"{path}.{wanted}", detail))
     for name in given:

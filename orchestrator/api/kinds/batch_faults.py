@@ -169,7 +169,7 @@ def _exit_codes(codes: Json, path: str, names: set[Any]) -> list[Cause]:
         detail = "must be one of the container or initContainer names in the pod template"
         causes.append(faults.invalid(f"{path}.containerName", name, detail))
     if not values:
-        causes.append(faults.invalid(f"{path}.values", values, "at least one value is required"))
+        causes.append(faults.invalid(f"{path}.values", None, "at least one value is required"))
     for index, value in enumerate(values):
         if operator == "In" and value == 0:
             causes.append(faults.invalid(f"{path}.values[{index}]", value, "must not be 0 for the In operator"))
@@ -240,19 +240,129 @@ def _without_scheduling(template: Json | None, old: Json) -> Json:
 
 
 def job_status(new: Object, old: Object) -> list[Cause]:
-    status = new.get("status") or {}
+    """What a status says must fit together; what no write has changed since is let be."""
+    return _job_status(new, old) + _job_status_update(new, old)
+
+
+def _omitted(path: str, detail: str) -> Cause:
+    return Cause(path, "FieldValueInvalid", f"Invalid value: {detail}")
+
+
+def _moved(new: Object, old: Object, *names: str) -> bool:
+    """Whether a status changed in one of these fields, or conditions."""
+    now, before = new.get("status") or {}, old.get("status") or {}
+    return any(
+        conditions.is_true(new, name) != conditions.is_true(old, name)
+        if name[0].isupper()
+        else now.get(name) != before.get(name)
+        for name in names
+    )
+
+
+def _job_status(new: Object, old: Object) -> list[Cause]:
+    status, spec = new.get("status") or {}, _spec(new)
     causes = nonnegative(status, "status", "active", "succeeded", "failed", "ready", "terminating")
     complete, failed = conditions.is_true(new, "Complete"), conditions.is_true(new, "Failed")
-    if complete and failed:
-        detail = "Invalid value: cannot set Complete=True and Failed=true conditions"
-        causes.append(Cause("status.conditions", "FieldValueInvalid", detail))
-    if status.get("completionTime") and not complete:
-        detail = "cannot set completionTime when there is no Complete=True condition"
-        causes.append(faults.invalid("status.completionTime", status["completionTime"], detail))
-    if complete and not status.get("completionTime"):
-        causes.append(faults.required("status.completionTime", "completionTime is required for Complete jobs"))
-    if (complete or failed) and status.get("active", 0) > 0:
+    target, met = conditions.is_true(new, "FailureTarget"), conditions.is_true(new, "SuccessCriteriaMet")
+    finished, path = complete or failed, "status.conditions"
+    ended, began = status.get("completionTime"), status.get("startTime")
+    uncounted = status.get("uncountedTerminatedPods") or {}
+    causes += _uncounted(uncounted)
+    if complete and failed and _moved(new, old, "Complete", "Failed"):
+        causes.append(_omitted(path, "cannot set Complete=True and Failed=true conditions"))
+    if complete and target and _moved(new, old, "Complete", "FailureTarget"):
+        causes.append(_omitted(path, "cannot set Complete=True and FailureTarget=true conditions"))
+    if _moved(new, old, "Complete", "completionTime"):
+        if ended and not complete:
+            detail = "cannot set completionTime when there is no Complete=True condition"
+            causes.append(faults.invalid("status.completionTime", ended, detail))
+        if complete and not ended:
+            causes.append(faults.required("status.completionTime", "completionTime is required for Complete jobs"))
+    if began and ended and ended < began and _moved(new, old, "startTime", "completionTime"):
+        causes.append(faults.invalid("status.completionTime", ended, "must be equal to or after `startTime`"))
+    if failed and not target and _moved(new, old, "Failed", "failedIndexes"):
+        causes.append(_omitted(path, "cannot set Failed=True condition without the FailureTarget=true condition"))
+    if complete and not met and _moved(new, old, "Complete", "SuccessCriteriaMet"):
+        detail = "cannot set Complete=True condition without the SuccessCriteriaMet=true condition"
+        causes.append(_omitted(path, detail))
+    turned = _moved(new, old, "Complete", "Failed")
+    if finished and status.get("active", 0) > 0 and (turned or _moved(new, old, "active")):
         causes.append(faults.invalid("status.active", status["active"], "active>0 is invalid for finished job"))
+    nothing_to_do = spec.get("suspend") and spec.get("completions") == 0
+    if finished and not began and (turned or _moved(new, old, "startTime")) and not nothing_to_do:
+        causes.append(faults.required("status.startTime", "startTime is required for finished job"))
+    if finished and any(uncounted.values()) and (turned or _moved(new, old, "uncountedTerminatedPods")):
+        causes.append(faults.invalid("status.uncountedTerminatedPods", uncounted, "must be empty for finished job"))
+    if finished and status.get("terminating", 0) > 0 and (turned or _moved(new, old, "terminating")):
+        detail = "terminating>0 is invalid for finished job"
+        causes.append(faults.invalid("status.terminating", status["terminating"], detail))
+    if status.get("ready", 0) > status.get("active", 0) and _moved(new, old, "ready", "active"):
+        causes.append(faults.invalid("status.ready", status["ready"], "cannot set more ready pods than active"))
+    causes += _indexes(new, old)
+    if met and failed:
+        causes.append(_omitted(path, "cannot set SuccessCriteriaMet=True and Failed=true conditions"))
+    if met and target:
+        causes.append(_omitted(path, "cannot set SuccessCriteriaMet=True and FailureTarget=true conditions"))
+    if spec.get("successPolicy") is not None and complete and not met:
+        detail = "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True"
+        causes.append(_omitted(path, detail))
+    return causes
+
+
+def _uncounted(uncounted: Json) -> list[Cause]:
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for name in ("succeeded", "failed"):
+        for index, uid in enumerate(uncounted.get(name) or ()):
+            path = f"status.uncountedTerminatedPods.{name}[{index}]"
+            if not uid:
+                causes.append(faults.invalid(path, uid, "must not be empty"))
+            elif uid in seen:
+                causes.append(faults.duplicate(path, uid))
+            seen.add(uid)
+    return causes
+
+
+def _indexes(new: Object, old: Object) -> list[Cause]:
+    status, spec = new.get("status") or {}, _spec(new)
+    done, failed = status.get("completedIndexes") or "", status.get("failedIndexes")
+    causes: list[Cause] = []
+    if done and spec.get("completionMode") != "Indexed" and _moved(new, old, "completedIndexes"):
+        detail = "cannot set non-empty completedIndexes when non-indexed completion mode"
+        causes.append(faults.invalid("status.completedIndexes", done, detail))
+    if failed is not None and spec.get("backoffLimitPerIndex") is None and _moved(new, old, "failedIndexes"):
+        detail = "cannot set non-null failedIndexes when backoffLimitPerIndex is null"
+        causes.append(faults.invalid("status.failedIndexes", failed, detail))
+    return causes
+
+
+def _job_status_update(new: Object, old: Object) -> list[Cause]:
+    status, before, spec = new.get("status") or {}, old.get("status") or {}, _spec(new)
+    causes = [
+        _omitted("status.conditions", f"cannot disable the terminal {name}=True condition")
+        for name in ("Failed", "Complete", "FailureTarget")
+        if conditions.is_true(old, name) and not conditions.is_true(new, name)
+    ]
+    if status.get("failed", 0) < before.get("failed", 0):
+        causes.append(faults.invalid("status.failed", status.get("failed", 0), "cannot decrease the failed counter"))
+    scalable = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
+    if not scalable and status.get("succeeded", 0) < before.get("succeeded", 0):
+        detail = "cannot decrease the succeeded counter"
+        causes.append(faults.invalid("status.succeeded", status.get("succeeded", 0), detail))
+    ended, began = status.get("completionTime"), status.get("startTime")
+    if ended and before.get("completionTime") and ended != before["completionTime"]:
+        causes.append(faults.invalid("status.completionTime", ended, faults.IMMUTABLE))
+    is_suspended, was_suspended = bool(spec.get("suspend")), bool(_spec(old).get("suspend"))
+    is_resuming = not is_suspended and was_suspended
+    if before.get("startTime") and began != before["startTime"] and not is_suspended and not is_resuming:
+        detail = "field is immutable for unsuspended job once set"
+        causes.append(faults.invalid("status.startTime", began, detail))
+    was_met, is_met = (conditions.is_true(one, "SuccessCriteriaMet") for one in (old, new))
+    if was_met and not is_met:
+        causes.append(_omitted("status.conditions", "cannot disable the SuccessCriteriaMet=True condition"))
+    if conditions.is_true(old, "Complete") and not was_met and is_met:
+        detail = "cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions"
+        causes.append(_omitted("status.conditions", detail))
     return causes
 
 

@@ -62,8 +62,12 @@ def conditions(obj: Json, kind: str = "") -> list[Json]:
 
 def approval(new: Object, old: Object, now: str) -> Object:
     """Of the status the conditions alone are what the approver says."""
-    status = {**_status(old), "conditions": _dated(conditions(new), old, now)}
-    return {**new, "spec": _spec(old), "status": status}
+    return {**new, "spec": _spec(old), "status": _with_conditions(_status(old), _dated(conditions(new), old, now))}
+
+
+def _with_conditions(status: Json, found: list[Json]) -> Object:
+    kept = {name: value for name, value in status.items() if name != "conditions"}
+    return {**kept, "conditions": found} if found else kept
 
 
 def signing(new: Object, old: Object, now: str) -> Object:
@@ -75,7 +79,7 @@ def signing(new: Object, old: Object, now: str) -> Object:
         if len(places) == len(before):
             for index, one in zip(places, before, strict=True):
                 found[index] = one
-    return {**new, "spec": _spec(old), "status": {**_status(new), "conditions": _dated(found, old, now)}}
+    return {**new, "spec": _spec(old), "status": _with_conditions(_status(new), _dated(found, old, now))}
 
 
 def _dated(found: list[Json], old: Object, now: str) -> list[Json]:

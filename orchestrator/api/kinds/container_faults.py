@@ -16,6 +16,7 @@ from orchestrator.api.status import Cause
 Json = Mapping[str, Any]
 
 ID_MAX = 2**31 - 1
+APP_ARMOR_BYTES_MAX = 4095  # a path's
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 ENV_FIELDS = (
     "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
@@ -112,6 +113,8 @@ def _value_from(variable: Json, source: Json, path: str) -> list[Cause]:
     for name in ("configMapKeyRef", "secretKeyRef"):
         if (reference := source.get(name)) is not None:
             causes += _key_reference(reference, f"{path}.{name}")
+    if (reference := source.get("fileKeyRef")) is not None:
+        causes += _file_key(reference, f"{path}.fileKeyRef")
     count = len([name for name in source if source[name] is not None])
     if not count:
         detail = (
@@ -122,6 +125,32 @@ def _value_from(variable: Json, source: Json, path: str) -> list[Cause]:
         causes.append(faults.invalid(path, "", "may not be specified when `value` is not empty"))
     elif count > 1:
         causes.append(faults.invalid(path, "", "may not have more than one field specified at a time"))
+    return causes
+
+
+def _file_key(reference: Json, path: str) -> list[Cause]:
+    key, volume, place = (reference.get(name) or "" for name in ("key", "volumeName", "path"))
+    causes = faults.each(f"{path}.key", key, formats.environment_name(key)) if key else [faults.required(f"{path}.key")]
+    causes += name_of(volume, f"{path}.volumeName", formats.dns_label, required=True)
+    if not place:
+        return [*causes, faults.required(f"{path}.path")]
+    if ".." in place.split("/"):
+        causes.append(faults.invalid(f"{path}.path", place, "must not contain '..'"))
+    return causes
+
+
+def file_keys(variables: Sequence[Json], path: str, volumes: Mapping[str, Json]) -> list[Cause]:
+    """Files of variables lie in volumes of the pod that it can write itself."""
+    causes: list[Cause] = []
+    for index, variable in enumerate(variables):
+        reference = (variable.get("valueFrom") or {}).get("fileKeyRef")
+        if reference is None:
+            continue
+        at, name = f"{path}[{index}].valueFrom.fileKeyRef.volumeName", reference.get("volumeName") or ""
+        if name not in volumes:
+            causes.append(faults.not_found(at, name))
+        elif volumes[name].get("emptyDir") is None:
+            causes.append(faults.invalid(at, name, "referenced volume must be of type emptyDir"))
     return causes
 
 
@@ -376,6 +405,7 @@ def security(context: Json | None, path: str, pod: Json) -> list[Cause]:
     if mount == "Unmasked" and pod.get("hostUsers", True):
         causes.append(faults.invalid(f"{path}.procMount", mount, "`hostUsers` must be false to use `Unmasked`"))
     causes += seccomp(context.get("seccompProfile"), f"{path}.seccompProfile")
+    causes += app_armor(context.get("appArmorProfile"), f"{path}.appArmorProfile")
     if context.get("allowPrivilegeEscalation") is False:
         rule = "cannot set `allowPrivilegeEscalation` to false and"
         if context.get("privileged"):
@@ -383,6 +413,27 @@ def security(context: Json | None, path: str, pod: Json) -> list[Cause]:
         if "CAP_SYS_ADMIN" in ((context.get("capabilities") or {}).get("add") or ()):
             causes.append(faults.invalid(path, context, f"{rule} `capabilities.Add` CAP_SYS_ADMIN"))
     return causes
+
+
+def app_armor(profile: Json | None, path: str) -> list[Cause]:
+    if profile is None:
+        return []
+    kind, local, at = profile.get("type") or "", profile.get("localhostProfile"), f"{path}.localhostProfile"
+    needed = faults.required(at, "must be set when AppArmor type is Localhost")
+    if kind == "Localhost":
+        if local is None:
+            return [needed]
+        causes = [] if local.strip() else [needed] if not local else []
+        if local.strip() != local:
+            causes.append(faults.invalid(at, local, "must not be padded with whitespace"))
+        return causes + ([faults.too_long(at, APP_ARMOR_BYTES_MAX)] if len(local) > APP_ARMOR_BYTES_MAX else [])
+    if not kind:
+        return [faults.required(f"{path}.type", "type is required when appArmorProfile is set")]
+    if kind not in ("RuntimeDefault", "Unconfined"):
+        return [faults.not_supported(f"{path}.type", kind, ("Localhost", "RuntimeDefault", "Unconfined"))]
+    if local is not None:
+        return [faults.invalid(at, local, "can only be set when AppArmor type is Localhost")]
+    return []
 
 
 def seccomp(profile: Json | None, path: str) -> list[Cause]:

@@ -211,7 +211,7 @@ def _selector(found: Json, path: str) -> list[Cause]:
     try:
         program = compile_expression(expression, DEVICE)
     except CompileError as error:
-        return [faults.invalid(at, expression, str(error) if expression else f"{error}\n | \n | ^")]
+        return [faults.invalid(at, expression, str(error))]
     if complaint := _complaint(program):
         return [faults.invalid(at, expression, complaint)]
     if estimate(program.tree, _SIZES).cost > EXPRESSION_COST_MAX:

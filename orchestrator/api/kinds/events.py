@@ -153,7 +153,14 @@ def _lease_cells(obj: Object, now: float) -> Cells:
 
 
 RULES = (
-    KindRules(resource=EVENTS, faults=event, update_faults=lambda new, old: event(new), columns=COLUMNS, cells=_cells),
+    KindRules(
+        resource=EVENTS,
+        metadata_last=True,
+        faults=event,
+        update_faults=lambda new, old: event(new),
+        columns=COLUMNS,
+        cells=_cells,
+    ),
     KindRules(resource=EVENTS_V1, faults=event_v1, update_faults=event_v1_update, columns=COLUMNS, cells=_cells),
     KindRules(
         resource=LEASES,

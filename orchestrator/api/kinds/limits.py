@@ -271,6 +271,8 @@ RULES = (
     ),
     KindRules(
         resource=PODDISRUPTIONBUDGETS,
+        name_format=formats.path_segment,
+        metadata_last=True,
         has_generation=True,
         faults=budget,
         update_faults=lambda new, old: budget(new),

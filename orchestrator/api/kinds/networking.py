@@ -280,7 +280,7 @@ def ranges(obj: Object) -> list[Cause]:
     causes: list[Cause] = []
     for index, text in enumerate(found):
         causes += faults.each(f"{path}[{index}]", text, formats.cidr(text))
-    if len(found) == 2 and len({":" in text for text in found}) == 1:
+    if len(found) == 2 and not causes and len({":" in text for text in found}) == 1:
         rule = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
         causes.append(faults.invalid(path, found, rule))
     return causes

@@ -120,8 +120,12 @@ def spec(found: Json, path: str, *, pod_name: str = "") -> list[Cause]:
     causes += name_of(found.get("runtimeClassName"), f"{path}.runtimeClassName", formats.dns_subdomain)
     policy = found.get("preemptionPolicy")
     causes += one_of(policy, f"{path}.preemptionPolicy", ("Never", "PreemptLowerPriority"), required=False)
-    system = (found.get("os") or {}).get("name")
-    return causes + one_of(system, f"{path}.os.name", ("linux", "windows"), required=found.get("os") is not None)
+    if found.get("os") is None:
+        return causes
+    system = found["os"].get("name") or ""
+    if not system:
+        return [*causes, faults.required(f"{path}.os.name")]
+    return causes + one_of(system, f"{path}.os", ("linux", "windows"))
 
 
 # -- containers --------------------------------------------------------------------------------------------------------
@@ -143,6 +147,7 @@ def _containers(found: Json, path: str, volumes: Mapping[str, Json], claims: set
         causes += container_faults.lifecycle(container.get("lifecycle"), f"{where}.lifecycle", grace)
         causes += container_faults.probes(container, where, grace)
         causes += _restart_policy(container, where)
+        causes += container_faults.file_keys(container.get("env") or (), f"{where}.env", volumes)
     return causes + container_faults.host_port_conflicts(containers, at)
 
 
@@ -231,6 +236,7 @@ def _security(found: Json, path: str) -> list[Cause]:
     policy = context.get("fsGroupChangePolicy")
     causes += one_of(policy, f"{at}.fsGroupChangePolicy", ("Always", "OnRootMismatch"), required=False)
     causes += container_faults.seccomp(context.get("seccompProfile"), f"{at}.seccompProfile")
+    causes += container_faults.app_armor(context.get("appArmorProfile"), f"{at}.appArmorProfile")
     if found.get("hostUsers") is False:
         for name, shown in (("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")):
             if found.get(name):
@@ -298,12 +304,12 @@ def update(new: Object, old: Object) -> list[Cause]:
     """What may change of a pod that exists is little; the rest is told with a diff."""
     spec_, before = new.get("spec") or {}, old.get("spec") or {}
     causes = spec(spec_, "spec", pod_name=(new.get("metadata") or {}).get("name") or "")
+    causes += _tokens_of_nobody(spec_)
     for kind in ("containers", "initContainers"):
         containers = spec_.get(kind) or []
         if len(containers) != len(before.get(kind) or []):
             return [*causes, faults.forbidden(f"spec.{kind}", "pod updates may not add or remove containers")]
         causes += _image_blanks(containers, f"spec.{kind}")
-    causes += _tokens_of_nobody(spec_)
     causes += _deadline(spec_.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
     causes += _only_added_tolerations(spec_.get("tolerations") or [], before.get("tolerations") or [])
     causes += _only_deleted_gates(spec_.get("schedulingGates") or [], before.get("schedulingGates") or [])

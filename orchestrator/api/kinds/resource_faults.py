@@ -90,7 +90,7 @@ def requirements(resources: Json | None, path: str, claims: Collection[str] = ()
 
 
 def _within_limit(name: str, request: Any, limit: Any, path: str) -> list[Cause]:
-    can_overcommit = name in FOR_CONTAINERS or ("kubernetes.io/" in name and not name.startswith(_HUGE))
+    can_overcommit = ("/" not in name or "kubernetes.io/" in name) and not name.startswith(_HUGE)
     if limit is None:
         detail = "Limit must be set for non overcommitable resources"
         return [] if can_overcommit else [faults.required(f"{path}.limits", detail)]

@@ -30,6 +30,7 @@ ANY_FINALIZERS = (
     "coordination.k8s.io",
     "apiextensions.k8s.io",
     "apiregistration.k8s.io",
+    "node.k8s.io",
 )
 STATUS_SUBRESOURCES = ("status", "approval")  # an approval is a condition in the status
 
@@ -71,6 +72,7 @@ class KindRules(Struct, frozen=True, kw_only=True):
     keeps_labels: bool = False  # a status update cannot change labels
     status_keeps_owners: bool = False  # old kubelets corrupted those of pods
     status_keeps_metadata: bool = False  # a status update cannot change metadata, so its manager owns none of it
+    metadata_last: bool = False  # a new object's metadata is checked only where nothing else is wrong
     clears_status: bool = True  # a new object's status is dropped; a Node's is not: the kubelet registers with one
     default: Callable[[Object], None] = _nothing
     on_create: Callable[[Object], None] = _nothing  # e.g. a Pod becomes Pending
@@ -92,12 +94,14 @@ class KindRules(Struct, frozen=True, kw_only=True):
     def has_status(self) -> bool:
         return self.resource.subresource("status") is not None
 
-    def prepare_create(self, obj: Object, *, uid: str = "", now: str = "") -> None:
+    def prepare_create(self, obj: Object, *, uid: str = "", now: str = "", is_applied: bool = False) -> None:
         """Drops what the server decides: system metadata and, where /status is its own resource, the status.
 
-        `uid` and `now` (wire time) become the object's; the name must be there already, generated if need be.
+        `uid` and `now` (wire time) become the object's; the name must be there already, generated if need be. What is
+        applied (`is_applied`) may say that it is being deleted: upstream forgets to take that away.
         """
-        metadata.wipe_system_fields(obj)
+        if not is_applied:
+            metadata.wipe_system_fields(obj)
         obj["metadata"] |= {"uid": uid, "creationTimestamp": now} if uid else {}
         if self.resource.is_custom and self.has_status:
             obj.pop("status", None)
@@ -121,7 +125,8 @@ class KindRules(Struct, frozen=True, kw_only=True):
             name_format=self.name_format,
             own_finalizers=self._own_finalizers,
         )
-        return _each_once(found + self.faults(obj))
+        own = self.faults(obj)
+        return _each_once(own if own and self.metadata_last else found + own)
 
     def prepare_update(self, new: Object, old: Object, subresource: str = "") -> None:
         """Keeps from `old` what this subresource may not change, and counts the generation."""

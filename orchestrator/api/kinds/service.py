@@ -84,7 +84,6 @@ def normalize_addresses(new: Object, old: Object | None = None) -> None:
 
 def on_create(obj: Object) -> None:
     obj["status"] = {"loadBalancer": {}}
-    normalize_addresses(obj)
 
 
 def on_update(new: Object, old: Object) -> None:

@@ -46,7 +46,7 @@ def needs_health_check(spec: Json) -> bool:
 
 
 def is_headless(spec: Json) -> bool:
-    return spec.get("clusterIP") == NONE or (spec.get("clusterIPs") or [""])[0] == NONE
+    return (spec.get("clusterIPs") or [""])[0] == NONE
 
 
 def create(obj: Object) -> list[Cause]:
@@ -297,7 +297,7 @@ def _same_cluster_ips(spec: Json, before: Json) -> list[Cause]:
         ]
     if len(held) > len(now):
         if not now:
-            return [faults.invalid(path, now, "primary clusterIP can not be unset")]
+            return [faults.invalid(path, None, "primary clusterIP can not be unset")]
         causes = [faults.invalid(path, now, "may not change once set")] if held[0] != now[0] else []
         if spec.get("ipFamilyPolicy") != "SingleStack":
             detail = "must be set to 'SingleStack' when releasing the secondary clusterIP"

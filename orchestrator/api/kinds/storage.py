@@ -11,10 +11,11 @@ from typing import Any
 
 from orchestrator.api import meta, quantity
 from orchestrator.api.kinds import faults, formats, podspec, resource_faults, scheduling_faults, table
+from orchestrator.api.kinds.claim_faults import VOLUME_MODES, access_modes, claim_spec, positive
 from orchestrator.api.kinds.pod_faults import difference
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, wide
-from orchestrator.api.kinds.values import label_selector, name_of, one_of
+from orchestrator.api.kinds.values import name_of, one_of
 from orchestrator.api.kinds.volume_faults import SOURCES
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import (
@@ -27,9 +28,7 @@ from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
 
-ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
-VOLUME_MODES = ("Block", "Filesystem")
 CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 SOURCE_KINDS = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
@@ -125,18 +124,6 @@ def inline_volume(spec: Json, path: str) -> list[Cause]:
     return causes + source(spec, path)
 
 
-def access_modes(modes: Sequence[str], path: str, why: str = "") -> list[Cause]:
-    causes = [] if modes else [faults.required(path, why)]
-    causes += [faults.not_supported(path, mode, ACCESS_MODES) for mode in modes if mode not in ACCESS_MODES]
-    if "ReadWriteOncePod" in modes and set(modes) - {"ReadWriteOncePod"}:
-        causes.append(faults.forbidden(path, "may not use ReadWriteOncePod with other access modes"))
-    return causes
-
-
-def positive(value: Any, path: str) -> list[Cause]:
-    return [] if quantity.parse(value) > 0 else [faults.invalid(path, value, "must be greater than zero")]
-
-
 def source(spec: Json, path: str) -> list[Cause]:
     """What a volume is made of: one thing."""
     given = sorted(name for name in spec.keys() - _NOT_SOURCES if spec[name] is not None)
@@ -221,49 +208,6 @@ def _same_sources(spec: dict[str, Any]) -> None:
         spec["dataSource"] = {name: value for name, value in reference.items() if name != "namespace"}
 
 
-def claim_spec(spec: Json, path: str) -> list[Cause]:
-    modes = spec.get("accessModes") or ()
-    causes = access_modes(modes, f"{path}.accessModes", "at least 1 access mode is required")
-    causes += label_selector(spec.get("selector"), f"{path}.selector")
-    storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    if storage is None:
-        causes.append(faults.required(f"{path}.resources[storage]"))
-    else:
-        causes += positive(storage, f"{path}.resources[storage]")
-    causes += name_of(spec.get("storageClassName"), f"{path}.storageClassName", formats.dns_subdomain)
-    causes += one_of(spec.get("volumeMode"), f"{path}.volumeMode", VOLUME_MODES, required=False)
-    for name in ("dataSource", "dataSourceRef"):
-        causes += _data_source(spec.get(name), f"{path}.{name}")
-    causes += _both_sources(spec.get("dataSource"), spec.get("dataSourceRef"), path)
-    return causes + name_of(
-        spec.get("volumeAttributesClassName"), f"{path}.volumeAttributesClassName", formats.dns_subdomain
-    )
-
-
-def _both_sources(source: Json | None, reference: Json | None, path: str) -> list[Cause]:
-    if source is None or reference is None:
-        return []
-    shown: Json = {}  # upstream shows a path here, which has no fields of its own
-    if reference.get("namespace"):
-        return [faults.invalid(path, shown, "may not be specified when dataSourceRef.namespace is specified")]
-    same = all((source.get(name) or "") == (reference.get(name) or "") for name in ("apiGroup", "kind", "name"))
-    return [] if same else [faults.invalid(path, shown, "must match dataSourceRef")]
-
-
-def _data_source(source: Json | None, path: str) -> list[Cause]:
-    if source is None:
-        return []
-    causes = [faults.required(f"{path}.{name}") for name in ("name", "kind") if not source.get(name)]
-    if not source.get("apiGroup") and source.get("kind") != "PersistentVolumeClaim":
-        detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
-        causes.append(faults.invalid(path, source.get("kind") or "", detail))
-    if group := source.get("apiGroup"):
-        causes += faults.each(f"{path}.apiGroup", group, formats.dns_subdomain(group))
-    if namespace := source.get("namespace"):
-        causes += faults.each(f"{path}.namespace", namespace, formats.dns_label(namespace))
-    return causes
-
-
 def claim(obj: Object) -> list[Cause]:
     return claim_spec(_spec(obj), "spec")
 
@@ -286,9 +230,9 @@ def claim_update(new: Object, old: Object) -> list[Cause]:
         rule = "spec is immutable after creation except resources.requests and volumeAttributesClassName"
         causes.append(faults.forbidden("spec", f"{rule} for bound claims\n{difference(before, spec)}"))
     granted = ((new.get("status") or {}).get("capacity") or {}).get("storage")
-    if size is not None and held is not None and quantity.parse(size) < quantity.parse(held):
+    if quantity.parse(size or 0) < quantity.parse(held or 0):
         path = "spec.resources.requests.storage"
-        if granted is None or quantity.parse(size) <= quantity.parse(granted):
+        if quantity.parse(size or 0) <= quantity.parse(granted or 0):
             causes.append(faults.forbidden(path, "field can not be less than status.capacity"))
     return causes + faults.immutable("volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
 

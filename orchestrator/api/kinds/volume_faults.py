@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.api import quantity
-from orchestrator.api.kinds import container_faults, faults, formats
+from orchestrator.api.kinds import claim_faults, container_faults, faults, formats, metadata
 from orchestrator.api.kinds.values import label_selector, name_of, one_of
 from orchestrator.api.status import Cause
 
@@ -32,6 +32,10 @@ def volumes(found: Sequence[Json], path: str, pod_name: str = "") -> tuple[list[
         at, name = f"{path}[{index}]", volume.get("name") or ""
         mine = _sources(volume, at)
         mine += name_of(name, f"{at}.name", formats.dns_label, required=True)
+        if volume.get("ephemeral") is not None and pod_name and name:
+            made = f"{pod_name}-{name}"
+            whys = (f"PVC name {faults.shown(made)}: {why}" for why in formats.dns_subdomain(made))
+            mine += faults.each(f"{at}.name", name, whys)
         if name in valid:
             mine.append(faults.duplicate(f"{at}.name", name))
         if not mine:
@@ -246,7 +250,11 @@ def _csi(source: Json, path: str) -> list[Cause]:
 
 
 def _ephemeral(source: Json, path: str) -> list[Cause]:
-    return [] if source.get("volumeClaimTemplate") else [faults.required(f"{path}.volumeClaimTemplate")]
+    template, path = source.get("volumeClaimTemplate"), f"{path}.volumeClaimTemplate"
+    if template is None:
+        return [faults.required(path)]
+    causes = metadata.template(template.get("metadata") or {}, f"{path}.metadata")
+    return causes + claim_faults.claim_spec(template.get("spec") or {}, f"{path}.spec")
 
 
 def _image(source: Json, path: str) -> list[Cause]:

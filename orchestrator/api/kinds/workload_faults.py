@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.api.kinds import faults, formats, pod_faults
-from orchestrator.api.kinds.storage import claim_spec
+from orchestrator.api.kinds.claim_faults import claim_spec
 from orchestrator.api.kinds.values import (
     amount,
     at_most_100_percent,
@@ -111,8 +111,8 @@ def replication_controller(obj: Object) -> list[Cause]:
     template = spec.get("template")
     if template is None:
         return [*causes, faults.required("spec.template")]
-    labels = (template.get("metadata") or {}).get("labels") or {}
-    if not selector.items() <= labels.items():
+    labels = (template.get("metadata") or {}).get("labels")
+    if not selector.items() <= (labels or {}).items():
         causes.append(faults.invalid("spec.template.metadata.labels", labels, MISMATCH))
     return causes + pod_faults.template(template, "spec.template") + _always_restarts(template, "ReplicationController")
 

@@ -139,7 +139,7 @@ def record_update(
         after = nulls.shown(new, kind)
         store(new, updated(managers, nulls.shown(before, kind), after, kind, writer, ignored))
     except structured.StructureError:
-        store(new, managers)  # keys that a list cannot be told apart by: keep what is known
+        store(new, {})  # items that cannot be told apart: what is known no longer holds
 
 
 def _of_request(live: Object | None, new: Object, writer: Writer) -> Managers:

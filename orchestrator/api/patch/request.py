@@ -59,7 +59,20 @@ def patched(
     if why := _why_unreadable(result, resource):
         raise _invalid(text.decode(), why)
     strict = _strict_operations(body) if media_type == JSON_PATCH else _repeats(body)
+    if not resource.is_custom and not result.get("apiVersion"):
+        return _without_version(result, strict, text.decode(), field_validation)
     return result, _decode(result, resource, field_validation, text.decode(), strict)
+
+
+def _without_version(result: Object, strict: list[str], shown: str, field_validation: str) -> tuple[Object, list[str]]:
+    """An object that says no version is read as kube-apiserver has it inside, where no field is called as in any."""
+    known = {name: result[name] for name in ("apiVersion", "kind") if result.get(name)}
+    faults = [*strict, *(f'unknown field "{name}"' for name in result if name not in ("apiVersion", "kind"))]
+    if field_validation == "Ignore":
+        return known, []
+    if faults and field_validation == "Strict":
+        raise _invalid(shown, f"strict decoding error: {', '.join(faults)}")
+    return known, faults
 
 
 def _why_unreadable(result: Object, resource: Resource) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.api.meta import copied
 from orchestrator.api.patch.unstructured import go_kind
-from orchestrator.api.schema import ANY_TYPE, STRUCT, Field, Type
+from orchestrator.api.schema import ANY_TYPE, RAW_EXTENSION, STRUCT, Field, Type
 from orchestrator.api.status import BadRequest, InternalError, Invalid
 
 DIRECTIVE = "$patch"
@@ -90,7 +90,7 @@ def _field(kind: Type, name: str) -> Field | None:
 def _known(kind: Type, name: str) -> Field:
     """The field whose merge strategy is needed."""
     found = _field(kind, name)
-    if found is None and kind.kind == STRUCT:
+    if (found is None and kind.kind == STRUCT) or kind.name == RAW_EXTENSION:
         struct = kind.name.rpartition(".")[2]
         raise StrategicPatchError(f'unable to find api field in struct {struct} for the json field "{name}"')
     return found or Field(name, ANY_TYPE, name, False, (), "")

@@ -67,8 +67,8 @@ def element(kind: Type, item: Any) -> str:
         raise StructureError(f"associative list with keys may not have {what}")
     if len(kind.list_keys) == 1 and (value := item.get(kind.list_keys[0])):
         return field_sets.key({kind.list_keys[0]: value})  # nearly all
-    found = {name: item.get(name, _key_default(kind, name)) for name in kind.list_keys}
-    found = {name: value for name, value in found.items() if value is not None}
+    found = {name: item[name] if name in item else _key_default(kind, name) for name in kind.list_keys}
+    found = {name: value for name, value in found.items() if value is not None or name in item}
     if not found:
         keys = " ".join(f'"{name}"' for name in kind.list_keys)
         raise StructureError(
@@ -134,12 +134,20 @@ def _compare(old: Any, new: Any, kind: Type) -> tuple[str, Comparison | None]:
     shape = new if old is ABSENT else old
     old_part = old if isinstance(old, (dict, list)) else None
     new_part = new if isinstance(new, (dict, list)) else None
+    if kind.kind == ANY and old_part is not None and new_part is not None and type(old) is not type(new):
+        return whole or "modified", _exchanged(old_part, new_part, kind)
     if (is_map(kind, shape) or is_list(kind)) and (old_part or new_part):
         if old is ABSENT and new_part:
             return whole, Comparison(added=_all_of(new_part, kind))
         inside = (_compare_lists if is_list(kind) else _compare_maps)(old_part, new_part, kind)
         return whole, inside
     return whole or "modified", None
+
+
+def _exchanged(old: Any, new: Any, kind: Type) -> Comparison:
+    """Of a value without a type that was an object and is a list, or the reverse: the object's fields went or came."""
+    gone = _all_of(old, kind) if is_map(kind, old) else FieldSet()
+    return Comparison(added=_all_of(new, kind) if is_map(kind, new) else FieldSet(), removed=gone)
 
 
 def _all_of(value: Any, kind: Type) -> FieldSet:

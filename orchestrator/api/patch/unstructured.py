@@ -12,8 +12,23 @@ import binascii
 from base64 import b64decode
 from typing import Any
 
+from orchestrator.api import decoding
 from orchestrator.api.decoding import bad_base64_at
-from orchestrator.api.schema import ANY_TYPE, BOOL, BYTES, INTEGER, LIST, MAP, NUMBER, STRING, STRUCT, Type
+from orchestrator.api.schema import (
+    ANY_TYPE,
+    BOOL,
+    BYTES,
+    INT_OR_STRING,
+    INTEGER,
+    LIST,
+    MAP,
+    MICRO_TIME,
+    NUMBER,
+    STRING,
+    STRUCT,
+    TIME,
+    Type,
+)
 
 
 class NotRestorable(ValueError):
@@ -44,6 +59,11 @@ def restore(value: Any, kind: Type) -> Any:
             return _scalar(value, kind)
         case k if k == BYTES and isinstance(value, str):
             _check_bytes(value)
+        case k if (k in (TIME, MICRO_TIME) and not isinstance(value, str)) or (
+            k == INT_OR_STRING and (isinstance(value, bool) or not isinstance(value, str | int))
+        ):
+            found = decoding.json_kind(value, kind)
+            raise NotRestorable(f"json: cannot unmarshal {found} into Go value of type {kind.name}")
     return value
 
 

@@ -20,6 +20,7 @@ from orchestrator.api.status import Cause
 from orchestrator.api.structural import formats
 from orchestrator.api.structural.compiled import Structural
 
+INTEGER_FORMATS = ("int32", "int64")
 ABSENT = object()
 Json = Mapping[str, Any]
 
@@ -37,6 +38,9 @@ def _value(value: Any, node: Structural | None, raw: Json, path: str, old: Any) 
     wrong = _wrong_type(value, raw, path)
     if wrong is not None:
         yield wrong
+        if isinstance(value, float) and raw.get("format") in INTEGER_FORMATS:
+            form = f"Checked value must be of type {raw.get('type')} with format {raw['format']} in {path}"
+            yield field_faults.invalid("<nil>", "", form)
         return
     if "enum" in raw and value not in raw["enum"]:
         yield _unsupported(path, value, raw["enum"])
@@ -75,6 +79,8 @@ def _wrong_type(value: Any, raw: Json, path: str) -> Cause | None:
         return None
     if wanted == "integer" and isinstance(value, float) and value.is_integer():
         return None
+    if isinstance(value, float) and raw.get("format") in INTEGER_FORMATS:
+        found, wanted = "float64", raw["format"]
     shown = field_faults.shown(found)
     detail = f"{path} in body must be of type {wanted}: {shown}"
     return Cause(path or "<nil>", "FieldValueTypeInvalid", f"Invalid value: {shown}: {detail}")

@@ -10,9 +10,9 @@ from orchestrator.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
 from orchestrator.apiserver.request import Attributes
 
 FINALIZERS = {
-    PERSISTENTVOLUMES.plural: "kubernetes.io/pv-protection",
-    PERSISTENTVOLUMECLAIMS.plural: "kubernetes.io/pvc-protection",
-    VOLUMEATTRIBUTESCLASSES.plural: "kubernetes.io/vac-protection",
+    PERSISTENTVOLUMES.group_resource: "kubernetes.io/pv-protection",
+    PERSISTENTVOLUMECLAIMS.group_resource: "kubernetes.io/pvc-protection",
+    VOLUMEATTRIBUTESCLASSES.group_resource: "kubernetes.io/vac-protection",
 }
 
 
@@ -23,6 +23,6 @@ class StorageObjectInUseProtection:
     async def mutate(self, attributes: Attributes) -> None:
         if attributes.object is None or attributes.subresource:
             return
-        metadata, finalizer = attributes.object["metadata"], FINALIZERS[attributes.resource]
+        metadata, finalizer = attributes.object["metadata"], FINALIZERS[attributes.group_resource]
         if finalizer not in (present := metadata.get("finalizers") or []):
             metadata["finalizers"] = [*present, finalizer]

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.api.kinds import faults
+from orchestrator.api import selectors
+from orchestrator.api.kinds import faults, values
+from orchestrator.api.label_grammar import SelectorError
 from orchestrator.api.meta import Object
 from orchestrator.api.status import BadRequest, Cause, invalid
 from orchestrator.api.wire import Identity
@@ -74,6 +76,8 @@ class AccessReviews:
         status: dict[str, Any] = {"allowed": decision.allowed}
         if decision.reason:
             status["reason"] = decision.reason
+        if ignored := _ignored(review["spec"].get("resourceAttributes") or {}):
+            status["evaluationError"] = "; ".join(ignored)
         return {**review, "status": status}
 
     def _rules(self, user: Identity, namespace: str) -> dict[str, Any]:
@@ -147,6 +151,37 @@ def _faults_of_question(spec: Mapping[str, Any]) -> list[Cause]:
         if (selector := (asked or {}).get(name)) is not None:
             found += _faults_of_selector(selector, f"spec.resourceAttributes.{name}")
     return found
+
+
+def _ignored(asked: Mapping[str, Any]) -> list[str]:
+    """Selectors that cannot be read, in whole or in part: what is decided is then decided without them."""
+    told = []
+    for name, is_read in (("fieldSelector", _is_field_read), ("labelSelector", _is_label_read)):
+        selector = asked.get(name) or {}
+        read = [is_read(requirement) for requirement in selector.get("requirements") or ()]
+        if raw := selector.get("rawSelector"):
+            read = [_is_text_read(raw, name)]
+        if not all(read):
+            how = "partially ignored" if any(read) else "ignored"
+            told.append(f"spec.resourceAttributes.{name} {how} due to parse error")
+    return told
+
+
+def _is_text_read(raw: str, name: str) -> bool:
+    try:
+        selectors.parse_fields(raw) if name == "fieldSelector" else selectors.parse_labels(raw)
+    except SelectorError:
+        return False
+    return True
+
+
+def _is_field_read(requirement: Mapping[str, Any]) -> bool:
+    """Field selectors know equality alone."""
+    return requirement.get("operator") in ("In", "NotIn") and len(requirement.get("values") or ()) == 1
+
+
+def _is_label_read(requirement: Mapping[str, Any]) -> bool:
+    return values.is_readable({"matchExpressions": [dict(requirement)]})
 
 
 def _faults_of_selector(selector: Mapping[str, Any], path: str) -> list[Cause]:

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.kinds import faults
+from orchestrator.api.kinds.service import normalize_addresses
 from orchestrator.api.meta import Object
 from orchestrator.api.status import Cause, InternalError, ServiceUnavailable, invalid
 from orchestrator.apiserver.handlers import Strategy
@@ -67,7 +68,9 @@ class ServiceAllocation:
         if service is None or attributes.subresource or attributes.operation not in ("", "CREATE", "UPDATE"):
             return
         spec: Spec = service.setdefault("spec", {})
-        if old is not None:
+        if old is None:
+            normalize_addresses(service)
+        else:
             carry_over(old.get("spec") or {}, spec)
         taking = _Taking(
             namespace=attributes.namespace or meta.namespace(service),

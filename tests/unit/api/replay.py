@@ -15,6 +15,7 @@ import yaml
 
 from orchestrator.api import decoding, meta, schema, status
 from orchestrator.api.kinds.registry import rules
+from orchestrator.api.kinds.service import normalize_addresses
 from orchestrator.api.patch import managed_fields, request
 from orchestrator.api.patch.apply import apply
 from orchestrator.api.patch.managed_fields import Writer
@@ -95,6 +96,8 @@ class Replay:
         if not applied:
             managed_fields.record_update(None, obj, kind, writer, rule.reset_fields())
         rule.prepare_create(obj, uid=UID, now=NOW)
+        if resource.group_resource == "services":  # all that there is of their allocation here
+            normalize_addresses(obj)
         if causes := rule.validate_create(obj):
             raise status.invalid(resource.group, resource.kind, meta.name(obj), causes)
         return self._keep(resource, obj, dry)

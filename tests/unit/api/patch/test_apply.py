@@ -11,6 +11,7 @@ from orchestrator.api.patch import managed_fields, structured
 from orchestrator.api.patch.apply import apply
 from orchestrator.api.patch.managed_fields import UPDATE_MANAGERS_MAX, Writer
 from orchestrator.api.resources import CONFIGMAPS, DEPLOYMENTS
+from orchestrator.api.structural import compiled
 
 CONFIG_MAP, DEPLOYMENT = schema.type_of(CONFIGMAPS), schema.type_of(DEPLOYMENTS)
 assert CONFIG_MAP is not None and DEPLOYMENT is not None
@@ -115,3 +116,12 @@ def test_compare_is_symmetric(left: dict[str, str], right: dict[str, str]) -> No
 def test_nothing_differs_from_itself(images: dict[str, str]) -> None:
     found = structured.compare(deployment(images, 1), deployment(images, 1), DEPLOYMENT)
     assert not found.added and not found.removed and not found.modified
+
+
+def test_a_value_without_a_type_may_become_a_list() -> None:
+    kind = compiled.type_of(compiled.compiled({"type": "object", "x-kubernetes-preserve-unknown-fields": True}), "Toy")
+    found = structured.compare({"goes": {"a": 1, "b": 2}}, {"goes": [1]}, kind)
+    assert found.modified.has(("f:goes",))
+    assert found.removed.has(("f:goes", "f:a"))
+    back = structured.compare({"goes": [1]}, {"goes": {"a": 1}}, kind)
+    assert back.added.has(("f:goes", "f:a"))
