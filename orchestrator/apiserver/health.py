@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from orchestrator.api.kinds.faults import shown
 from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver.metrics import family
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class Health:
         self._live = dict(live)
         self._healthy = {**self._live, **(well or {})}
         self._ready = {**self._healthy, **ready}
+        self._last: dict[tuple[str, str], bool] = {}  # (check, of which set) → whether it was well
+        self._seen: dict[tuple[str, str, bool], int] = {}
 
     async def healthz(self, request: Request) -> Response:
         return await self._answer("healthz", self._healthy, request)
@@ -47,7 +50,7 @@ class Health:
         excluded = {value for key, value in request.query if key == "exclude"}
         lines, failures = [], []
         for check, ask in checks.items():
-            why = None if check in excluded else await _asked(ask)
+            why = None if check in excluded else await self._observed(name, check, ask)
             if why is not None:
                 failures.append(f"[-]{check} failed: {why}")
             said = "excluded: ok" if check in excluded else "ok" if why is None else "failed: reason withheld"
@@ -61,6 +64,23 @@ class Health:
             return Response(200, dict(TEXT_HEADERS), b"ok")
         text = "\n".join([*lines, f"{name} check {'failed' if failures else 'passed'}", ""])
         return Response(500 if failures else 200, dict(TEXT_HEADERS), text.encode())
+
+    async def _observed(self, name: str, check: str, ask: Check) -> str | None:
+        why = await _asked(ask)
+        self._last[check, name] = why is None
+        self._seen[check, name, why is None] = self._seen.get((check, name, why is None), 0) + 1
+        return why
+
+    async def metrics(self, request: Request) -> Response:
+        """`/metrics/slis`: how each check was answered."""
+        last = [(f'name="{check}",type="{kind}"', int(well)) for (check, kind), well in sorted(self._last.items())]
+        lines = list(family("kubernetes_healthcheck", "gauge", "Whether a check was well when last asked.", last))
+        seen = [
+            (f'name="{check}",status="{"success" if well else "error"}",type="{kind}"', count)
+            for (check, kind, well), count in sorted(self._seen.items())
+        ]
+        lines += family("kubernetes_healthchecks_total", "counter", "Answers of each check.", seen)
+        return Response(200, {"content-type": "text/plain; version=0.0.4"}, ("\n".join(lines) + "\n").encode())
 
     async def _single(self, checks: Mapping[str, Check], name: str) -> Response:
         if name not in checks:

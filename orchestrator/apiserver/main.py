@@ -50,13 +50,14 @@ from orchestrator.apiserver.http import HttpServer, server_tls
 from orchestrator.apiserver.openapi.remote import RemoteDocuments
 from orchestrator.apiserver.openapi.serving import OpenApi
 from orchestrator.apiserver.server import ApiServer
+from orchestrator.apiserver.storemetrics import StoreMetrics
 from orchestrator.apiserver.strategies.rewrite import StoreRewriter
 from orchestrator.apiserver.strategies.service import ServiceAllocation
 from orchestrator.apiserver.strategies.service_repair import ServiceRepair
 from orchestrator.apiserver.streams import table as streams
 from orchestrator.apiserver.streams.backend import Backends, client_tls
 from orchestrator.apiserver.verbs import JSON_HEADERS
-from orchestrator.apiserver.version import version
+from orchestrator.apiserver.version import build_info, version
 from orchestrator.apiserver.watchcache import WatchCache
 from orchestrator.apiserver.webhooks.caller import Caller
 from orchestrator.client.client import Client
@@ -272,7 +273,7 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     state.documents = RemoteDocuments(server.aggregator, lookup)
     seats = config.max_requests_inflight + config.max_mutating_requests_inflight
     server.gate = Gate(lookup, core.endpoints, seats, clock)
-    add_routes(server, access, state)
+    add_routes(config, server, access, state)
     server.start()
     state.background.append(asyncio.get_running_loop().create_task(compaction.keep_compact(store)))
     ranges = config.access.service_cluster_ip_ranges
@@ -326,7 +327,7 @@ def new_uid() -> str:
     return str(uuid.uuid4())
 
 
-def add_routes(server: ApiServer, access: Access, state: _State) -> None:
+def add_routes(config: Config, server: ApiServer, access: Access, state: _State) -> None:
     """The paths that are no resources."""
     discovery = Discovery(server.core.resources, server.aggregator)
     openapi = OpenApi(server.core.resources, server.core.clock, state.documents)
@@ -359,6 +360,7 @@ def add_routes(server: ApiServer, access: Access, state: _State) -> None:
         "/openapi/v3/": openapi.v3,
         "/version": version,
         "/metrics": metrics,
+        "/metrics/slis": health.metrics,
         "/.well-known/openid-configuration": openid,
         "/openid/v1/jwks": jwks,
     }
@@ -366,6 +368,9 @@ def add_routes(server: ApiServer, access: Access, state: _State) -> None:
         report = Report(server.gate)
         server.routes |= report.routes()
         server.metrics.others.append(report.metrics)
+    size_bytes = None if config.etcd_servers else lambda: Path(config.store_path).stat().st_size
+    stored = StoreMetrics(server.core.cache, size_bytes)
+    server.metrics.others += [stored.lines, access.admission.timing.lines, build_info]
     if state.encryption is not None:
         server.metrics.others.append(state.encryption.metrics)
         state.background.append(asyncio.get_running_loop().create_task(state.encryption.run()))

@@ -116,6 +116,7 @@ class ResourceCache:
         self._keys: list[str] = []
         self._sorted = True
         self._window: deque[Change] = deque()
+        self.events_applied = 0
         self._window_bytes = 0
         self.window_start = 0  # the window holds every change after this revision
         self._observers: dict[Bucket, dict[Observer, None]] = {}
@@ -198,6 +199,7 @@ class ResourceCache:
         self.changed = max(self.changed, entry.revision)
 
     def apply(self, event: Event) -> Change:
+        self.events_applied += 1
         previous = self.entries.get(event.key)
         if event.value is None:
             entry = None

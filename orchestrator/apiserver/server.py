@@ -40,6 +40,13 @@ log = logging.getLogger(__name__)
 LOOPBACK = Identity("system:apiserver", ("system:masters",))
 
 NOTHING_SERVED = RequestInfo("other", "")
+PLAIN_PATHS = {
+    path: RequestInfo("get", path, subresource=shown)
+    for path, shown in (
+        *((f"/{name}", f"/{name}") for name in ("healthz", "livez", "readyz")),
+        *((f"/{name}", name) for name in ("api", "apis", "version", "metrics", "openapi/v2", "openapi/v3")),
+    )
+}
 PATH_KEPT_MAX = 1024  # characters of a path whose meaning is remembered
 
 Route = Callable[[Request], Awaitable[Response]]  # the request says who asks
@@ -87,14 +94,14 @@ class ApiServer:
         try:
             user = self._user(request, record)
         except Exception as error:
-            return self._done(_failed(request, error), info, record, started)
+            return self._done(_failed(request, error), info, request, record, started)
         gate, passage = self.gate, None
         if gate is not None and not is_long_running(info):
             passage = gate.enter(user, info, request)
             if not passage.is_served and not await gate.waited(passage):
                 answer = gate.refusal(passage)
                 answer.headers |= passage.flow.headers
-                return self._done(answer, info, record, started)
+                return self._done(answer, info, request, record, started)
         work = self._admitted(request, info, user, record, passage, started)
         return await (asyncio.shield(asyncio.ensure_future(work)) if request.outlives_client else work)
 
@@ -109,18 +116,23 @@ class ApiServer:
     ) -> Response:
         """The answer to one who is known, and whose turn it is."""
         if self.gate is None or passage is None:
-            return self._done(await self._served(request, info, user, record), info, record, started)
+            return self._done(await self._served(request, info, user, record), info, request, record, started)
+        inflight = self.metrics.inflight(info)
+        inflight.began(started)
         try:
             answer = await self._served(request, info, user, record)
         finally:
+            inflight.ended()
             self.gate.leave(passage)
         answer.headers |= passage.flow.headers
-        return self._done(answer, info, record, started)
+        return self._done(answer, info, request, record, started)
 
-    def _done(self, answer: Response, info: RequestInfo, record: Record | None, started: float) -> Response:
+    def _done(
+        self, answer: Response, info: RequestInfo, request: Request, record: Record | None, started: float
+    ) -> Response:
         if self.audit is not None and record is not None:
             self.audit.done(record, answer)
-        self.metrics.count(self._counted(info), answer.status, time.perf_counter() - started)
+        self.metrics.count(self._counted(info), request, answer, time.perf_counter() - started)
         return answer
 
     def _counted(self, info: RequestInfo) -> RequestInfo:
@@ -128,7 +140,7 @@ class ApiServer:
         endpoint = self.core.endpoints.get((info.group, info.version, info.resource))
         if endpoint is not None and (not info.subresource or endpoint.resource.subresource(info.subresource)):
             return info
-        return NOTHING_SERVED
+        return PLAIN_PATHS.get(info.path, NOTHING_SERVED) if info.verb == "get" else NOTHING_SERVED
 
     def _user(self, request: Request, record: Record | None) -> Identity:
         user = asker = self._authenticated(request)
@@ -184,6 +196,8 @@ class ApiServer:
         except Exception as error:
             answer = verbs.warned(_failed(request, error), *attributes.warnings)
         told = endpoint.resource.deprecation if answer.status != NotAcceptable.code else ""
+        if told:
+            self.metrics.deprecated[info.group, info.version, info.resource, info.subresource] = ""
         return verbs.warned(answer, told) if told else answer
 
     async def _dispatched(self, asked: verbs.Asked) -> Response:

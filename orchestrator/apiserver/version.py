@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Iterator
 
 import orjson
 
 from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver.metrics import family
 from orchestrator.apiserver.verbs import JSON_HEADERS
 
 KUBERNETES = "1.36"
@@ -36,6 +38,16 @@ def info() -> dict[str, str]:
         "compiler": platform.python_implementation().lower(),
         "platform": f"linux/{_ARCHITECTURES.get(platform.machine(), platform.machine())}",
     }
+
+
+def build_info() -> Iterator[str]:
+    """The metric that says what runs."""
+    found = info()
+    names = {"build_date": "buildDate", "git_commit": "gitCommit", "git_tree_state": "gitTreeState"}
+    names |= {"git_version": "gitVersion", "go_version": "goVersion"}
+    names |= {name: name for name in ("compiler", "major", "minor", "platform")}
+    labels = ",".join(f'{label}="{found[name]}"' for label, name in sorted(names.items()))
+    return family("kubernetes_build_info", "gauge", "What this server was built from; always 1.", [(labels, 1)])
 
 
 async def version(request: Request) -> Response:

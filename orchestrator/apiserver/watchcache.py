@@ -50,6 +50,9 @@ class WatchCache:
     def of(self, resource: Resource) -> ResourceCache:
         return self._caches[resource.group_resource]
 
+    def caches(self) -> list[ResourceCache]:
+        return list(self._caches.values())
+
     def listen(self, resource: Resource, listener: Callable[[Change], None]) -> None:
         """Calls `listener` with each change from now on, before watches are sent it."""
         self._listeners.setdefault(resource.group_resource, []).append(listener)

@@ -7,11 +7,13 @@ Source: Kubernetes docs, "Admission Control"; the order is kube-apiserver's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from time import perf_counter
 from typing import Protocol, TypeVar
 
 from orchestrator.api import meta
 from orchestrator.api.status import ApiError, Cause, Forbidden, forbidden
+from orchestrator.apiserver.admission.timing import Timing
 from orchestrator.apiserver.request import Attributes
 
 ANY, EVERY = "*", "*/*"  # every resource; every subresource
@@ -38,6 +40,7 @@ class Validating(Plugin, Protocol):
 
 
 P = TypeVar("P", bound=Plugin)
+Step = Callable[[Attributes], Awaitable[None]]
 
 
 class Chain:
@@ -46,14 +49,31 @@ class Chain:
         self._validating = tuple(validating)
         self._mutating_for: dict[tuple[str, str], list[Mutating]] = {}
         self._validating_for: dict[tuple[str, str], list[Validating]] = {}
+        self.timing = Timing()
 
     async def mutate(self, attributes: Attributes) -> None:
-        for plugin in _interested(self._mutating, self._mutating_for, attributes):
-            await plugin.mutate(attributes)
+        plugins = _interested(self._mutating, self._mutating_for, attributes)
+        await self._in_turn("admit", [(plugin, plugin.mutate) for plugin in plugins], attributes)
 
     async def validate(self, attributes: Attributes) -> None:
-        for plugin in _interested(self._validating, self._validating_for, attributes):
-            await plugin.validate(attributes)
+        plugins = _interested(self._validating, self._validating_for, attributes)
+        await self._in_turn("validate", [(plugin, plugin.validate) for plugin in plugins], attributes)
+
+    async def _in_turn(self, kind: str, plugins: Iterable[tuple[object, Step]], attributes: Attributes) -> None:
+        passed, refused = (kind, attributes.operation, False), (kind, attributes.operation, True)
+        started = before = perf_counter()
+        for plugin, step in plugins:
+            try:
+                await step(attributes)
+            except ApiError:
+                now = perf_counter()
+                self.timing.plugin(plugin, refused, now - before)
+                self.timing.step(refused, now - started)
+                raise
+            now = perf_counter()
+            self.timing.plugin(plugin, passed, now - before)
+            before = now
+        self.timing.step(passed, before - started)
 
 
 def _interested(plugins: Sequence[P], known: dict[tuple[str, str], list[P]], attributes: Attributes) -> list[P]:

@@ -1,0 +1,54 @@
+"""How long admission took, by plugin and by step, under upstream's names. Source: apiserver admission/metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.apiserver.histogram import Histogram
+from orchestrator.apiserver.metrics import family
+
+BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5)
+# Plugins whose class is not called as upstream calls them.
+NAMES = {
+    "ServiceAccountAdmission": "ServiceAccount",
+    "MutatingPolicies": "MutatingAdmissionPolicy",
+    "MutatingWebhooks": "MutatingAdmissionWebhook",
+    "ValidatingPolicies": "ValidatingAdmissionPolicy",
+    "ValidatingWebhooks": "ValidatingAdmissionWebhook",
+}
+Step = tuple[str, str, bool]  # admit or validate, operation, whether it was refused
+_PREFIX = "apiserver_admission_"
+
+
+class Timing:
+    def __init__(self) -> None:
+        self._steps: dict[Step, Histogram] = {}
+        self._plugins: dict[tuple[str, Step], Histogram] = {}
+
+    def step(self, step: Step, took_s: float) -> None:
+        found = self._steps.get(step)
+        if found is None:
+            found = self._steps[step] = Histogram(BUCKETS_S)
+        found.observe(took_s)
+
+    def plugin(self, plugin: object, step: Step, took_s: float) -> None:
+        place = (type(plugin).__name__, step)
+        found = self._plugins.get(place)
+        if found is None:
+            found = self._plugins[place] = Histogram(BUCKETS_S)
+        found.observe(took_s)
+
+    def lines(self) -> Iterator[str]:
+        name = f"{_PREFIX}step_admission_duration_seconds"
+        yield from family(name, "histogram", "How long the steps of admission took.", ())
+        for step, took in sorted(self._steps.items(), key=lambda one: one[0]):
+            yield from took.lines(name, _labels(step))
+        name = f"{_PREFIX}controller_admission_duration_seconds"
+        yield from family(name, "histogram", "How long each plugin of admission took.", ())
+        for (plugin, step), took in sorted(self._plugins.items(), key=lambda one: one[0]):
+            yield from took.lines(name, f'name="{NAMES.get(plugin, plugin)}",{_labels(step)}')
+
+
+def _labels(step: Step) -> str:
+    kind, operation, is_refused = step
+    return f'operation="{operation}",rejected="{str(is_refused).lower()}",type="{kind}"'
