@@ -34,7 +34,8 @@ def admit(pod: Object, node: Object, others: Iterable[Object]) -> Refusal | None
     for address, protocol, number, _ in podspec.host_ports(pod):
         if any(_collides((address, protocol, number), known) for known in taken):
             return Refusal("NodePorts", "Pod was rejected: Predicate NodePorts failed")
-    return _fits_resources(pod, node, others)
+    shortage = fits_resources(pod, node, others)
+    return shortage and Refusal(shortage.reason, f"Pod was rejected: {shortage.message}")
 
 
 def _collides(wanted: tuple[str, str, int], known: tuple[str, str, int]) -> bool:
@@ -42,7 +43,8 @@ def _collides(wanted: tuple[str, str, int], known: tuple[str, str, int]) -> bool
     return wanted[1:] == known[1:] and (wanted[0] == known[0] or wanted[0] in every or known[0] in every)
 
 
-def _fits_resources(pod: Object, node: Object, others: list[Object]) -> Refusal | None:
+def fits_resources(pod: Object, node: Object, others: list[Object]) -> Refusal | None:
+    """What of the node's resources is too scarce: asked of a pod that comes, and of one that is resized."""
     allocatable: Mapping[str, Any] = (node.get("status") or {}).get("allocatable") or {}
     used: dict[str, Decimal] = {}
     for other in others:
@@ -63,7 +65,7 @@ def _out_of(resource: str, requested: Decimal, used: Decimal, capacity: Decimal)
     amounts = f"requested: {int(requested * unit)}, used: {int(used * unit)}, capacity: {int(capacity * unit)}"
     return Refusal(
         f"OutOf{resource}",
-        f"Pod was rejected: Node didn't have enough resource: {resource}, {amounts}",
+        f"Node didn't have enough resource: {resource}, {amounts}",
     )
 
 

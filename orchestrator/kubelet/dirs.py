@@ -4,6 +4,7 @@
 <root>/pods/<uid>/containers/<name>/<attempt>.termination    a container's termination message
 <root>/pods/<uid>/{etc-hosts,resolv.conf}                    what every container of the pod has in /etc
 <root>/pods/<uid>/network.json                               the sandbox's addresses
+<root>/pods/<uid>/resources.json                             what is allocated to its containers, and in force
 <logs>/<namespace>_<name>_<uid>/<container>/<attempt>.log    CRI format
 """
 
@@ -43,6 +44,10 @@ class PodDirs(Struct, frozen=True):
     @property
     def network(self) -> Path:
         return self.root / "network.json"
+
+    @property
+    def resources(self) -> Path:
+        return self.root / "resources.json"
 
     def log(self, container: str, attempt: int) -> Path:
         return self.logs / container / f"{attempt}.log"

@@ -20,6 +20,7 @@ class FakePorter:
         self.owned: list[tuple[Path, int | None, int | None, int | None]] = []
         self.purged: list[str] = []
         self.disk_users: dict[str, set[str]] = {}  # handle: pod uids
+        self.memory_bytes = 0  # that every container uses
         self.grown: dict[str, int] = {}  # handle: size
 
     async def node_info(self) -> NodeInfo:
@@ -91,7 +92,9 @@ class FakePorter:
 
     async def enter_cgroup(self, pod: PodKey, container: str, pid: int, limits: Limits) -> None: ...
 
+    async def limit_cgroup(self, pod: PodKey, container: str, limits: Limits) -> None: ...
+
     async def cgroup_stat(self, pod: PodKey, container: str) -> CgroupStat:
-        return CgroupStat()
+        return CgroupStat(memory_bytes=self.memory_bytes)
 
     async def remove_cgroup(self, pod: PodKey, container: str) -> None: ...

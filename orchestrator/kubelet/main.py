@@ -109,6 +109,7 @@ class Kubelet:
             services=lambda: self._services.cache.list(),
             admitted=self.pods.admitted,
             mirror=self.pods.mirror,
+            room_made=self.pods.room_made,
             resolver=_resolver(Path(config.resolv_conf)),
             memory_capacity_bytes=quantity.ceil(self.reporter.capacity["memory"]),
         )

@@ -72,6 +72,12 @@ class Pods:
             if uid != but and not podspec.is_terminal(worker.overlay)
         ]
 
+    def room_made(self) -> None:
+        """Resizes that did not fit are looked at again."""
+        for worker in self._workers.values():
+            if worker.is_resize_pending:
+                worker.wake()
+
     def mirror(self, pod: Object) -> Object | None:
         """What the API has of a pod of ours: itself, or its mirror, once that is there."""
         return self._mirrors.get(meta.key(pod)) if manifests.is_static(pod) else pod

@@ -18,6 +18,7 @@ from orchestrator.kubelet import health as probes
 from orchestrator.kubelet import podspec
 from orchestrator.kubelet.health import Health
 from orchestrator.kubelet.podspec import Container
+from orchestrator.kubelet.resize import Resizing, Resources
 from orchestrator.kubelet.runtime.interface import ContainerKind, ContainerState, PodState, State
 
 Status = dict[str, Any]
@@ -55,6 +56,7 @@ class Known(Struct, frozen=True, kw_only=True):
     host_ips: tuple[str, ...] = ()
     verdict: Verdict | None = None
     is_ending: bool = False  # what ended will not be started again
+    resizing: Resizing | None = None
 
 
 def pod_status(known: Known) -> Status:
@@ -134,7 +136,8 @@ def _container_status(known: Known, kind: ContainerKind, container: Container) -
         else:
             made["state"] = ended
             made["ready"] = kind == "init" and not podspec.is_sidecar(container) and latest.exit_code == 0
-    return made | _declared(container)
+    actuated = known.resizing.actuated.get(name) if known.resizing and "running" in made["state"] else None
+    return made | _declared(container, actuated)
 
 
 def _last_state(previous: Status, restart_count: int) -> Status:
@@ -194,13 +197,14 @@ def _reason(container: ContainerState) -> str:
     return "Completed" if container.exit_code == 0 else "Error"
 
 
-def _declared(container: Container) -> Status:
-    """What a status repeats of the specification that is in force."""
+def _declared(container: Container, actuated: Resources | None) -> Status:
+    """What a status repeats of the specification: the resources that are allocated, and those in force."""
     made: Status = {}
-    resources = container.get("resources") or {}
+    if allocated := podspec.requests(container):
+        made["allocatedResources"] = allocated
+    resources = (container.get("resources") or {}) if actuated is None else actuated
     if resources:
         made["resources"] = {part: resources[part] for part in ("limits", "requests") if resources.get(part)}
-        made["allocatedResources"] = podspec.requests(container)
     if mounts := container.get("volumeMounts"):
         made["volumeMounts"] = [_mount_status(mount) for mount in mounts]
     return made
@@ -290,6 +294,8 @@ def _conditions(known: Known, lists: Mapping[ContainerKind, list[Status]], phase
     for condition in wanted:
         merged = conditions.updated([old for old in previous if old["type"] == condition["type"]], condition, now)
         made.append({**merged[0], "observedGeneration": generation})
+    if known.resizing is not None and phase not in ("Succeeded", "Failed"):
+        made += known.resizing.conditions
     return made
 
 

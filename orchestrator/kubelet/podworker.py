@@ -19,22 +19,25 @@ import logging
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
 from orchestrator.api.status import ApiError
-from orchestrator.kubelet import admission, killing, podspec, podstatus, sync, termination
+from orchestrator.kubelet import admission, killing, podspec, podstatus, resize, sync, termination
 from orchestrator.kubelet.backoff import Backoff, shown
 from orchestrator.kubelet.handlers import Outcome
 from orchestrator.kubelet.health import Health, ProbeKind
 from orchestrator.kubelet.killing import Killer
 from orchestrator.kubelet.podending import PodEnding
+from orchestrator.kubelet.podresize import PodResize
 from orchestrator.kubelet.podstart import Delay, HookFailed, PodStart, described
 from orchestrator.kubelet.podstatus import Known, Status, Verdict, Waiting
 from orchestrator.kubelet.porter import PodKey, PorterFailure
 from orchestrator.kubelet.prober import Prober
+from orchestrator.kubelet.resize import Resizing
 from orchestrator.kubelet.runtime.interface import (
     ContainerState,
     PodState,
     RuntimeFailure,
     State,
 )
+from orchestrator.kubelet.statuswriter import PASSING_CONDITIONS
 from orchestrator.kubelet.surroundings import Surroundings
 from orchestrator.kubelet.volumes import mounter
 from orchestrator.kubelet.volumes.volume import VolumeFailure
@@ -52,10 +55,12 @@ class PodWorker:
 
     def __init__(self, around: Surroundings, pod: Object, adopted: PodState | None) -> None:
         self._around = around
-        self.pod = pod
+        self._desired = pod  # as the API has it; `pod` has the resources that are allocated to it
         self.uid = meta.uid(pod)
         self.key = PodKey(self.uid, meta.namespace(pod), meta.name(pod))
         self.dirs = around.dirs.of(pod)
+        self._resize = PodResize(around, self.key, Resizing.of(pod, self.dirs.resources), self._tell_pod)
+        self.pod = resize.with_allocated(pod, self._resize.record.allocated)
         self.state = adopted or PodState(uid=self.uid)
         self._is_state_fresh = adopted is not None
         self._wake = asyncio.Event()
@@ -86,7 +91,8 @@ class PodWorker:
         else:
             if mounter.has_live(pod) and meta.metadata(pod) != meta.metadata(self.pod):
                 self._refresh_volumes = True
-            self.pod = pod
+            self._desired = pod
+            self.pod = resize.with_allocated(pod, self._resize.record.allocated)
         if self._urgency != before and self._step is not None:
             self._cut_short = True
             self._step.cancel()
@@ -118,6 +124,10 @@ class PodWorker:
     @property
     def is_ending(self) -> bool:
         return self._is_gone or meta.is_deleting(self.pod) or podspec.is_terminal(self.overlay) or bool(self._verdict)
+
+    @property
+    def is_resize_pending(self) -> bool:
+        return self._resize.record.pending is not None
 
     @property
     def _urgency(self) -> tuple[bool, float]:
@@ -188,6 +198,7 @@ class PodWorker:
             self._tell_pod("Warning", refusal.reason, refusal.message)
             self._verdict = Verdict("Failed", refusal.reason, refusal.message)
             return await self._end()
+        self._allocate()
         for _ in range(ROUNDS_MAX):
             if self._deadline_passed():
                 return await self._end()
@@ -198,11 +209,22 @@ class PodWorker:
             if not changed:
                 break
             await self._look()
+        self._resize.conclude(self.pod, self.state)
         self._publish()
         await self._follow_volumes()
         if podspec.is_terminal(self.overlay):
             return await self._end()
         return self._wake_at()
+
+    def _allocate(self) -> None:
+        """Gives the pod the resources that the API wants for it, if the node has them."""
+        if not self._resize.decide(self._desired):
+            return
+        self.pod = self._desired
+        self._retry_at.clear()
+        self._refresh_volumes = True
+        self._publish()
+        self._around.room_made()
 
     async def _look(self) -> None:
         self._is_state_fresh = True  # before the question: what happens while it is answered asks for another look
@@ -234,6 +256,7 @@ class PodWorker:
             },
             attempts=attempts,
             succeeded=frozenset(self._succeeded),
+            actuated=self._resize.record.actuated,
         )
 
     def _wake_at(self) -> float | None:
@@ -243,6 +266,8 @@ class PodWorker:
         deadline = self._deadline()
         if deadline is not None:
             times.append(deadline)
+        if self._resize.retry_at is not None:
+            times.append(self._resize.retry_at)
         refresh_at = self._around.tokens.refresh_at(self.uid)
         if refresh_at is not None and refresh_at > now:
             times.append(refresh_at)
@@ -266,6 +291,8 @@ class PodWorker:
                 container = found[1] if found else {"name": action.name}
                 state = next(state for state in self.state.containers if state.id == action.id)
                 await self._kill(state, container, action.message, action.probe)
+            case sync.ResizeContainer():
+                return await self._limit(action)
             case sync.BackOff(name, until):
                 self._back_off(name, until)
                 return False
@@ -304,6 +331,7 @@ class PodWorker:
         match outcome:
             case None:
                 self._waiting.pop(name, None)
+                self._resize.record.actuate(found[1])
             case Delay(waiting, retry_at):
                 self._waiting[name] = waiting
                 if retry_at is not None:
@@ -316,6 +344,19 @@ class PodWorker:
                     if state.id == container_id:
                         await self._kill(state, found[1], "FailedPostStartHook")
         return True
+
+    async def _limit(self, action: sync.ResizeContainer) -> bool:
+        name = action.name
+        found = podspec.find(self.pod, name)
+        assert found is not None, "sync names containers of the pod"
+        if self._retry_at.get(name, 0.0) > self._around.clock.now():
+            return False
+        self._retry_at.pop(name, None)
+        state = next(state for state in self.state.running if state.id == action.id)
+        retry_at = await self._resize.actuate(self.pod, self.state, found[1], state)
+        if retry_at is not None:
+            self._retry_at[name] = retry_at
+        return retry_at is None
 
     async def _kill(self, state: ContainerState, container: podspec.Container, message: str, probe: str = "") -> None:
         grace_s = killing.probe_grace_s(self.pod, container, probe)
@@ -355,7 +396,9 @@ class PodWorker:
         if self._is_gone or meta.is_deleting(self.pod):
             self._prober.stop()
             await ending.remove(self.state, is_gone=self._is_gone)
+            self._around.room_made()
             return -1.0
+        self._around.room_made()
         await ending.release_sandboxes(self.state)
         await self._look()
         self._publish()
@@ -417,7 +460,7 @@ class PodWorker:
     def _merged_status(self) -> Status:
         """What the API has, with ours over it; conditions are merged by their type."""
         theirs, ours = podspec.status(self.pod), self._status
-        own = {condition["type"] for condition in ours.get("conditions") or ()}
+        own = {*PASSING_CONDITIONS, *(condition["type"] for condition in ours.get("conditions") or ())}
         others = [condition for condition in theirs.get("conditions") or () if condition["type"] not in own]
         return {**theirs, **ours, "conditions": [*(ours.get("conditions") or ()), *others]}
 
@@ -434,6 +477,7 @@ class PodWorker:
             host_ips=tuple(config.node_ips),
             verdict=self._verdict,
             is_ending=self.is_ending,
+            resizing=self._resize.record,
         )
         self._status = podstatus.pod_status(known)
         if (target := self._around.mirror(self.pod)) is not None:

@@ -21,6 +21,7 @@ from orchestrator.kubelet.runtime.interface import Limits
 
 ANSWER_MAX_BYTES = 2**20
 TIMEOUT_S = 60.0
+LIFTED = -1
 DISK_TIMEOUT_S = 360.0  # a large disk may have to be formatted or repaired
 
 
@@ -133,6 +134,10 @@ class Porter(Protocol):
         """Moves a process that has not begun into a new control group with these limits."""
         ...
 
+    async def limit_cgroup(self, pod: PodKey, container: str, limits: Limits) -> None:
+        """Sets the limits of a group anew; what has none is lifted."""
+        ...
+
     async def cgroup_stat(self, pod: PodKey, container: str) -> CgroupStat: ...
 
     async def remove_cgroup(self, pod: PodKey, container: str) -> None: ...
@@ -241,17 +246,14 @@ class SocketPorter:
         await self.call("pod.purge", _about(pod))
 
     async def enter_cgroup(self, pod: PodKey, container: str, pid: int, limits: Limits) -> None:
-        set_limits = {
-            "memory_bytes": limits.memory_bytes,
-            "cpu_quota_us": limits.cpu_quota_us,
-            "cpu_period_us": limits.cpu_period_us,
-            "cpu_shares": limits.cpu_shares,
-            "pids": limits.pids,
-        }
         named = _about(pod) | {"container": container}
-        given = {field: value for field, value in set_limits.items() if value}
+        given = {field: value for field, value in asdict(limits).items() if value}
         await self.call("cgroup.create", named | {"limits": given})
         await self.call("cgroup.enter", named | {"pid": pid})
+
+    async def limit_cgroup(self, pod: PodKey, container: str, limits: Limits) -> None:
+        lifted = {field: value or LIFTED for field, value in asdict(limits).items()}
+        await self.call("cgroup.update", _about(pod) | {"container": container, "limits": lifted})
 
     async def cgroup_stat(self, pod: PodKey, container: str) -> CgroupStat:
         found = await self.call("cgroup.stat", _about(pod) | {"container": container})

@@ -18,11 +18,13 @@ from orchestrator.api.resources import PODS
 from orchestrator.api.status import ApiError, Conflict, NotFound
 from orchestrator.client.client import Client
 from orchestrator.client.workqueue import WorkQueue
+from orchestrator.kubelet.resize import IN_PROGRESS, PENDING
 
 log = logging.getLogger(__name__)
 
 Status = dict[str, Any]
 WRITERS = 4
+PASSING_CONDITIONS = (PENDING, IN_PROGRESS)
 OWN_FIELDS = (
     "phase",
     "observedGeneration",
@@ -117,17 +119,27 @@ def patch_of(pod: Object, status: Status, before: Status) -> Object:
         old = conditions.find(before.get("conditions"), condition["type"]) or {}
         emptied = {field: None for field in ("reason", "message") if field in old and field not in condition}
         conditions_made.append({**emptied, **condition})
+    conditions_made += [{"type": kind, "$patch": "delete"} for kind in _passed(before, status)]
     return {"metadata": {"uid": meta.uid(pod)}, "status": {**gone, **status, "conditions": conditions_made}}
 
 
 def is_same(before: Status, status: Status) -> bool:
     """Whether a status already says all that the new one does."""
-    if any(before.get(field) != status.get(field) for field in OWN_FIELDS):
+    if any(before.get(field) != status.get(field) for field in OWN_FIELDS) or _passed(before, status):
         return False
     return all(
         _same_condition(conditions.find(before.get("conditions"), condition["type"]), condition)
         for condition in status.get("conditions") or ()
     )
+
+
+def _passed(before: Status, status: Status) -> list[str]:
+    """Conditions of ours that are there only as long as they hold."""
+    return [
+        kind
+        for kind in PASSING_CONDITIONS
+        if conditions.find(before.get("conditions"), kind) and not conditions.find(status.get("conditions"), kind)
+    ]
 
 
 def _same_condition(before: Status | None, condition: Status) -> bool:

@@ -27,7 +27,8 @@ from orchestrator.kubelet.tokens import Tokens
 
 class Surroundings(Struct, frozen=True, kw_only=True):
     """`node` gives this node's object as the API has it, `services` all Services, `admitted` the pods that count
-    against the node's resources, without the one that asks, `mirror` what stands for a pod in the API."""
+    against the node's resources, without the one that asks, `mirror` what stands for a pod in the API. `room_made` is
+    told when a pod gives back resources, or may have."""
 
     config: Config
     dirs: Dirs
@@ -48,5 +49,6 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     services: Callable[[], list[Object]]
     admitted: Callable[[str], list[Object]]
     mirror: Callable[[Object], Object | None]
+    room_made: Callable[[], None]
     resolver: Callable[[], Resolver]
     memory_capacity_bytes: int

@@ -7,7 +7,7 @@
 
 Level-triggered: the answer depends on nothing but the arguments, so any action may be lost or repeated. A container
 that ended is restarted by its policy, not before its back-off is over (BackOff says until when). A running container is
-killed when its image was changed or a probe condemns it; the next look restarts it.
+killed when its image was changed, a probe condemns it or its resize policy wants it; the next look restarts it.
 Source: Kubernetes docs, "Pod lifecycle", "Init containers", KEP-753 (sidecars); kubelet's computePodActions.
 """
 
@@ -19,15 +19,17 @@ from msgspec import Struct, field
 
 from orchestrator.api.meta import Object
 from orchestrator.kubelet import health as probes
-from orchestrator.kubelet import podspec
+from orchestrator.kubelet import podspec, resize
 from orchestrator.kubelet.health import Health
 from orchestrator.kubelet.podspec import Container
+from orchestrator.kubelet.resize import Resources
 from orchestrator.kubelet.runtime.interface import ContainerKind, ContainerState, PodState, State
 
 
 class Observed(Struct, frozen=True, kw_only=True):
     """`backoff_until`: by container name, when it may be restarted. `attempts`: restarts that the runtime has no trace
-    of any more (its sandbox was replaced). `succeeded`: containers of replaced sandboxes that ended well."""
+    of any more (its sandbox was replaced). `succeeded`: containers of replaced sandboxes that ended well. `actuated`:
+    the resources that control groups hold, by container; the pod's own are those allocated to it."""
 
     pod: Object
     state: PodState
@@ -36,6 +38,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     backoff_until: Mapping[str, float] = field(default_factory=dict)
     attempts: Mapping[str, int] = field(default_factory=dict)
     succeeded: frozenset[str] = frozenset()
+    actuated: Mapping[str, Resources] = field(default_factory=dict)
 
 
 class ReplaceSandbox(Struct, frozen=True):
@@ -63,6 +66,13 @@ class KillContainer(Struct, frozen=True):
     probe: str = ""  # the kind of probe that condemned it
 
 
+class ResizeContainer(Struct, frozen=True):
+    """Write what is allocated to a running container into its control group."""
+
+    id: str
+    name: str
+
+
 class BackOff(Struct, frozen=True):
     """The container waits for its restart."""
 
@@ -74,7 +84,7 @@ class StopPod(Struct, frozen=True):
     """Nothing will run any more: end what still does, and the sandbox; what ended stays to be seen."""
 
 
-Action = ReplaceSandbox | RemoveSandbox | StartContainer | KillContainer | BackOff | StopPod
+Action = ReplaceSandbox | RemoveSandbox | StartContainer | KillContainer | ResizeContainer | BackOff | StopPod
 
 
 def sync(seen: Observed) -> list[Action]:
@@ -145,7 +155,7 @@ def _keep(seen: Observed, container: Container, kind: ContainerKind) -> list[Act
         attempt = max(seen.attempts.get(name, -1) + 1, found.attempt if found else 0)
         return [StartContainer(name, kind, attempt)]
     if found.state is State.RUNNING:
-        return _condemn(seen, container, found)
+        return _condemn(seen, container, found) or _resized(seen, container, found)
     if not _may_restart(seen, container, kind, found):
         return []
     until = seen.backoff_until.get(name, 0.0)
@@ -162,6 +172,15 @@ def _condemn(seen: Observed, container: Container, found: ContainerState) -> lis
     if failed is not None:
         return [KillContainer(found.id, name, f"Container {name} failed {failed} probe, will be restarted", failed)]
     return []
+
+
+def _resized(seen: Observed, container: Container, found: ContainerState) -> list[Action]:
+    name = container["name"]
+    wanted = container.get("resources") or {}
+    changed = resize.differing(wanted, seen.actuated.get(name, wanted))
+    if resize.needs_restart(container, changed):
+        return [KillContainer(found.id, name, f"Container {name} resize requires restart")]
+    return [ResizeContainer(found.id, name)] if changed else []
 
 
 def _has_ended(seen: Observed, container: Container, kind: ContainerKind) -> bool:

@@ -19,6 +19,7 @@ from orchestrator.kubelet.runtime.interface import (
     ContainerState,
     ExecResult,
     Image,
+    Limits,
     NoSuchContainer,
     PodState,
     RuntimeEvent,
@@ -48,6 +49,8 @@ class FakeRuntime:
         self.registry: set[str] = set()
         self.behaviour: dict[str, int] = {}
         self.start_errors: dict[str, str] = {}
+        self.limits: dict[str, Limits] = {}  # by container id
+        self.limit_errors: dict[str, str] = {}
         self.exec_results: dict[str, ExecResult] = {}
         self.log: list[str] = []
 
@@ -93,6 +96,7 @@ class FakeRuntime:
         pod = self._pods[spec.sandbox_id]
         container_id = f"{spec.name}-{next(self._serial)}"
         self._specs[container_id] = spec
+        self.limits[container_id] = spec.limits
         pod.containers[container_id] = ContainerState(
             id=container_id,
             name=spec.name,
@@ -116,6 +120,11 @@ class FakeRuntime:
         self.log.append(f"start {spec.name}/{spec.attempt}")
         if spec.name in self.behaviour:
             self.exit(container_id, self.behaviour[spec.name])
+
+    async def limit_container(self, pod: PodState, container: ContainerState, limits: Limits) -> None:
+        if (error := self.limit_errors.get(container.name)) is not None:
+            raise RuntimeFailure(error)
+        self.limits[container.id] = limits
 
     async def stop_container(self, container_id: str, grace_s: int) -> None:
         state = self._find(container_id)

@@ -235,6 +235,10 @@ class Runtime(Protocol):
 
     async def start_container(self, container_id: str, spec: ContainerSpec) -> None: ...
 
+    async def limit_container(self, pod: PodState, container: ContainerState, limits: Limits) -> None:
+        """Sets the limits of a running container anew."""
+        ...
+
     async def stop_container(self, container_id: str, grace_s: int) -> None:
         """Its stop signal, then SIGKILL after the grace period; returns once it has ended."""
         ...

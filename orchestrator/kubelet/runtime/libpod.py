@@ -138,6 +138,10 @@ class Libpod:
         found: Json = await self.call("GET", f"/containers/{container}/json")
         return found
 
+    async def update_container(self, container: str, resources: Json) -> None:
+        """Sets OCI LinuxResources of a running container; what is not given stays."""
+        await self.call("POST", f"/containers/{container}/update", body=resources)
+
     async def wait_container(self, container: str, condition: str) -> int:
         """The exit code, once the container is in the condition (`exited`, `stopped`, `removing` …)."""
         return int(await self.call("POST", f"/containers/{container}/wait", {"condition": condition}))

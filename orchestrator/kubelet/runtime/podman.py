@@ -21,8 +21,10 @@ from orchestrator.kubelet.porter import PodKey, Porter, PorterFailure
 from orchestrator.kubelet.runtime import names, specgen
 from orchestrator.kubelet.runtime.interface import (
     ContainerSpec,
+    ContainerState,
     ExecResult,
     Image,
+    Limits,
     NoSuchContainer,
     NoSuchImage,
     PodState,
@@ -155,6 +157,15 @@ class Podman:
             if spec.attempt:  # the counters of its predecessor's group must not be taken for its own
                 await self._porter.remove_cgroup(pod, spec.name)
             await self._porter.enter_cgroup(pod, spec.name, pid, spec.limits)
+        except PorterFailure as error:
+            raise RuntimeFailure(f"limits could not be set: {error}") from error
+
+    async def limit_container(self, pod: PodState, container: ContainerState, limits: Limits) -> None:
+        if not self._limits_by_porter:
+            await self.libpod.update_container(container.id, specgen.resource_limits(limits))
+            return
+        try:
+            await self._porter.limit_cgroup(PodKey(pod.uid, pod.namespace, pod.name), container.name, limits)
         except PorterFailure as error:
             raise RuntimeFailure(f"limits could not be set: {error}") from error
 

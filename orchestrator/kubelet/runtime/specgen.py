@@ -112,7 +112,7 @@ def container(spec: ContainerSpec, *, limits_here: bool) -> Json:
         made["oom_score_adj"] = spec.oom_score_adj
     if sandbox.cgroup_parent:
         made["cgroup_parent"] = sandbox.cgroup_parent
-    if limits_here and (limits := _limits(spec.limits)):
+    if limits_here and (limits := resource_limits(spec.limits)):
         made["resource_limits"] = limits
     return made | _namespaces(spec) | _security(spec)
 
@@ -176,7 +176,7 @@ def _image_volume(mount: Mount) -> Json:
     return made | ({"subPath": mount.sub_path} if mount.sub_path else {})
 
 
-def _limits(limits: Limits) -> Json:
+def resource_limits(limits: Limits) -> Json:
     """OCI LinuxResources."""
     made: Json = {"cpu": {"shares": limits.cpu_shares}}
     if limits.cpu_quota_us:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal, Protocol
 
 from orchestrator.api.meta import Object
+from orchestrator.kubelet.porter import CgroupStat, PodKey
 from orchestrator.kubelet.runtime.interface import ExecResult, PodState
 
 Output = Literal[1, 2]  # the file descriptor that it came from
@@ -90,3 +91,5 @@ class Commands(Protocol):
 
 class Porter(Protocol):
     async def call(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    async def cgroup_stat(self, pod: PodKey, container: str) -> CgroupStat: ...

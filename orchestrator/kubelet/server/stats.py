@@ -1,8 +1,7 @@
-"""Usage of the node and its pods as the Summary of `/stats/summary`, from the porter's groups or the kernel's own.
+"""Usage of the node and its pods as the Summary of `/stats/summary`.
 
-On hosts with cgroup v1 the porter reads the groups it made; with v2 the container's own group is found by its process.
 What cannot be read is left out, never made up. Units: bytes, nanoseconds, nanocores.
-Source: k8s.io/kubelet stats/v1alpha1; kernel docs, cgroup-v2.
+Source: k8s.io/kubelet stats/v1alpha1.
 """
 
 from __future__ import annotations
@@ -12,32 +11,23 @@ import re
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
 from orchestrator.kubelet.dirs import Dirs
-from orchestrator.kubelet.porter import PorterFailure
-from orchestrator.kubelet.runtime.interface import ContainerState
+from orchestrator.kubelet.porter import PodKey
 from orchestrator.kubelet.server import volumestats
 from orchestrator.kubelet.server.interface import Pods, Porter
-
-CGROUP2 = Path("/sys/fs/cgroup")
-
-
-class Usage(Struct, frozen=True):
-    cpu_ns: int
-    memory_bytes: int
-    working_set_bytes: int
+from orchestrator.kubelet.usage import Usage, usage
 
 
 async def summary(node_name: str, pods: Pods, porter: Porter, dirs: Dirs, now: float) -> Object:
     listed = []
     for pod in pods.all():
-        state = await pods.state(meta.uid(pod))
+        key = PodKey(meta.uid(pod), meta.namespace(pod), meta.name(pod))
+        state = await pods.state(key.uid)
         containers = []
         for container in state.running:
-            used = await usage(pod, container, porter)
+            used = await usage(key, container, porter)
             if used is not None:
                 containers.append(
                     {
@@ -61,33 +51,6 @@ async def summary(node_name: str, pods: Pods, porter: Porter, dirs: Dirs, now: f
 def _volumes(pod: Object, dirs: Dirs, now: float) -> Object:
     found = [volumestats.summary(fill, meta.format_time(now)) for fill in volumestats.fills(pod, dirs)]
     return {"volume": found} if found else {}
-
-
-async def usage(pod: Object, container: ContainerState, porter: Porter) -> Usage | None:
-    named = {"uid": meta.uid(pod), "pod": meta.key(pod), "container": container.name}
-    try:
-        found = await porter.call("cgroup.stat", named)
-    except PorterFailure:
-        found = {}
-    if "memory_bytes" in found:
-        return Usage(found.get("cpu_usage_ns", 0), found["memory_bytes"], found.get("working_set_bytes", 0))
-    return _usage_v2(container.pid) if container.pid else None
-
-
-def _usage_v2(pid: int) -> Usage | None:
-    try:
-        line = next(line for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::/"))
-        group = CGROUP2 / line.removeprefix("0::/")
-        cpu_us = int(dict(_pairs((group / "cpu.stat").read_text())).get("usage_usec", "0"))
-        memory = int((group / "memory.current").read_text())
-        inactive = int(dict(_pairs((group / "memory.stat").read_text())).get("inactive_file", "0"))
-    except (OSError, StopIteration, ValueError):
-        return None
-    return Usage(cpu_us * 1000, memory, max(0, memory - inactive))
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    return [(key, value) for key, _, value in (line.partition(" ") for line in text.splitlines())]
 
 
 def _cpu_and_memory(used: Usage, now: float) -> dict[str, Any]:

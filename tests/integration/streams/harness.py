@@ -28,6 +28,7 @@ from orchestrator.apiserver.main import Config as ServerConfig
 from orchestrator.apiserver.main import running
 from orchestrator.client.client import Client
 from orchestrator.kubelet.config import Config as KubeletConfig
+from orchestrator.kubelet.porter import CgroupStat, PodKey
 from orchestrator.kubelet.runtime.interface import ContainerState, ExecResult, PodState, RuntimeFailure, State
 from orchestrator.kubelet.server.access import Access
 from orchestrator.kubelet.server.interface import STDERR, STDOUT, Output, Process, Size
@@ -146,6 +147,9 @@ class NoGroups:
 
     async def call(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {}
+
+    async def cgroup_stat(self, pod: PodKey, container: str) -> CgroupStat:
+        return CgroupStat()
 
 
 @dataclass

@@ -19,6 +19,7 @@ from orchestrator.kubelet.sync import (
     Observed,
     RemoveSandbox,
     ReplaceSandbox,
+    ResizeContainer,
     StartContainer,
     StopPod,
     sync,
@@ -46,6 +47,7 @@ def seen(
     return Observed(pod=the_pod, state=found, now=NOW, **more)
 
 
+RESIZED = {"requests": {"cpu": "2"}}
 INIT = {"name": "init", "image": "i:1"}
 SIDECAR = {"name": "side", "image": "s:1", "restartPolicy": "Always"}
 STARTUP = {"startupProbe": {"exec": {}}}
@@ -167,6 +169,33 @@ running, exited, unknown, created = State.RUNNING, State.EXITED, State.UNKNOWN, 
         ),
         pytest.param(
             seen(pod(), attempts={"web": 2}), [StartContainer("web", "app", 3)], id="attempts-outlive-a-sandbox"
+        ),
+        pytest.param(
+            seen(pod(resources=RESIZED), state("web", running), actuated={"web": {"requests": {"cpu": "1"}}}),
+            [ResizeContainer("web-id", "web")],
+            id="what-is-allocated-goes-into-the-control-group",
+        ),
+        pytest.param(
+            seen(pod(resources=RESIZED), state("web", running), actuated={"web": RESIZED}), [], id="and-is-there"
+        ),
+        pytest.param(seen(pod(resources=RESIZED), state("web", running)), [], id="a-container-without-a-record-has-it"),
+        pytest.param(
+            seen(
+                pod(resources=RESIZED, resizePolicy=[{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]),
+                state("web", running),
+                actuated={"web": {"requests": {"cpu": "1"}}},
+            ),
+            [KillContainer("web-id", "web", "Container web resize requires restart")],
+            id="a-resize-may-want-a-restart",
+        ),
+        pytest.param(
+            seen(
+                pod(resources=RESIZED, resizePolicy=[{"resourceName": "memory", "restartPolicy": "RestartContainer"}]),
+                state("web", running),
+                actuated={"web": {"requests": {"cpu": "1"}}},
+            ),
+            [ResizeContainer("web-id", "web")],
+            id="but-not-for-another-resource",
         ),
     ],
 )

@@ -1,0 +1,5 @@
+"""The fixture of this folder, for pytest to find."""
+
+from tests.unit.kubelet.machine import machine
+
+__all__ = ["machine"]
