@@ -2,7 +2,7 @@
 
 The status with the list of ended pods is written before their finalizers are removed: that order is what makes the
 counts exact. After failures new pods wait, 10 s doubled for each, at most 10 minutes. Finalizers of pods whose Job is
-gone are removed, or they would stay for ever. Source: Concepts, Jobs.
+gone, or that no Job controls any more, are removed, or they would stay for ever. Source: Concepts, Jobs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from orchestrator.api import meta, selectors, status
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import JOBS, PODS
+from orchestrator.api.selectors import LabelSelector
 from orchestrator.client.loop import Loop
 from orchestrator.controllers import claim, job_plan, job_policies, pods
 from orchestrator.controllers.context import Context
@@ -32,6 +33,15 @@ def by_job(pod: Object) -> Iterable[str]:
     return (meta.join_key(meta.namespace(pod), reference["name"]),)
 
 
+def selector_of(job: Object) -> LabelSelector:
+    return selectors.from_json(spec(job).get("selector"))
+
+
+def is_orphan(pod: Object) -> bool:
+    """Held for a Job, and controlled by nobody."""
+    return FINALIZER in meta.finalizers(pod) and meta.controller_of(pod) is None
+
+
 class JobController:
     """Runs Jobs to their end."""
 
@@ -40,6 +50,7 @@ class JobController:
         self._clock = context.clock
         self._recorder = context.recorder("job-controller")
         self.loop = Loop("job", self.reconcile)
+        self._orphans = Loop("job orphans", self.release_orphan)
         self._jobs = context.informers.informer(JOBS)
         self._pods = context.informers.informer(PODS, indexers={**claim.INDEXERS, "job": by_job})
         self._expectations = Expectations(self._pods)
@@ -50,12 +61,24 @@ class JobController:
         self._pods.add_handler(self._pod_changed)
 
     async def run(self) -> None:
-        await self.loop.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.loop.run())
+            tasks.create_task(self._orphans.run())
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         for pod in (old, new):
             for key in by_job(pod) if pod else ():
                 self.loop.queue.add(key)
+        for key in claim.adopters(old, new, self._jobs.cache.list(), selector_of):
+            self.loop.queue.add(key)
+        if new is not None and is_orphan(new):
+            self._orphans.queue.add(meta.key(new))
+
+    async def release_orphan(self, key: str) -> None:
+        """A pod that was a Job's; the Job that adopts it again holds it again."""
+        pod = self._pods.cache.get(key)
+        if pod is not None and is_orphan(pod):
+            await self._let_finalizer_go(pod)
 
     async def reconcile(self, key: str) -> None:
         job = self._jobs.cache.get(key)
@@ -68,8 +91,7 @@ class JobController:
         if not (self._expectations.are_met(key) and self._own_writes.are_met(key)):
             self.loop.queue.add_after(key, RECHECK_S)
             return
-        selector = selectors.from_json(spec(job).get("selector"))
-        owned = await claim.claim(self._client, JOBS, job, selector, self._pods)
+        owned = await claim.claim(self._client, JOBS, job, selector_of(job), self._pods, FINALIZER)
         now = self._clock.now()
         planned = job_plan.plan(Observed(job, tuple(owned), now, self._may_create_at(key)))
         self._note_failures(key, job, planned, now)
@@ -130,13 +152,17 @@ class JobController:
                 raise result
 
     async def _remove_finalizer(self, key: str, pod: Object) -> None:
+        patched = await self._let_finalizer_go(pod)
+        if patched is not None:
+            self._expectations.written(key, patched)
+
+    async def _let_finalizer_go(self, pod: Object) -> Object | None:
         kept = [name for name in meta.finalizers(pod) if name != FINALIZER]
         described = {"uid": meta.uid(pod), "resourceVersion": meta.resource_version(pod), "finalizers": kept or None}
         try:
-            patched = await self._client.patch(PODS, meta.name(pod), meta.namespace(pod), {"metadata": described})
+            return await self._client.patch(PODS, meta.name(pod), meta.namespace(pod), {"metadata": described})
         except status.NotFound:
-            return
-        self._expectations.written(key, patched)
+            return None
 
 
 def pod_for(job: Object, index: int, failures: int) -> Object:

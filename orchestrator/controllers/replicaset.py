@@ -112,16 +112,8 @@ class ReplicaSetController:
             reference = meta.controller_of(pod) if pod else None
             if pod and reference and reference["kind"] == self._resource.kind:
                 self.loop.queue.add(meta.join_key(meta.namespace(pod), reference["name"]))
-        if new is not None and not meta.controller_of(new):
-            self._orphan_changed(old, new)
-
-    def _orphan_changed(self, old: Object | None, pod: Object) -> None:
-        """Whoever selects an orphan may adopt it."""
-        if old is not None and meta.labels(old) == meta.labels(pod) and not meta.controller_of(old):
-            return
-        for owner in self._owners.cache.list():
-            if meta.namespace(owner) == meta.namespace(pod) and selector_of(owner).matches(meta.labels(pod)):
-                self.loop.queue.add(meta.key(owner))
+        for key in claim.adopters(old, new, self._owners.cache.list(), selector_of):
+            self.loop.queue.add(key)
 
     async def reconcile(self, key: str) -> None:
         owner = self._owners.cache.get(key)

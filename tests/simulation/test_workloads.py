@@ -22,6 +22,7 @@ from orchestrator.api.resources import (
     STATEFULSETS,
 )
 from orchestrator.client.client import Client
+from orchestrator.controllers.job_plan import FINALIZER
 from tests.simulation import invariants, virtual_time
 from tests.simulation.cluster import Cluster, deployment, ready, simulated, tolerations
 from tests.simulation.faults import Faults
@@ -248,20 +249,7 @@ def test_the_same_seed_is_the_same_history() -> None:
 def test_a_job_counts_each_pod_once_whatever_is_lost(seed: int) -> None:
     async def main() -> None:
         async with simulated(seed, faults=FAULTS) as cluster:
-            template: Object = {"metadata": {"labels": {"app": "sum"}}, "spec": {"restartPolicy": "Never"}}
-            template["spec"]["containers"] = [{"name": "c", "image": "once"}]
-            labels = {"batch.kubernetes.io/job-name": "sum"}
-            template["metadata"]["labels"] |= labels
-            made = {
-                "metadata": {"name": "sum", "namespace": "default"},
-                "spec": {
-                    "completions": 6,
-                    "parallelism": 2,
-                    "template": template,
-                    "manualSelector": True,
-                    "selector": {"matchLabels": labels},
-                },
-            }
+            made = job("sum", "once", completions=6, parallelism=2)
             await cluster.client.create(JOBS, made)
             await cluster.pass_time(240)
             seen = (await cluster.client.get(JOBS, "sum", "default"))["status"]
@@ -272,3 +260,43 @@ def test_a_job_counts_each_pod_once_whatever_is_lost(seed: int) -> None:
             await cluster.until(lambda: not cluster.pods, 120)
 
     virtual_time.run(main())
+
+
+def job(name: str, image: str, **spec: Any) -> Object:
+    """One that selects its pods by a label of ours, so that others may get it too."""
+    labels = {"batch.kubernetes.io/job-name": name}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": image}]},
+    }
+    selection = {"manualSelector": True, "selector": {"matchLabels": labels}}
+    return {
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {**selection, "template": template, **spec},
+    }
+
+
+@pytest.mark.parametrize("faults", [NONE, FAULTS], ids=["calm", "faults"])
+def test_a_pod_that_a_job_gave_up_is_held_by_nobody(faults: Faults) -> None:
+    async def main() -> None:
+        async with simulated(1, faults=faults) as cluster:
+            await cluster.client.create(JOBS, job("sum", "web:1", parallelism=1))
+            await cluster.until(lambda: len(cluster.pods) == 1, 300)
+            name, uid = next((meta.name(each), meta.uid(each)) for each in cluster.pods.values())
+
+            def held() -> tuple[bool, bool]:
+                found = next(each for each in cluster.pods.values() if meta.uid(each) == uid)
+                return meta.controller_of(found) is not None, bool(meta.finalizers(found))
+
+            await change(cluster.client, name, {"ownerReferences": None})
+            await cluster.until(lambda: held() == (True, True), 300)
+            await change(cluster.client, name, {"labels": None})
+            await cluster.until(lambda: held() == (False, False), 300)
+            await change(cluster.client, name, {"finalizers": [FINALIZER]})
+            await cluster.until(lambda: held() == (False, False), 300)
+
+    virtual_time.run(main())
+
+
+async def change(client: Client, name: str, metadata: Object) -> None:
+    await client.patch(PODS, name, "default", {"metadata": metadata})
