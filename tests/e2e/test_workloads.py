@@ -149,3 +149,27 @@ def test_init_containers_run_first_and_a_failing_image_is_told(kubectl: Callable
     path = "jsonpath={.status.containerStatuses[0].state.waiting.reason}"
     eventually(lambda: kubectl("get", "pod", "lost", "-o", path) in ("ErrImagePull", "ImagePullBackOff"), "the reason")
     eventually(lambda: "Failed to pull image" in kubectl("describe", "pod", "lost"), "the event")
+
+
+def test_a_container_is_given_more_memory_while_it_runs(kubectl: Callable[..., str]) -> None:
+    script = (
+        "while :; do if head -c 40000000 /dev/zero | tail >/dev/null; then echo fits; else echo no; fi; sleep 1; done"
+    )
+    little = {"requests": {"cpu": "50m", "memory": "16Mi"}, "limits": {"memory": "16Mi"}}
+    kubectl(
+        "apply",
+        "-f",
+        "-",
+        stdin=pod("hungry", {"image": BUSYBOX, "command": ["sh", "-c", script], "resources": little}),
+    )
+    ready(kubectl, "hungry")
+    eventually(lambda: "no" in kubectl("logs", "hungry").split(), "more than the limit is refused")
+    assert "fits" not in kubectl("logs", "hungry").split()
+    more = {"requests": {"memory": "128Mi"}, "limits": {"memory": "128Mi"}}
+    patch = json.dumps({"spec": {"containers": [{"name": "hungry", "resources": more}]}})
+    kubectl("patch", "pod", "hungry", "--subresource=resize", "-p", patch)
+    eventually(lambda: "fits" in kubectl("logs", "hungry").split(), "the same fits into the new limit")
+    found = json.loads(kubectl("get", "pod", "hungry", "-o", "json"))["status"]
+    container = found["containerStatuses"][0]
+    assert (container["restartCount"], container["resources"]["limits"]) == (0, more["limits"])
+    assert not [each for each in found["conditions"] if each["type"].startswith("PodResize")]
