@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class Errors(Console):
+    """Standard error. Where nobody reads it any more (a pipe that was closed), what was begun goes on to its end
+    without words: an exit would come in whichever thread spoke, and the rest would wait for that one for ever."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)
+
+
+console = Errors(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Steps:
