@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from infra.readiness import label_roles, why_not_ready
@@ -21,9 +22,10 @@ from orchestrator.client.client import Client
 
 POLL_S = 0.2
 READY_TIMEOUT_S = 300.0  # a guest without KVM needs a while to import its components
-INITIALIZED_TIMEOUT_S = 300.0  # a worker may be Ready before the cloud controller has been started
+INITIALIZED_TIMEOUT_S = 900.0  # a worker may be Ready before the cloud controller has been started
 API_TIMEOUT_S = 900.0  # the control plane's machine may still have to boot and be installed
 DRAIN_TIMEOUT_S = 120.0
+ANSWER_TIMEOUT_S = 120.0  # of an API that answered a moment ago: its machine may be busy
 ASK_TIMEOUT_S = 10.0
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 MIRROR = "kubernetes.io/config.mirror"
@@ -114,28 +116,26 @@ _EVICTION: Object = {"apiVersion": "policy/v1", "kind": "Eviction"}
 
 
 def uncordon(kubeconfig: Path, node: str) -> None:
-    asyncio.run(_once(kubeconfig, lambda client: client.patch(NODES, node, "", {"spec": {"unschedulable": None}})))
+    async def patch(client: Client) -> str:
+        await client.patch(NODES, node, "", {"spec": {"unschedulable": None}})
+        return ""
+
+    asyncio.run(_until(kubeconfig, patch, ANSWER_TIMEOUT_S, f"uncordoning node {node}", _silent))
 
 
 def forget(kubeconfig: Path, node: str) -> None:
     """Delete the Node object, if it is there."""
 
-    async def delete(client: Client) -> None:
-        try:
+    async def delete(client: Client) -> str:
+        with suppress(NotFound):
             await client.delete(NODES, node)
-        except NotFound:
-            pass
+        return ""
 
-    asyncio.run(_once(kubeconfig, delete))
+    asyncio.run(_until(kubeconfig, delete, ANSWER_TIMEOUT_S, f"removing node {node} from the cluster", _silent))
 
 
-async def _once(kubeconfig: Path, ask: Callable[[Client], Awaitable[object]]) -> None:
-    client = Client.from_kubeconfig(kubeconfig, user_agent="sampan-lab")
-    try:
-        async with asyncio.timeout(ASK_TIMEOUT_S):
-            await ask(client)
-    finally:
-        await client.close()
+def _silent(words: str) -> None:
+    pass
 
 
 async def _until(
@@ -150,7 +150,7 @@ async def _until(
                 async with asyncio.timeout(ASK_TIMEOUT_S):
                     seen = await problem(client)
             except (ApiError, OSError, TimeoutError) as error:
-                seen = f"the API does not answer yet: {error}"
+                seen = f"the API does not answer yet: {str(error) or f'nothing in {ASK_TIMEOUT_S:.0f} s'}"
             if not seen:
                 return
             if seen != told:
