@@ -43,6 +43,23 @@ async def discover(client: Client) -> Discovered:
     return found
 
 
+async def served(client: Client, group: str, version: str) -> list[Resource]:
+    """The resources of one group version; none where there is no such."""
+    path = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    try:
+        return _resources(f"{group}/{version}" if group else version, await _fetch(client, path))
+    except status.NotFound:
+        return []
+
+
+async def described(client: Client, group: str, version: str) -> Object:
+    """The OpenAPI document (v3) of one group version; empty where there is no such."""
+    try:
+        return await _fetch(client, f"/openapi/v3/apis/{group}/{version}" if group else f"/openapi/v3/api/{version}")
+    except status.NotFound:
+        return {}
+
+
 async def _fetch(client: Client, path: str) -> Object:
     response = await client.request(Request("GET", path, [], {"accept": "application/json"}))
     if response.status >= 400:

@@ -41,6 +41,7 @@ from orchestrator.controllers.namespace import NamespaceController
 from orchestrator.controllers.nodeipam import NodeIpamController
 from orchestrator.controllers.nodelifecycle import GRACE_S, NodeLifecycleController
 from orchestrator.controllers.podgc import TERMINATED_MAX, PodGarbageCollector
+from orchestrator.controllers.policystatus import PolicyStatusController
 from orchestrator.controllers.replicaset import ReplicaSetController
 from orchestrator.controllers.resourcequota import ResourceQuotaController
 from orchestrator.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
@@ -141,6 +142,7 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         ResourceQuotaController(context),
         BootstrapTokenCleaner(context),
         ClusterRoleAggregationController(context),
+        PolicyStatusController(context),
     ]
     found += with_credentials(context, config)
     if config.cluster_cidrs:

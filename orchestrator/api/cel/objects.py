@@ -32,7 +32,7 @@ def plain(expression: str) -> str:
             continue
         if kind == "field" and expects_field:
             mark, name = ("?" if token.lstrip().startswith("?") else ""), token.strip().lstrip("?").strip()
-            made.append(f'{mark}"{_unescaped(name)}"')
+            made.append(f'{mark}"{unescaped(name)}"')
             expects_field = False
             continue
         if kind == "open":
@@ -46,7 +46,7 @@ def plain(expression: str) -> str:
     return "".join(made)
 
 
-def _unescaped(name: str) -> str:
+def unescaped(name: str) -> str:
     """The property that an escaped name stands for."""
     for text, char in (("__dot__", "."), ("__dash__", "-"), ("__slash__", "/"), ("__underscores__", "__")):
         name = name.replace(text, char)

@@ -14,8 +14,8 @@ IDENT, SELECT, CALL, LIST, STRUCT, LOOP, CONST = "ident", "select", "call", "lis
 
 
 class Node(Struct):
-    """`name` is an identifier, a field or a function; `parts` what it is made of: of a loop the range, start,
-    condition, step and result, of a call the target (where it has one) and arguments."""
+    """`name` is an identifier, a field, a function, or the type of a constant; `parts` what it is made of: of a loop
+    the range, start, condition, step and result, of a call the target (where it has one) and arguments."""
 
     kind: str
     name: str = ""
@@ -25,6 +25,10 @@ class Node(Struct):
     is_test: bool = False
     value: Any = None
     at: int = 0  # offset in the expression, of characters
+
+
+# What a constant is, by the number of the field that holds it.
+_CONSTANTS = {1: "null", 2: "bool", 3: "int", 4: "uint", 5: "double", 6: "string", 7: "bytes"}
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -99,7 +103,8 @@ def _of_kind(found: dict[int, Any], places: dict[int, int]) -> Node:
         )
     constant = dict(_fields(found.get(3, b"")))
     text = constant.get(6)
-    return Node(CONST, value=_text(text) if isinstance(text, bytes) else next(iter(constant.values()), None))
+    value = _text(text) if isinstance(text, bytes) else next(iter(constant.values()), None)
+    return Node(CONST, _CONSTANTS.get(next(iter(constant), 0), ""), value=value)
 
 
 def _text(raw: Any) -> str:
@@ -114,3 +119,11 @@ def walk(node: Node) -> Iterator[Node]:
 
 def identifiers(node: Node) -> Iterator[str]:
     return (one.name for one in walk(node) if one.kind == IDENT)
+
+
+def place(expression: str, offset: int) -> tuple[str, str]:
+    """A place in an expression as messages name it: what it is called, and the line with a mark below."""
+    before = expression[:offset]
+    line, column = before.count("\n"), offset - (before.rfind("\n") + 1)
+    text = expression.split("\n")[line]
+    return f"ERROR: <input>:{line + 1}:{column + 1}", f"\n | {text}\n | {'.' * column}^"

@@ -223,7 +223,7 @@ def _complaint(program: Program) -> str:
     """What is wrong with an expression that compiles: it asks for what a device has not, or its answer is no bool."""
     for node in syntax.walk(program.tree):
         if node.kind == syntax.SELECT and _is_device(node.parts[0]) and f"device.{node.name}" not in DEVICE:
-            place, mark = _at(program.expression, node.at)
+            place, mark = syntax.place(program.expression, node.at)
             return f"compilation failed: {place}: undefined field '{node.name}'{mark}"
     found = "kubernetes.DRADevice" if _is_device(program.tree) else program.type_text
     if found in ("bool", "dyn"):
@@ -233,14 +233,6 @@ def _complaint(program: Program) -> str:
 
 def _is_device(node: syntax.Node) -> bool:
     return node.kind == syntax.IDENT and node.name == "device"
-
-
-def _at(expression: str, offset: int) -> tuple[str, str]:
-    """A place in an expression: its name, and the line with a mark below."""
-    before = expression[:offset]
-    line, column = before.count("\n"), offset - (before.rfind("\n") + 1)
-    text = expression.split("\n")[line]
-    return f"ERROR: <input>:{line + 1}:{column + 1}", f"\n | {text}\n | {'.' * column}^"
 
 
 # -- configuration -----------------------------------------------------------------------------------------------------

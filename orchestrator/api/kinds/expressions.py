@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.api.cel import objects
+from orchestrator.api.cel import objects, typecheck, types
 from orchestrator.api.cel.engine import CompileError, compile_expression
 from orchestrator.api.kinds import faults, formats
 from orchestrator.api.status import Cause
@@ -21,6 +21,8 @@ _NO_VARIABLE = re.compile(
 )
 # What every expression about a request may name, each of any type.
 BASE = {"object": "dyn", "oldObject": "dyn", "request": "dyn", "namespaceObject": "dyn", "authorizer": "dyn"}
+# Of these it is known what they are, whatever is asked for.
+KNOWN: dict[str, types.Type] = {"request": types.REQUEST, "namespaceObject": types.NAMESPACE}
 
 
 def compiles(
@@ -34,6 +36,8 @@ def compiles(
         program = compile_expression(objects.plain(expression), names)
     except CompileError as error:
         return [faults.invalid(path, expression, _about_variables(str(error), has_variables))]
+    if issues := typecheck.issues(program.tree, KNOWN)[0]:
+        return [faults.invalid(path, expression, f"compilation failed: {typecheck.told(expression, issues)}")]
     if wanted and program.type_text not in wanted:
         meant = wanted[0] if len(wanted) == 1 else f"one of [{' '.join(wanted)}]"
         return [faults.invalid(path, expression, f"must evaluate to {meant} but got {program.type_text}")]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from infra import pki
 from infra.topology import Topology
+from orchestrator.api.clock import SystemClock
 from orchestrator.api.resources import (
     CONFIGMAPS,
+    CUSTOMRESOURCEDEFINITIONS,
     DEPLOYMENTS,
     FLOWSCHEMAS,
     MUTATINGADMISSIONPOLICIES,
@@ -24,6 +28,10 @@ from orchestrator.api.resources import (
     Resource,
 )
 from orchestrator.api.status import ApiError, Invalid
+from orchestrator.client.discovery import served
+from orchestrator.client.informer import Informers
+from orchestrator.controllers.context import Context
+from orchestrator.controllers.policystatus import PolicyStatusController
 from tests.integration.apiserver.test_webhooks import Hook, configmap, denying, hook_server, validate_with
 from tests.whole_server import WholeServer, whole_server
 
@@ -271,3 +279,37 @@ async def test_an_annotation_that_cannot_be_worked_out_denies(server: WholeServe
     assert error.message.endswith(
         "denied request: expression ''a' + object.data.missing' resulted in error: no such key: missing"
     )
+
+
+async def test_the_controller_manager_warns_of_what_can_never_hold(server: WholeServer) -> None:
+    """By what the server itself publishes of a custom kind."""
+    properties = {"spec": {"type": "object", "properties": {"size": {"type": "integer"}}}}
+    names = {"plural": "toys", "singular": "toy", "kind": "Toy", "listKind": "ToyList"}
+    version = {"name": "v1", "served": True, "storage": True,
+               "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}}  # fmt: skip
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    definition = {"metadata": {"name": "toys.example.com"}, "spec": spec}
+    await server.admin.create(CUSTOMRESOURCEDEFINITIONS, definition)
+    rule = {"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["toys"]}
+    validations = [{"expression": "object.spec.size > 'a'"}, {"expression": "object.spec.size > 1"}]
+    client = server.client("system:kube-controller-manager")
+    async with Informers(client) as informers, asyncio.TaskGroup() as group:
+        controller = PolicyStatusController(Context(client, informers, SystemClock(), Random(1)))
+        await informers.wait_synced()
+        running = group.create_task(controller.run())
+        async with asyncio.timeout(60):
+            while not await served(client, "example.com", "v1"):
+                await asyncio.sleep(0.05)
+            await policy(
+                server, VALIDATINGADMISSIONPOLICIES, VALIDATINGADMISSIONPOLICYBINDINGS,
+                matchConstraints={"resourceRules": [rule]}, validations=validations,
+            )  # fmt: skip
+            found: Json = {}
+            while not found.get("observedGeneration"):
+                found = (await server.admin.get(VALIDATINGADMISSIONPOLICIES, "p")).get("status") or {}
+                await asyncio.sleep(0.02)
+        running.cancel()
+    (warning,) = found["typeChecking"]["expressionWarnings"]
+    assert warning["fieldRef"] == "spec.validations[0].expression"
+    assert "example.com/v1, Kind=Toy: ERROR: <input>:1:18: found no matching overload" in warning["warning"]
+    assert "'_>_' applied to '(int, string)'" in warning["warning"]
