@@ -139,8 +139,9 @@ class Libpod:
         return found
 
     async def update_container(self, container: str, resources: Json) -> None:
-        """Sets OCI LinuxResources of a running container; what is not given stays."""
-        await self.call("POST", f"/containers/{container}/update", body=resources)
+        """Sets OCI LinuxResources of a running container; what is not given stays. Without a word on health checks
+        Podman 5.4 takes them for given, and wrong."""
+        await self.call("POST", f"/containers/{container}/update", body={**resources, "no_healthcheck": True})
 
     async def wait_container(self, container: str, condition: str) -> int:
         """The exit code, once the container is in the condition (`exited`, `stopped`, `removing` …)."""

@@ -11,10 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.api.clock import SystemClock
+from orchestrator.kubelet.dirs import Dirs
+from orchestrator.kubelet.fakeporter import FakePorter
 from orchestrator.kubelet.runtime.fake import FakeRuntime
 from orchestrator.kubelet.runtime.interface import (
     ContainerSpec,
     ContainerState,
+    Limits,
     Mount,
     PodState,
     Runtime,
@@ -289,6 +292,20 @@ async def test_what_a_power_cut_emptied_is_seen_and_removed(podman: Podman, podm
     assert [found.is_ready for found in state.sandboxes] == [False]
     await podman.remove_sandbox(sandbox.id)
     assert (await podman.pod(spec.uid)).sandboxes == ()
+
+
+async def test_new_limits_reach_crun(podman: Podman, tmp_path: Path) -> None:
+    spec = sandbox_spec()
+    sandbox = await podman.run_sandbox(spec)
+    wanted = container_spec(spec, sandbox.id)
+    await podman.start_container(await podman.create_container(wanted), wanted)
+    state = await podman.pod(spec.uid)
+    porter = FakePorter(Dirs(tmp_path, tmp_path))
+    by_podman = Podman(podman.libpod, porter, limits_by_porter=False)
+    try:
+        await by_podman.limit_container(state, state.running[0], Limits(memory_bytes=64 << 20))
+    except RuntimeFailure as error:
+        assert "crun update" in str(error)  # with cgroup v1: Podman took it, and crun is not the one to set it
 
 
 async def test_the_stop_signal_and_the_grace_period(podman: Podman, podman_node: PodmanNode) -> None:
