@@ -20,9 +20,9 @@ from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import encoding
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.aggregation.remote import Remote
+from orchestrator.apiserver.asked import NOT_SERVED
 from orchestrator.apiserver.negotiation import DISCOVERY, ENCODINGS, OBJECT, Accepted, accepted, check_route
 from orchestrator.apiserver.protobuf.encoding import encode
-from orchestrator.apiserver.verbs import NOT_SERVED
 
 
 class Discovery:

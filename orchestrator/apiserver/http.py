@@ -38,9 +38,9 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from orchestrator.api.status import BadRequest, Timeout
 from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver.asked import UpgradeResponse
 from orchestrator.apiserver.body import BODY_BYTES_MAX
 from orchestrator.apiserver.stream import PushStream
-from orchestrator.apiserver.verbs import UpgradeResponse
 
 log = logging.getLogger(__name__)
 

@@ -31,6 +31,7 @@ from orchestrator.apiserver.access import Access, AccessConfig, Surroundings
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.aggregation.registration import Registration
 from orchestrator.apiserver.aggregation.remote import Connections
+from orchestrator.apiserver.asked import JSON_HEADERS
 from orchestrator.apiserver.audit import Audit, Policy
 from orchestrator.apiserver.authn.clientcert import ClientCertificates, authorities
 from orchestrator.apiserver.authn.oidc import OidcTokens
@@ -56,7 +57,6 @@ from orchestrator.apiserver.strategies.service import ServiceAllocation
 from orchestrator.apiserver.strategies.service_repair import ServiceRepair
 from orchestrator.apiserver.streams import table as streams
 from orchestrator.apiserver.streams.backend import Backends, client_tls
-from orchestrator.apiserver.verbs import JSON_HEADERS
 from orchestrator.apiserver.version import build_info, version
 from orchestrator.apiserver.watchcache import WatchCache
 from orchestrator.apiserver.webhooks.caller import Caller

@@ -19,17 +19,18 @@ from orchestrator.api.wire import Identity, Request, Response
 from orchestrator.apiserver import connect, verbs, watching
 from orchestrator.apiserver import request as requests
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
+from orchestrator.apiserver.asked import NOT_SERVED, Asked, object_answer, warned
 from orchestrator.apiserver.audit import Audit, Record
 from orchestrator.apiserver.authn.impersonation import acting_as
 from orchestrator.apiserver.authz.message import refusal
 from orchestrator.apiserver.endpoint import Core
 from orchestrator.apiserver.fairness.gate import Gate, Passage, is_long_running
+from orchestrator.apiserver.handled import handled, handler_body
 from orchestrator.apiserver.handlers import Call
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.metrics import Metrics
 from orchestrator.apiserver.negotiation import OBJECT, PLAIN, accepted
 from orchestrator.apiserver.request import Authenticator, Authorizer, RequestInfo
-from orchestrator.apiserver.verbs import NOT_SERVED, Asked
 from orchestrator.apiserver.webhooks.conversion import NeedsConversion
 from orchestrator.client.client import Client
 from orchestrator.client.inprocess import InProcessTransport
@@ -194,13 +195,13 @@ class ApiServer:
         except NeedsConversion:
             raise
         except Exception as error:
-            answer = verbs.warned(_failed(request, error), *attributes.warnings)
+            answer = warned(_failed(request, error), *attributes.warnings)
         told = endpoint.resource.deprecation if answer.status != NotAcceptable.code else ""
         if told:
             self.metrics.deprecated[info.group, info.version, info.resource, info.subresource] = ""
-        return verbs.warned(answer, told) if told else answer
+        return warned(answer, told) if told else answer
 
-    async def _dispatched(self, asked: verbs.Asked) -> Response:
+    async def _dispatched(self, asked: Asked) -> Response:
         """The answer of a handler, where the path has one of its own, or of the generic verbs."""
         info, attributes, endpoint = asked.info, asked.attributes, asked.endpoint
         if not info.subresource and info.verb != "create":
@@ -213,11 +214,11 @@ class ApiServer:
                 attributes.object = connect.options_of(sub, asked.request, info)
             else:
                 attributes.operation = {"create": "CREATE", "update": "UPDATE"}.get(info.verb, "")
-                verbs.handler_body(asked)
+                handler_body(asked)
             if attributes.operation in ("CREATE", "CONNECT"):  # a handler that updates does so through `writing`
                 await self.core.admission.mutate(attributes)
                 await self.core.admission.validate(attributes)
-            return verbs.handled(asked, await handler(Call(asked.request, info, attributes, self)))
+            return handled(asked, await handler(Call(asked.request, info, attributes, self)))
         return await verbs.serve(asked)
 
     def _authenticated(self, request: Request) -> Identity:
@@ -265,7 +266,7 @@ def failure(error: ApiError, request: Request) -> Response:
         form = accepted(request.headers.get("accept", ""), (OBJECT,))
     except NotAcceptable:
         form = PLAIN
-    answer = verbs.object_answer(error.status_code, error.to_status(), form)
+    answer = object_answer(error.status_code, error.to_status(), form)
     if error.retry_after_s is not None:
         answer.headers["retry-after"] = str(error.retry_after_s)
     return answer

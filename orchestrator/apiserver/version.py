@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import orjson
 
 from orchestrator.api.wire import Request, Response
+from orchestrator.apiserver.asked import JSON_HEADERS
 from orchestrator.apiserver.metrics import family
-from orchestrator.apiserver.verbs import JSON_HEADERS
 
 KUBERNETES = "1.36"
 GIT_VERSION = f"v{KUBERNETES}.0+sampan"

@@ -26,12 +26,12 @@ from orchestrator.api.status import ApiError, Conflict, NotFound
 from orchestrator.api.wire import Identity, Request, Response
 from orchestrator.apiserver import services
 from orchestrator.apiserver.aggregation.remote import CLAIMS, Connections, Remote, claims
+from orchestrator.apiserver.asked import UpgradeResponse
 from orchestrator.apiserver.endpoint import Core
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.streams import relay
 from orchestrator.apiserver.streams.backend import new_session
 from orchestrator.apiserver.streams.proxy import CONNECTION_ERRORS, chunks, forwarded
-from orchestrator.apiserver.verbs import UpgradeResponse
 from orchestrator.client.client import Client
 
 log = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ from orchestrator.api.clock import Clock
 from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Identity, Request, Response
+from orchestrator.apiserver.asked import JSON_HEADERS, NOT_SERVED
 from orchestrator.apiserver.encoding import JSON
 from orchestrator.apiserver.negotiation import ranges
 from orchestrator.apiserver.openapi import merging
@@ -28,7 +29,6 @@ from orchestrator.apiserver.openapi.documents import document_v2, document_v3
 from orchestrator.apiserver.openapi.remote import RemoteDocuments
 from orchestrator.apiserver.openapi.roots import Root, roots
 from orchestrator.apiserver.protobuf import openapi_v2, openapi_v3
-from orchestrator.apiserver.verbs import JSON_HEADERS, NOT_SERVED
 
 DOCUMENTS_KEPT = 4
 KEPT_FOR_EVER = "public, immutable"
