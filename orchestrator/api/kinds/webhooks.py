@@ -10,11 +10,11 @@ from typing import Any
 
 from orchestrator.api import meta
 from orchestrator.api.kinds import faults, formats
-from orchestrator.api.kinds.definitions import webhook_service, webhook_url
 from orchestrator.api.kinds.expressions import BASE, match_conditions
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, age, integer
 from orchestrator.api.kinds.values import label_selector
+from orchestrator.api.kinds.webhook_clients import webhook_service, webhook_url
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import MUTATINGWEBHOOKCONFIGURATIONS, VALIDATINGWEBHOOKCONFIGURATIONS
 from orchestrator.api.status import Cause
