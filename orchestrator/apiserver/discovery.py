@@ -21,6 +21,7 @@ from orchestrator.apiserver import encoding
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.aggregation.remote import Remote
 from orchestrator.apiserver.asked import NOT_SERVED
+from orchestrator.apiserver.health import TEXT_HEADERS
 from orchestrator.apiserver.negotiation import DISCOVERY, ENCODINGS, OBJECT, Accepted, accepted, check_route
 from orchestrator.apiserver.protobuf.encoding import encode
 
@@ -28,8 +29,10 @@ from orchestrator.apiserver.protobuf.encoding import encode
 class Discovery:
     """`aggregator` knows of the groups that other servers serve; their own documents come from them."""
 
-    def __init__(self, table: ResourceTable, aggregator: Aggregator | None = None) -> None:
+    def __init__(self, table: ResourceTable, aggregator: Aggregator | None = None, address: str = "") -> None:
+        """`address` is where clients reach this server, host and port."""
         self._table = table
+        self._address = address
         self._aggregator = aggregator
 
     async def core(self, request: Request) -> Response:
@@ -37,8 +40,10 @@ class Discovery:
         check_route(request.headers.get("accept", ""), ENCODINGS)
         parts = request.path.strip("/").split("/")
         if len(parts) == 1:
-            return self._root(request, ("",), {"kind": "APIVersions", "versions": self._versions("")})
-        return self._resources(request, "", parts[1]) if len(parts) == 2 else _missing()
+            addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": self._address}]
+            found = {"kind": "APIVersions", "versions": self._versions(""), "serverAddressByClientCIDRs": addresses}
+            return self._root(request, ("",), found)
+        return self._resources(request, "", parts[1]) if len(parts) == 2 else self._missing("", parts[1])
 
     async def groups(self, request: Request) -> Response:
         """`/apis`, `/apis/GROUP`, `/apis/GROUP/VERSION`."""
@@ -49,10 +54,18 @@ class Discovery:
             groups = [self._group(name) for name in names]
             return self._root(request, names, {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         if parts[1] not in names:
-            return _missing()
+            return page_not_found()
         if len(parts) == 2:
             return answer(request, {"kind": "APIGroup", "apiVersion": "v1", **self._group(parts[1])})
-        return self._resources(request, parts[1], parts[2]) if len(parts) == 3 else _missing()
+        if len(parts) == 3:
+            return self._resources(request, parts[1], parts[2])
+        return self._missing(parts[1], parts[2])
+
+    def _missing(self, group: str, version: str) -> Response:
+        """Of something that a version does not have."""
+        if version in self._versions(group):
+            raise NotFound(NOT_SERVED)
+        return page_not_found()
 
     def _remotes(self) -> list[Remote]:
         return self._aggregator.remotes() if self._aggregator is not None else []
@@ -77,7 +90,9 @@ class Discovery:
             "items": [self._aggregated(group) for group in groups],
         }
         parameters = f";g=apidiscovery.k8s.io;v={wanted.version};as=APIGroupDiscoveryList"
-        return _answer(request, aggregated, wanted, parameters)
+        found = _answer(request, aggregated, wanted, parameters)
+        found.headers["cache-control"] = "public"
+        return found
 
     def _rows(self, group: str, version: str) -> list[Resource]:
         rows = [row for row in self._table if (row.group, row.version) == (group, version)]
@@ -85,13 +100,13 @@ class Discovery:
 
     def _resources(self, request: Request, group: str, version: str) -> Response:
         if version not in self._versions(group):
-            return _missing()
+            return page_not_found()
         if not any(row.is_custom for row in self._rows(group, version)):
             check_route(request.headers.get("accept", ""), ENCODINGS)
         resources: list[dict[str, Any]] = []
         for row in self._rows(group, version):
             resources.append(_resource(row))
-            resources += [_subresource(row, sub) for sub in row.subresources]
+            resources += [_subresource(row, sub) for sub in sorted(row.subresources, key=_name)]
         group_version = f"{group}/{version}" if group else version
         kind = {"kind": "APIResourceList", "apiVersion": "v1"} if group else {"kind": "APIResourceList"}
         return answer(request, {**kind, "groupVersion": group_version, "resources": resources})
@@ -170,9 +185,13 @@ def _aggregated_resource(row: Resource) -> dict[str, Any]:
                 "responseKind": _response_kind(sub.group_version or row.api_version, sub.kind or row.kind),
                 "verbs": sorted(sub.verbs),
             }
-            for sub in row.subresources
+            for sub in sorted(row.subresources, key=_name)
         ]
     return found
+
+
+def _name(sub: Subresource) -> str:
+    return sub.name
 
 
 def _of_list(entries: Iterable[dict[str, Any]], remote: Remote) -> list[dict[str, Any]]:
@@ -220,5 +239,6 @@ def _answer(request: Request, document: dict[str, Any], wanted: Accepted, parame
     return Response(200, {"content-type": wanted.media_type + parameters, "etag": etag, "vary": "Accept"}, data)
 
 
-def _missing() -> Response:
-    raise NotFound(NOT_SERVED)
+def page_not_found() -> Response:
+    """Of a path below which nothing is served: plain text, as Go's server has it."""
+    return Response(404, dict(TEXT_HEADERS), b"404 page not found\n")

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from orchestrator.api.kinds.faults import shown
-from orchestrator.api.status import NotFound
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver.metrics import family
 
@@ -84,10 +83,10 @@ class Health:
 
     async def _single(self, checks: Mapping[str, Check], name: str) -> Response:
         if name not in checks:
-            raise NotFound("the server could not find the requested resource")
+            return Response(404, dict(TEXT_HEADERS), b"404 page not found\n")
         why = await _asked(checks[name])
         if why is None:
-            return Response(200, dict(TEXT_HEADERS), b"ok")
+            return Response(200, {"content-type": TEXT_HEADERS["content-type"]}, b"ok")
         return Response(500, dict(TEXT_HEADERS), f"internal server error: {why}\n".encode())
 
 

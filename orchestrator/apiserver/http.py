@@ -231,14 +231,15 @@ def _status_line(status: int) -> str:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\ncache-control: no-cache, private\r\n"
+    return f"HTTP/1.1 {status} {phrase}\r\n"
 
 
 def _head(status: int, headers: dict[str, str], last: str, keep_alive: bool) -> bytes:
     fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     assert fields.count("\r") == fields.count("\n") == len(headers), "no value ends its header"
     end = "" if keep_alive else "connection: close\r\n"
-    return f"{_status_line(status)}{fields}{last}{end}\r\n".encode()
+    kept = "" if "cache-control" in headers else "cache-control: no-cache, private\r\n"
+    return f"{_status_line(status)}{kept}{fields}{last}{end}\r\n".encode()
 
 
 class _Whole:

@@ -16,6 +16,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,14 @@ from msgspec import Struct, field
 
 from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.api.resources import ResourceTable
-from orchestrator.api.status import ApiError
+from orchestrator.api.status import ApiError, MethodNotAllowed
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver import bootstrap, compaction
 from orchestrator.apiserver.access import Access, AccessConfig, Surroundings
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.aggregation.registration import Registration
 from orchestrator.apiserver.aggregation.remote import Connections
-from orchestrator.apiserver.asked import JSON_HEADERS
+from orchestrator.apiserver.asked import JSON_HEADERS, NOT_ALLOWED
 from orchestrator.apiserver.audit import Audit, Policy
 from orchestrator.apiserver.authn.clientcert import ClientCertificates, authorities
 from orchestrator.apiserver.authn.oidc import OidcTokens
@@ -50,7 +51,8 @@ from orchestrator.apiserver.health import Health
 from orchestrator.apiserver.http import HttpServer, server_tls
 from orchestrator.apiserver.openapi.remote import RemoteDocuments
 from orchestrator.apiserver.openapi.serving import OpenApi
-from orchestrator.apiserver.server import ApiServer
+from orchestrator.apiserver.server import ApiServer, Route
+from orchestrator.apiserver.services import authority
 from orchestrator.apiserver.storemetrics import StoreMetrics
 from orchestrator.apiserver.strategies.rewrite import StoreRewriter
 from orchestrator.apiserver.strategies.service import ServiceAllocation
@@ -73,6 +75,7 @@ log = logging.getLogger(__name__)
 # How long a thread may hold the interpreter while another waits: the store's writer thread, after each fsync.
 SWITCH_INTERVAL_S = 0.0005
 LEAVE_WAIT_S = 5.0  # for the store, when the server ends; after that its lease ends by itself
+KEPT_AN_HOUR = {"cache-control": "public, max-age=3600"}  # what verifies our tokens
 GC_ALLOCATIONS = 50_000  # between young collections; what the cache holds has no cycles
 
 
@@ -327,9 +330,27 @@ def new_uid() -> str:
     return str(uuid.uuid4())
 
 
+def _size_bytes(store_path: str) -> int:
+    """Of the file, with what it has not taken over from its log."""
+    files = (Path(store_path), Path(f"{store_path}-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def read_only(route: Route) -> Route:
+    """Refuses all methods but GET."""
+
+    async def read(request: Request) -> Response:
+        if request.method != "GET":
+            raise MethodNotAllowed(NOT_ALLOWED)
+        return await route(request)
+
+    return read
+
+
 def add_routes(config: Config, server: ApiServer, access: Access, state: _State) -> None:
     """The paths that are no resources."""
-    discovery = Discovery(server.core.resources, server.aggregator)
+    address = authority(config.advertise_address, config.port)
+    discovery = Discovery(server.core.resources, server.aggregator, address)
     openapi = OpenApi(server.core.resources, server.core.clock, state.documents)
     health = Health(
         live={"ping": lambda: None, "etcd": lambda: server.core.store.failure},
@@ -341,24 +362,25 @@ def add_routes(config: Config, server: ApiServer, access: Access, state: _State)
         return Response(200, {"content-type": "text/plain; version=0.0.4"}, server.metrics.text())
 
     async def openid(request: Request) -> Response:
-        return Response(200, dict(JSON_HEADERS), orjson.dumps(access.openid_configuration()))
+        return Response(200, {**JSON_HEADERS, **KEPT_AN_HOUR}, orjson.dumps(access.openid_configuration()))
 
     async def jwks(request: Request) -> Response:
-        return Response(200, {"content-type": "application/jwk-set+json"}, orjson.dumps(access.keys.jwks()))
+        headers = {"content-type": "application/jwk-set+json", **KEPT_AN_HOUR}
+        return Response(200, headers, orjson.dumps(access.keys.jwks()))
 
     async def root(request: Request) -> Response:
         return Response(200, dict(JSON_HEADERS), orjson.dumps({"paths": sorted(server.routes)}))
 
     server.routes |= {
         "": root,
-        "/api": discovery.core,
-        "/api/": discovery.core,
-        "/apis": discovery.groups,
-        "/apis/": discovery.groups,
+        "/api": read_only(discovery.core),
+        "/api/": read_only(discovery.core),
+        "/apis": read_only(discovery.groups),
+        "/apis/": read_only(discovery.groups),
         "/openapi/v2": openapi.v2,
         "/openapi/v3": openapi.v3,
         "/openapi/v3/": openapi.v3,
-        "/version": version,
+        "/version": read_only(version),
         "/metrics": metrics,
         "/metrics/slis": health.metrics,
         "/.well-known/openid-configuration": openid,
@@ -368,8 +390,7 @@ def add_routes(config: Config, server: ApiServer, access: Access, state: _State)
         report = Report(server.gate)
         server.routes |= report.routes()
         server.metrics.others.append(report.metrics)
-    size_bytes = None if config.etcd_servers else lambda: Path(config.store_path).stat().st_size
-    stored = StoreMetrics(server.core.cache, size_bytes)
+    stored = StoreMetrics(server.core.cache, None if config.etcd_servers else partial(_size_bytes, config.store_path))
     server.metrics.others += [stored.lines, access.admission.timing.lines, build_info]
     if state.encryption is not None:
         server.metrics.others.append(state.encryption.metrics)

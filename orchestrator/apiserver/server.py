@@ -27,6 +27,7 @@ from orchestrator.apiserver.endpoint import Core
 from orchestrator.apiserver.fairness.gate import Gate, Passage, is_long_running
 from orchestrator.apiserver.handled import handled, handler_body
 from orchestrator.apiserver.handlers import Call
+from orchestrator.apiserver.health import TEXT_HEADERS
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.metrics import Metrics
 from orchestrator.apiserver.negotiation import OBJECT, PLAIN, accepted
@@ -178,10 +179,10 @@ class ApiServer:
         if self.aggregator is not None and (remote := self.aggregator.remote(request.path)) is not None:
             return await self.aggregator.serve(request, user, remote)
         if not info.is_resource:
-            return await self._plain(request, user)
+            return await self._plain(request, info, user)
         endpoint = self.core.endpoints.get((info.group, info.version, info.resource))
         if endpoint is None:
-            return await self._plain(request, user)
+            return await self._plain(request, info, user)
         attributes.row = endpoint.resource
         if self.core.store.is_shared and not (info.verb in ("get", "list", "watch") and _says_how_old(request)):
             try:
@@ -189,7 +190,7 @@ class ApiServer:
             except StoreFailed as error:
                 raise ServiceUnavailable(f"storage is not available: {error}") from error
         asked = Asked(self.core, endpoint, request, info, attributes, self._authorizer)
-        verbs.check_served(endpoint, info)
+        verbs.check_served(endpoint, info, request.method)
         try:
             answer = await self._dispatched(asked)
         except NeedsConversion:
@@ -227,14 +228,16 @@ class ApiServer:
             raise Unauthorized
         return user
 
-    async def _plain(self, request: Request, user: Identity) -> Response:
+    async def _plain(self, request: Request, info: RequestInfo, user: Identity) -> Response:
         path = request.path
         route = self.routes.get(path) or self.routes.get(path.rstrip("/"))
         while route is None and "/" in path:
             path = path.rpartition("/")[0]
             route = self.routes.get(f"{path}/")
-        if route is None:
+        if route is None and info.is_resource:
             raise NotFound(NOT_SERVED)
+        if route is None:
+            return Response(404, dict(TEXT_HEADERS), b"404 page not found\n")
         request.identity = user
         return await route(request)
 

@@ -43,9 +43,11 @@ CREATED_BY_PUT = frozenset(
 )  # fmt: skip
 
 
-def check_served(endpoint: Endpoint, info: RequestInfo) -> None:
+def check_served(endpoint: Endpoint, info: RequestInfo, method: str) -> None:
     """405 for a verb that the resource does not have, 404 for a subresource that it does not have."""
     resource = endpoint.resource
+    if method == "HEAD" and info.subresource != "proxy":
+        raise MethodNotAllowed(NOT_ALLOWED)
     if info.subresource:
         found = resource.subresource(info.subresource)
         if found is None:
@@ -58,6 +60,8 @@ def check_served(endpoint: Endpoint, info: RequestInfo) -> None:
         raise MethodNotAllowed(NOT_ALLOWED)
     across = resource.namespaced and not info.namespace
     if (across and info.verb not in ("list", "watch")) or (info.verb == "create" and info.name):
+        raise MethodNotAllowed(NOT_ALLOWED)
+    if info.verb in ("update", "patch") and not info.name:
         raise MethodNotAllowed(NOT_ALLOWED)
 
 

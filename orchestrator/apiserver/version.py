@@ -14,7 +14,9 @@ import orjson
 
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver.asked import JSON_HEADERS
+from orchestrator.apiserver.encoding import JSON
 from orchestrator.apiserver.metrics import family
+from orchestrator.apiserver.negotiation import check_route
 
 KUBERNETES = "1.36"
 GIT_VERSION = f"v{KUBERNETES}.0+sampan"
@@ -51,4 +53,5 @@ def build_info() -> Iterator[str]:
 
 
 async def version(request: Request) -> Response:
+    check_route(request.headers.get("accept", ""), (JSON,))
     return Response(200, dict(JSON_HEADERS), orjson.dumps(info()))

@@ -12,11 +12,11 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import orjson
+from msgspec import Struct, field
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -44,8 +44,7 @@ class NoDocument(Exception):
     """A server does not say what it serves; the text says why."""
 
 
-@dataclass(slots=True)
-class Published:
+class Published(Struct):
     """Of one APIService: the document of version 2 and its ETag, and of version 3 the URLs by path, or what was made of
     the older one."""
 

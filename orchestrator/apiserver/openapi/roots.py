@@ -7,8 +7,9 @@ Source: what kube-apiserver v1.36 publishes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _JSON = ("application/json",)
@@ -16,8 +17,7 @@ _ENCODINGS = ("application/json", "application/yaml", "application/vnd.kubernete
 UNAUTHORIZED = {"401": {"description": "Unauthorized"}}
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(Struct, frozen=True):
     """One path; `shows` names the definition of its answer, "" where that is text."""
 
     path: str

@@ -42,9 +42,11 @@ async def test_the_levels() -> None:
         "name": "pods/eviction", "singularName": "", "namespaced": True, "kind": "Eviction", "verbs": ["create"],
         "group": "policy", "version": "v1",
     }  # fmt: skip
-    for path in ("/apis/nothing", "/apis/apps/v9", "/apis/apps/v1/x"):
-        with pytest.raises(NotFound):
-            await discovery.groups(Request("GET", path))
+    with pytest.raises(NotFound):
+        await discovery.groups(Request("GET", "/apis/apps/v1/x"))
+    for path in ("/apis/nothing", "/apis/apps/v9", "/apis/apps/v9/x"):
+        missing = await discovery.groups(Request("GET", path))
+        assert (missing.status, missing.body) == (404, b"404 page not found\n")
 
 
 async def test_all_at_once_where_the_client_takes_it() -> None:
@@ -182,7 +184,10 @@ async def test_health() -> None:
     )
     assert (await health.readyz(Request("GET", "/readyz", [("exclude", "start")]))).status == 200
     assert (await health.readyz(Request("GET", "/readyz/ping"))).status == 200
-    with pytest.raises(NotFound):
-        await health.readyz(Request("GET", "/readyz/other"))
+    assert (await health.readyz(Request("GET", "/readyz/other"))).status == 404
+    failed = await health.readyz(Request("GET", "/readyz/start"))
+    assert (failed.status, failed.body) == (500, b"internal server error: not yet\n")
+    unknown = await health.livez(Request("GET", "/livez", [("verbose", ""), ("exclude", "other")]))
+    assert b'warn: some health checks cannot be excluded: no matches for "other"\n' in bytes(unknown.body)
     verbose = await health.livez(Request("GET", "/livez", [("verbose", "")]))
     assert verbose.body == b"[+]ping ok\nlivez check passed\n"

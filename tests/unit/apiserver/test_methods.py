@@ -12,6 +12,27 @@ async def relay(call: Call) -> Response:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        pytest.param("HEAD", "/api/v1/namespaces/default/pods", 405, id="resources-have-no-head"),
+        pytest.param("PUT", "/api/v1/namespaces/default/pods", 405, id="nor-can-a-list-be-put"),
+        pytest.param("PATCH", "/api/v1/namespaces/default/pods", 405, id="nor-patched"),
+        pytest.param("HEAD", "/api/v1/namespaces/default/pods/web/proxy", 200, id="a-proxied-head-is-passed-on"),
+        pytest.param("GET", "/nothing", 404, id="no-such-path"),
+    ],
+)
+async def test_methods_as_upstreams_routes_have_them(method: str, path: str, status: int) -> None:
+    async with serving(tables=Tables(handlers={("pods", "proxy"): relay})) as served:
+        answer = await served.server.handle(Request(method, path))
+        assert answer.status == status
+        if status == 404:
+            assert (answer.headers["content-type"], answer.body) == (
+                "text/plain; charset=utf-8",
+                b"404 page not found\n",
+            )
+
+
+@pytest.mark.parametrize(
     ("path", "status"),
     [
         pytest.param("/api/v1/namespaces/default/pods/web/proxy", 200, id="a-proxied-one-is-passed-on"),
