@@ -52,6 +52,8 @@ UPSTREAMS_OWN = (
     "failed to convert to unversioned (",
     "strconv.ParseUint: parsing ",
 )
+# What priority and fairness answers, as upstream's: a random flow schema and level may leave somebody without seats.
+REFUSED = (429, b"Too many requests, please try again later.\n")
 FORMS = (
     JSON,
     PROTOBUF,
@@ -157,6 +159,7 @@ async def _judge(server: WholeServer, source: Requests, request: Request, outcom
         outcome.fault(f"answered 500: {answer.body!r:.300}", request)
     elif (
         answer.status >= 400
+        and (answer.status, answer.body) != REFUSED
         and request.path.startswith("/api")
         and not (isinstance(body, dict) and body.get("kind") == "Status")
     ):

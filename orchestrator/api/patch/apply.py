@@ -64,16 +64,20 @@ def apply(
     base = live if live is not None else structured.unset(kind)
     managers = managed_fields.decode((base.get("metadata") or {}).get("managedFields"))
     base = nulls.shown(_without_managed_fields(base), kind)
-    if not managers and live is not None:
-        before = Writer("before-first-apply", resource.api_version, writer.now)
-        managers = managed_fields.updated({}, nulls.shown(structured.unset(kind), kind), base, kind, before, ignored)
     try:
+        if not managers and live is not None:
+            before, nothing = Writer("before-first-apply", resource.api_version, writer.now), structured.unset(kind)
+            managers = managed_fields.updated({}, nulls.shown(nothing, kind), base, kind, before, ignored)
         result, managers = _merge(base, applied, kind, managers, writer, force, ignored)
     except _Conflicts as conflicts:
         if writer.manager == "kubectl" and _are_client_side(conflicts, base, kind, resource):
             result, managers = _merge(base, applied, kind, managers, writer, True, ignored)
         else:
             raise _conflict_error(conflicts) from conflicts
+    except structured.StructureError as error:  # of what is there: a client wrote it past apply
+        raise _Misfit(
+            f"failed to create typed live object ({_object_of(base, resource)}): {_fault(base, kind) or error}"
+        ) from error
     _sync_last_applied(result, applied, writer)
     try:
         if not resource.is_custom:
@@ -86,6 +90,15 @@ def apply(
         ) from error
     managed_fields.store(result, managers)
     return result
+
+
+def _fault(live: Object, kind: Type) -> str:
+    """What of an object does not fit its schema; an item may be in a list twice."""
+    try:
+        structured.check(live, kind, repeats=True)
+    except structured.StructureError as error:
+        return str(error)
+    return ""
 
 
 def _object_of(applied: Object, resource: Resource) -> str:

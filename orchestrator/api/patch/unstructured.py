@@ -8,7 +8,6 @@ Source: apimachinery, DefaultUnstructuredConverter.
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode
 from typing import Any
 
@@ -95,7 +94,7 @@ def _check_bytes(text: str) -> None:
     text = text.replace("\n", "").replace("\r", "")
     try:
         b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # also what is no ASCII
         place = bad_base64_at(text)
         raise NotRestorable(f"error decoding from json: illegal base64 data at input byte {place}") from error
 

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,8 @@ from orchestrator.api import schema
 from orchestrator.api.patch import managed_fields, structured
 from orchestrator.api.patch.apply import apply
 from orchestrator.api.patch.managed_fields import UPDATE_MANAGERS_MAX, Writer
-from orchestrator.api.resources import CONFIGMAPS, DEPLOYMENTS
+from orchestrator.api.resources import CONFIGMAPS, DEPLOYMENTS, SECRETS, SERVICEACCOUNTS
+from orchestrator.api.status import ApiError
 from orchestrator.api.structural import compiled
 
 CONFIG_MAP, DEPLOYMENT = schema.type_of(CONFIGMAPS), schema.type_of(DEPLOYMENTS)
@@ -125,3 +127,25 @@ def test_a_value_without_a_type_may_become_a_list() -> None:
     assert found.removed.has(("f:goes", "f:a"))
     back = structured.compare({"goes": [1]}, {"goes": {"a": 1}}, kind)
     assert back.added.has(("f:goes", "f:a"))
+
+
+def test_an_object_that_was_stored_past_apply_may_not_be_told_apart() -> None:
+    """A service account's secrets are keyed by name, and a plain write may leave that out."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "x", "namespace": "n"}}
+    kind = schema.type_of(SERVICEACCOUNTS)
+    assert kind is not None
+    writer = Writer("a", "v1", "2026-01-01T00:00:00Z")
+    with pytest.raises(ApiError) as refused:
+        apply({**account, "secrets": [{"namespace": "n"}]}, account, SERVICEACCOUNTS, kind, writer)
+    why = "associative list with keys has an element that omits all key fields"
+    assert refused.value.message.startswith(
+        f"failed to create typed live object (n/x; /v1, Kind=ServiceAccount): .secrets: element 0: {why}"
+    )
+
+
+def test_data_beyond_ascii_is_no_base64() -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "n"}, "data": {"a": "xé"}}
+    kind = schema.type_of(SECRETS)
+    assert kind is not None
+    with pytest.raises(ApiError, match="illegal base64 data at input byte 1"):
+        apply(None, secret, SECRETS, kind, Writer("a", "v1", "2026-01-01T00:00:00Z"))
