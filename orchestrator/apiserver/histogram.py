@@ -21,6 +21,10 @@ class Histogram:
         self._counts[bisect.bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    @property
+    def is_empty(self) -> bool:
+        return not any(self._counts)
+
     def with_more(self, value: float, count: int) -> Histogram:
         """As if `value` had been observed so many times more."""
         more = Histogram(self._bounds)

@@ -7,13 +7,16 @@ Source: Kubernetes docs, "Admission Control"; the order is kube-apiserver's.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
-from typing import Protocol, TypeVar
+from typing import Protocol
+
+from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.status import ApiError, Cause, Forbidden, forbidden
 from orchestrator.apiserver.admission.timing import Timing
+from orchestrator.apiserver.histogram import Histogram
 from orchestrator.apiserver.request import Attributes
 
 ANY, EVERY = "*", "*/*"  # every resource; every subresource
@@ -39,56 +42,76 @@ class Validating(Plugin, Protocol):
     async def validate(self, attributes: Attributes) -> None: ...
 
 
-P = TypeVar("P", bound=Plugin)
-Step = Callable[[Attributes], Awaitable[None]]
+class Turn(Struct):
+    """One plugin's part in a step, and the histogram of how long it took where it did not refuse."""
+
+    plugin: object
+    run: Callable[[Attributes], Awaitable[None]]
+    passed: Histogram
+
+
+class Course(Struct):
+    """What a step does for one (operation, resource): plugins in their order, and how long all of them took."""
+
+    turns: list[Turn]
+    passed: Histogram
 
 
 class Chain:
     def __init__(self, mutating: Sequence[Mutating], validating: Sequence[Validating]) -> None:
         self._mutating = tuple(mutating)
         self._validating = tuple(validating)
-        self._mutating_for: dict[tuple[str, str], list[Mutating]] = {}
-        self._validating_for: dict[tuple[str, str], list[Validating]] = {}
+        self._courses: dict[tuple[str, str, str], Course] = {}
         self.timing = Timing()
 
     async def mutate(self, attributes: Attributes) -> None:
-        plugins = _interested(self._mutating, self._mutating_for, attributes)
-        await self._in_turn("admit", [(plugin, plugin.mutate) for plugin in plugins], attributes)
+        await self._run("admit", attributes)
 
     async def validate(self, attributes: Attributes) -> None:
-        plugins = _interested(self._validating, self._validating_for, attributes)
-        await self._in_turn("validate", [(plugin, plugin.validate) for plugin in plugins], attributes)
+        await self._run("validate", attributes)
 
-    async def _in_turn(self, kind: str, plugins: Iterable[tuple[object, Step]], attributes: Attributes) -> None:
-        passed, refused = (kind, attributes.operation, False), (kind, attributes.operation, True)
+    async def _run(self, kind: str, attributes: Attributes) -> None:
+        resource = attributes.group_resource
+        place = f"{resource}/{attributes.subresource}" if attributes.subresource else resource
+        key = (kind, attributes.operation, place)
+        course = self._courses.get(key)
+        if course is None:
+            course = self._courses[key] = self._course(kind, attributes.operation, place)
         started = before = perf_counter()
-        for plugin, step in plugins:
+        for turn in course.turns:
             try:
-                await step(attributes)
+                await turn.run(attributes)
             except ApiError:
-                now = perf_counter()
-                self.timing.plugin(plugin, refused, now - before)
-                self.timing.step(refused, now - started)
+                refused, now = (kind, attributes.operation, True), perf_counter()
+                self.timing.plugin(turn.plugin, refused).observe(now - before)
+                self.timing.step(refused).observe(now - started)
                 raise
             now = perf_counter()
-            self.timing.plugin(plugin, passed, now - before)
+            turn.passed.observe(now - before)
             before = now
-        self.timing.step(passed, before - started)
+        course.passed.observe(before - started)
+
+    def _course(self, kind: str, operation: str, place: str) -> Course:
+        step = (kind, operation, False)
+        turns: list[Turn] = []
+        if kind == "admit":
+            turns = [
+                Turn(one, one.mutate, self.timing.plugin(one, step))
+                for one in self._mutating
+                if _sees(one, operation, place)
+            ]
+        else:
+            turns = [
+                Turn(one, one.validate, self.timing.plugin(one, step))
+                for one in self._validating
+                if _sees(one, operation, place)
+            ]
+        return Course(turns, self.timing.step(step))
 
 
-def _interested(plugins: Sequence[P], known: dict[tuple[str, str], list[P]], attributes: Attributes) -> list[P]:
-    resource = attributes.group_resource
-    place = f"{resource}/{attributes.subresource}" if attributes.subresource else resource
-    key = (attributes.operation, place)
-    found = known.get(key)
-    if found is None:
-        found = known[key] = [
-            plugin
-            for plugin in plugins
-            if attributes.operation in plugin.operations
-            and (place in plugin.resources or (EVERY if attributes.subresource else ANY) in plugin.resources)
-        ]
-    return found
+def _sees(plugin: Plugin, operation: str, place: str) -> bool:
+    every = EVERY if "/" in place else ANY
+    return operation in plugin.operations and (place in plugin.resources or every in plugin.resources)
 
 
 def name_of(attributes: Attributes) -> str:

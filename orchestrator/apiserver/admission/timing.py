@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from orchestrator.apiserver.histogram import Histogram
 from orchestrator.apiserver.metrics import family
@@ -25,28 +26,25 @@ class Timing:
         self._steps: dict[Step, Histogram] = {}
         self._plugins: dict[tuple[str, Step], Histogram] = {}
 
-    def step(self, step: Step, took_s: float) -> None:
-        found = self._steps.get(step)
-        if found is None:
-            found = self._steps[step] = Histogram(BUCKETS_S)
-        found.observe(took_s)
+    def step(self, step: Step) -> Histogram:
+        return self._steps.setdefault(step, Histogram(BUCKETS_S))
 
-    def plugin(self, plugin: object, step: Step, took_s: float) -> None:
-        place = (type(plugin).__name__, step)
-        found = self._plugins.get(place)
-        if found is None:
-            found = self._plugins[place] = Histogram(BUCKETS_S)
-        found.observe(took_s)
+    def plugin(self, plugin: object, step: Step) -> Histogram:
+        return self._plugins.setdefault((type(plugin).__name__, step), Histogram(BUCKETS_S))
 
     def lines(self) -> Iterator[str]:
         name = f"{_PREFIX}step_admission_duration_seconds"
         yield from family(name, "histogram", "How long the steps of admission took.", ())
-        for step, took in sorted(self._steps.items(), key=lambda one: one[0]):
+        for step, took in sorted((one for one in self._steps.items() if not one[1].is_empty), key=_key):
             yield from took.lines(name, _labels(step))
         name = f"{_PREFIX}controller_admission_duration_seconds"
         yield from family(name, "histogram", "How long each plugin of admission took.", ())
-        for (plugin, step), took in sorted(self._plugins.items(), key=lambda one: one[0]):
+        for (plugin, step), took in sorted((one for one in self._plugins.items() if not one[1].is_empty), key=_key):
             yield from took.lines(name, f'name="{NAMES.get(plugin, plugin)}",{_labels(step)}')
+
+
+def _key(one: tuple[Any, Histogram]) -> Any:
+    return one[0]
 
 
 def _labels(step: Step) -> str:
