@@ -46,6 +46,7 @@ class ApiError(Exception):
 
     code: ClassVar[int] = 500
     reason: ClassVar[str] = ""
+    has_details: ClassVar[bool] = False  # be they empty
 
     def __init__(
         self, message: str, *, details: Mapping[str, Any] | None = None, causes: Sequence[Cause] = (), code: int = 0
@@ -73,7 +74,7 @@ class ApiError(Exception):
         }
         if self.reason:
             status["reason"] = self.reason
-        if details:
+        if details or self.has_details:
             status["details"] = details
         return status | {"code": self.status_code}
 
@@ -99,10 +100,12 @@ class Forbidden(ApiError):
 
 class NotFound(ApiError):
     code, reason = 404, "NotFound"
+    has_details = True
 
 
 class MethodNotAllowed(ApiError):
     code, reason = 405, "MethodNotAllowed"
+    has_details = True
 
 
 class NotAcceptable(ApiError):
