@@ -33,6 +33,7 @@ from orchestrator.apiserver.admission.runtimeclass import RuntimeClass
 from orchestrator.apiserver.admission.serviceaccount import ServiceAccountAdmission
 from orchestrator.apiserver.admission.storageinuse import StorageObjectInUseProtection
 from orchestrator.apiserver.admission.taintnodesbycondition import TaintNodesByCondition
+from orchestrator.apiserver.admission.timing import Timing
 from orchestrator.apiserver.authn.bootstraptoken import BootstrapTokens
 from orchestrator.apiserver.authn.chain import Authenticator
 from orchestrator.apiserver.authn.clientcert import ClientCertificates
@@ -135,7 +136,9 @@ class Access:
         lookup = self._around.lookup
         priority, limits, resources = Priority(lookup), LimitRanger(lookup), self._around.resources
         conditions = MatchConditions(self.authorizer, lookup)
+        timing, new_uid = Timing(), self._around.new_uid
         return Chain(
+            timing=timing,
             mutating=[
                 NamespaceLifecycle(lookup),
                 limits,
@@ -150,7 +153,7 @@ class Access:
                 DefaultIngressClass(lookup),
                 PodTopologyLabels(lookup),
                 MutatingPolicies(lookup, resources, self.authorizer, self.conversions),
-                MutatingWebhooks(lookup, resources, self.webhooks, self.conversions, conditions, self._around.new_uid),
+                MutatingWebhooks(lookup, resources, self.webhooks, self.conversions, conditions, new_uid, timing),
             ],
             validating=[
                 limits,
@@ -160,9 +163,7 @@ class Access:
                 CertificateApproval(self.authorizer),
                 CertificateSubjectRestriction(),
                 ValidatingPolicies(lookup, resources, self.authorizer, self.conversions),
-                ValidatingWebhooks(
-                    lookup, resources, self.webhooks, self.conversions, conditions, self._around.new_uid
-                ),
+                ValidatingWebhooks(lookup, resources, self.webhooks, self.conversions, conditions, new_uid, timing),
                 self._quota,
             ],
         )

@@ -58,11 +58,15 @@ class Course(Struct):
 
 
 class Chain:
-    def __init__(self, mutating: Sequence[Mutating], validating: Sequence[Validating]) -> None:
+    """`timing` may be shared with plugins that have more to tell."""
+
+    def __init__(
+        self, mutating: Sequence[Mutating], validating: Sequence[Validating], timing: Timing | None = None
+    ) -> None:
         self._mutating = tuple(mutating)
         self._validating = tuple(validating)
         self._courses: dict[tuple[str, str, str], Course] = {}
-        self.timing = Timing()
+        self.timing = timing or Timing()
 
     async def mutate(self, attributes: Attributes) -> None:
         await self._run("admit", attributes)

@@ -14,6 +14,7 @@ import binascii
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import Any, Protocol
 
 import orjson
@@ -30,6 +31,7 @@ from orchestrator.api.resources import (
     ResourceTable,
 )
 from orchestrator.api.status import ApiError, BadRequest, Cause, InternalError
+from orchestrator.apiserver.admission.timing import Timing
 from orchestrator.apiserver.conversion import Conversion
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.request import Attributes
@@ -100,10 +102,12 @@ class Webhooks:
         conversions: Conversions,
         conditions: Conditions | None = None,
         new_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
+        timing: Timing | None = None,
     ) -> None:
         self._lookup, self._table, self._caller, self._conditions = lookup, table, caller, conditions
         self._conversions = conversions
         self._new_uid = new_uid
+        self._timing = timing or Timing()
         self._configurations: dict[str, Object] = {}
         lookup.subscribe(self.resource, self._changed)
 
@@ -198,8 +202,18 @@ class Webhooks:
             raise CallFailed(f"{invalid}validating webhook may not return {name}")
         return response
 
-    async def _decided(self, invocation: Invocation, work: Awaitable[Any]) -> Any:
+    async def _decided(self, invocation: Invocation, work: Awaitable[Any], operation: str) -> Any:
         """The result of asking; None where the webhook failed and that is to be ignored."""
+        started, is_refused = perf_counter(), True
+        try:
+            found = await self._undecided(invocation, work)
+            is_refused = False
+            return found
+        finally:
+            step = ("admit" if self.is_mutating else "validating", operation, is_refused)
+            self._timing.webhook(invocation.name, step).observe(perf_counter() - started)
+
+    async def _undecided(self, invocation: Invocation, work: Awaitable[Any]) -> Any:
         try:
             return await work
         except CallFailed as error:
@@ -221,12 +235,12 @@ class MutatingWebhooks(Webhooks):
             invocation = look()
             if invocation is None:
                 continue
-            if await self._decided(invocation, self._one(invocation, attributes)):
+            if await self._decided(invocation, self._one(invocation, attributes), attributes.operation):
                 repeat = list(again)  # those before it have not seen what it made
             if invocation.hook.get("reinvocationPolicy") == "IfNeeded":
                 again.append(invocation)
         for invocation in repeat:
-            await self._decided(invocation, self._one(invocation, attributes))
+            await self._decided(invocation, self._one(invocation, attributes), attributes.operation)
 
     async def _one(self, invocation: Invocation, attributes: Attributes) -> bool:
         """Whether the webhook changed the object."""
@@ -263,7 +277,8 @@ class ValidatingWebhooks(Webhooks):
         wanted = [found for look in self._invocations(attributes) if (found := look()) is not None]
         if not wanted:
             return
-        work = (self._decided(invocation, self._ask(invocation, attributes)) for invocation in wanted)
+        operation = attributes.operation
+        work = (self._decided(invocation, self._ask(invocation, attributes), operation) for invocation in wanted)
         for result in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result

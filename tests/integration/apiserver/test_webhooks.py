@@ -155,6 +155,9 @@ async def test_a_webhook_refuses(server: WholeServer, hook: Hook) -> None:
     hook.answers["/denies"] = lambda request: {"allowed": False}
     with pytest.raises(BadRequest, match="denied the request without explanation"):
         await server.admin.create(CONFIGMAPS, configmap())
+    labels = 'name="denies.hooks.example.com",operation="CREATE",rejected="true",type="validating"'
+    counted = f"apiserver_admission_webhook_admission_duration_seconds_count{{{labels}}} 2\n"
+    assert counted in server.api.metrics.text().decode()
 
 
 async def test_other_namespaces_and_resources_are_not_asked_about(server: WholeServer, hook: Hook) -> None:
