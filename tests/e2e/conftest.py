@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.lab import WITHIN, Lab, eventually
 
 BACKEND = os.environ.get("SAMPAN_TEST_BACKEND", "local")
-UP_TIMEOUT_S = {"local": 900, "libvirt": 1800}  # with the image built, on a machine without KVM
+UP_TIMEOUT_S = {"local": 900, "libvirt": 3600}  # with the image built, on a machine without KVM
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from infra.libvirt.arguments import bridge
 from infra.topology import Topology
 from tests.e2e.lab import ROOT, Lab, run
 
-UP_TIMEOUT_S = 1500.0
+UP_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from infra.local.layout import Layout
 from tests.e2e.lab import Lab, eventually
 from tests.integration.vm import own
 
-pytestmark = [pytest.mark.wide, pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.wide, pytest.mark.timeout(7200)]
 
-UP_TIMEOUT_S = 1500.0
-SERVED_S = 300.0
+UP_TIMEOUT_S = 3600.0
+SERVED_S = 900.0
 TWO_OF_THEM = """\
 apiVersion: apps/v1
 kind: DaemonSet

@@ -19,7 +19,7 @@ SUITES = (
     "test_clients.py",
     "test_volumes.py",
 )
-LIMIT_S = 5400
+LIMIT_S = 10800
 
 
 @pytest.mark.wide

@@ -20,7 +20,7 @@ from infra.libvirt import cloud_init, keys
 from infra.provider import iso
 from infra.topology import LIBVIRT, Node, Topology
 
-BOOT_S = 300.0
+BOOT_S = 900.0  # beside other work, without KVM
 MEMORY_MIB = 1280
 
 NETWORK = """\

@@ -27,9 +27,9 @@ from tests.e2e.lab import Lab, eventually
 from tests.integration.vm import own
 from tests.integration.vm.own import BOOT_S
 
-pytestmark = [pytest.mark.wide, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.wide, pytest.mark.timeout(7200)]
 
-SLOW_S = 300.0
+SLOW_S = 900.0
 PSS_MIB_MAX = 250  # of a control plane that is its own worker
 COMPONENTS = ("podman", "server", "node", "kubelet")
 
