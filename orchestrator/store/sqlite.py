@@ -148,11 +148,14 @@ class SqliteStore:
         return await self._read(lambda connection: sqlite_log.get(connection, key, self._delivered))
 
     async def range(self, prefix: str, *, revision: int = 0, after: str = "", limit: int = 0) -> Page:
-        revision = revision or self._delivered
-        self._check(revision)
-        page = await self._read(lambda connection: sqlite_log.page(connection, prefix, revision, after, limit))
-        self._check(revision)  # it may have been compacted while we read
-        return page
+        while True:
+            at = revision or self._delivered
+            self._check(at)
+            page = await self._read(partial(sqlite_log.page, prefix=prefix, revision=at, after=after, limit=limit))
+            if revision or at >= self._compacted:
+                self._check(at)  # it may have been compacted while we read
+                return page
+            # What was the present then cannot be read any more, but there is another.
 
     async def history(self, prefix: str, *, after: int, limit: int) -> list[Event]:
         self._check(after)

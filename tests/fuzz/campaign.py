@@ -52,8 +52,9 @@ UPSTREAMS_OWN = (
     "failed to convert to unversioned (",
     "strconv.ParseUint: parsing ",
 )
-# What priority and fairness answers, as upstream's: a random flow schema and level may leave somebody without seats.
-REFUSED = (429, b"Too many requests, please try again later.\n")
+# What is answered in plain text, as upstream does it: by priority and fairness (a random level may leave
+# somebody without seats), and where nothing is served.
+PLAIN = ((429, b"Too many requests, please try again later.\n"), (404, b"404 page not found\n"))
 FORMS = (
     JSON,
     PROTOBUF,
@@ -159,7 +160,7 @@ async def _judge(server: WholeServer, source: Requests, request: Request, outcom
         outcome.fault(f"answered 500: {answer.body!r:.300}", request)
     elif (
         answer.status >= 400
-        and (answer.status, answer.body) != REFUSED
+        and (answer.status, answer.body) not in PLAIN
         and request.path.startswith("/api")
         and not (isinstance(body, dict) and body.get("kind") == "Status")
     ):

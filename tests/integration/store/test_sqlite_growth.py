@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from orchestrator.store.interface import Compacted
 from orchestrator.store.sqlite import SqliteStore
 
 NODES = 100
@@ -46,4 +50,27 @@ async def test_a_restart_after_compaction_goes_on_counting(tmp_path: Path) -> No
     store = await SqliteStore.open(path)
     assert (store.revision, store.compacted) == (3, 3)
     assert await store.create("a", VALUE) == 4
+    await store.close()
+
+
+async def test_the_present_is_read_again_where_it_was_compacted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await SqliteStore.open(tmp_path / "store.db")
+    old = await store.create("a", b"1")
+    read, overtaken = store._read, [False]
+
+    async def slow(work: Any) -> Any:
+        found = await read(work)
+        if not overtaken[0]:
+            overtaken[0] = True
+            await store.create("b", b"2")
+            await store.compact(store.revision)
+        return found
+
+    monkeypatch.setattr(store, "_read", slow)
+    page = await store.range("")
+    assert ([item.key for item in page.items], page.revision) == (["a", "b"], store.revision)
+    with pytest.raises(Compacted):
+        await store.range("", revision=old)
     await store.close()
