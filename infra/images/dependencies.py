@@ -41,7 +41,8 @@ def prune(target: Path) -> None:
     for version in (target / SCHEMAS).iterdir():
         if version.name != SCHEMA_KEPT:
             shutil.rmtree(version)
-    for unused in (target / "uv", target / "bin"):
+    # The last is what cel-expr-python was built from, left in its wheel.
+    for unused in (target / "uv", target / "bin", target / "bazel-project"):
         shutil.rmtree(unused, ignore_errors=True)
     for tests in target.rglob("tests"):
         if tests.is_dir():
