@@ -44,7 +44,7 @@ def answer_of(code: int, body: Any, warnings: list[str], *, whole: bool, sent: s
         answer["warnings"] = sorted(warnings)
     if code >= 400 and isinstance(body, dict):
         causes = (body.get("details") or {}).get("causes") or []
-        found = sorted({(c.get("field", ""), c["reason"], _comparable(c["message"])) for c in causes})
+        found = sorted({(c.get("field", ""), c.get("reason", ""), _comparable(c["message"])) for c in causes})
         message = body.get("message", "")
         answer["reason"] = body.get("reason", "")
         answer["message"] = _comparable(message) if len(found) < 2 else message.partition(" is invalid: ")[0]

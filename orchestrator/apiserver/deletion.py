@@ -32,6 +32,11 @@ DEFAULT_GRACE_S = 30
 COLLECTION_AT_ONCE = 200  # deletions of a deletecollection that are on their way together
 # Kinds whose dependents stay where the client says nothing, for compatibility with their first clients.
 ORPHANS_BY_DEFAULT = frozenset({"replicationcontrollers", "jobs.batch"})
+# What is told of that where the client said nothing.
+WARNED_OF_ORPHANS = {
+    "jobs.batch": "child pods are preserved by default when jobs are deleted; "
+    "set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
+}
 # Kinds that the garbage collector does not follow, so that a propagation policy means nothing to them.
 NEVER_COLLECTED = frozenset({"events"})
 # Kinds whose DELETE answers with the object where others answer with a Status.
@@ -213,7 +218,7 @@ def _check_preconditions(endpoint: Endpoint, old: Object, asked: DeleteOptions) 
                 f"the {field} in the precondition ({wanted}) does not match the {field} in record ({found}). "
                 f"The object might have been {what}"
             )
-            raise status.conflict(resource.group, resource.kind, metadata["name"], why)
+            raise status.conflict(endpoint.stored.group, resource.kind, metadata["name"], why)
 
 
 def success(endpoint: Endpoint, name: str, uid: str) -> Object:

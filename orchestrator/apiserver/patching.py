@@ -27,15 +27,16 @@ from orchestrator.apiserver.options import WriteOptions
 async def patch(asked: Asked) -> Response:
     endpoint, info, attributes = asked.endpoint, asked.info, asked.attributes
     form = asked.accepted
+    media_type = body.media_type(asked.request.headers)
+    is_known = media_type in patch_request.MEDIA_TYPES
+    if endpoint.resource.is_custom and (not is_known or media_type == patch_request.STRATEGIC_PATCH):
+        raise UnsupportedMediaType(patch_request.NOT_OF_CUSTOM)
+    if not is_known:
+        raise UnsupportedMediaType("415: Unsupported Media Type")
     write = prepare(asked, "PatchOptions")
     body.check_size(asked.request)
-    media_type = body.media_type(asked.request.headers)
     if media_type == patch_request.APPLY_PATCH:
         return await _apply(asked, write, form)
-    if media_type not in patch_request.MEDIA_TYPES:
-        raise UnsupportedMediaType("415: Unsupported Media Type")
-    if endpoint.resource.is_custom and media_type == patch_request.STRATEGIC_PATCH:
-        raise UnsupportedMediaType(patch_request.NOT_OF_CUSTOM)
     if asked.request.param("force"):
         cause = faults.forbidden("force", "may not be specified for non-apply patch")
         raise invalid(options.META, "PatchOptions", "", [cause])
@@ -47,8 +48,10 @@ async def patch(asked: Asked) -> Response:
             served, asked.request.body, media_type, endpoint.resource, write.field_validation
         )
         attributes.warnings[:] = [*before, *found]  # they are told with a refusal too
-        writing.check_kind(endpoint, new)
+        if media_type != patch_request.STRATEGIC_PATCH:  # whose result is read as what it is patched to be only later
+            writing.check_kind(endpoint, new)
         writing.check_names(endpoint, new, info.namespace, info.name, is_named=True)
+        writing.check_kind(endpoint, new)
         return endpoint.to_stored(new)
 
     done = await writing.update(asked.core, endpoint, attributes, write, change, is_patch=True)
@@ -71,6 +74,7 @@ async def _apply(asked: Asked, write: WriteOptions, form: Accepted) -> Response:
     )
     if may_create and endpoint.cache.get(info.namespace, info.name) is None:
         obj = merged(None)
+        writing.asked_revision(obj)  # what is not there has none, but an answer to what is no number
         check_may_create(asked)
         if uid := (wanted.get("metadata") or {}).get("uid"):
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"

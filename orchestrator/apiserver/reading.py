@@ -104,27 +104,26 @@ async def select(core: Core, endpoint: Endpoint, asked: ListOptions, selected: S
         if exact and not _is_present(core, endpoint, asked.revision):
             return await _snapshot(core, endpoint, asked, selected, namespace, asked.revision, "")
     limit = 0 if asked.revision == 0 else asked.limit
-    return _cut(endpoint, _current(endpoint, selected, namespace, ""), limit, core.cache.revision, selected)
+    return _cut(endpoint, selected, namespace, "", limit, core.cache.revision)
 
 
-def _current(endpoint: Endpoint, selected: Selection, namespace: str, after: str) -> list[Entry]:
-    """The selected entries of the present, in key order, by the best index there is."""
+def _candidates(endpoint: Endpoint, selected: Selection, namespace: str, after: str) -> list[Entry]:
+    """The entries of the present that the best index there is finds, in key order."""
     cache = endpoint.cache
     node = selected.fields.required(INDEXED_FIELD)
     if selected.name is not None and (namespace or not endpoint.resource.namespaced):
         found = cache.get(namespace, selected.name)
-        entries = [found] if found is not None and found.key > after else []
-    elif node:
-        entries = [entry for entry in cache.on_node(node) if namespace in ("", entry.namespace) and entry.key > after]
-    else:
-        entries = cache.range(namespace, after)
-    if selected.is_everything:
-        return entries
-    return [entry for entry in entries if endpoint.selects(selected, entry)]
+        return [found] if found is not None and found.key > after else []
+    if node:
+        return [entry for entry in cache.on_node(node) if namespace in ("", entry.namespace) and entry.key > after]
+    return cache.range(namespace, after)
 
 
-def _cut(endpoint: Endpoint, entries: list[Entry], limit: int, revision: int, selected: Selection) -> Page:
-    if not limit or len(entries) <= limit:
+def _cut(endpoint: Endpoint, selected: Selection, namespace: str, after: str, limit: int, revision: int) -> Page:
+    """The first `limit` of the selected; there may be more where anything comes after them, selected or not."""
+    found = _candidates(endpoint, selected, namespace, after)
+    entries = found if selected.is_everything else [entry for entry in found if endpoint.selects(selected, entry)]
+    if not limit or len(entries) < limit or entries[limit - 1] is found[-1]:
         return Page(entries, revision)
     page = entries[:limit]
     token = continue_token(revision, page[-1].key[len(endpoint.cache.prefix) :])
@@ -137,8 +136,8 @@ async def _next_page(core: Core, endpoint: Endpoint, asked: ListOptions, selecte
     revision, start = read_token(asked.continue_token)
     after = endpoint.cache.prefix + start
     if revision < 0 or _is_present(core, endpoint, revision):
-        entries = _current(endpoint, selected, namespace, after)
-        return _cut(endpoint, entries, asked.limit, core.cache.revision if revision < 0 else revision, selected)
+        present = core.cache.revision if revision < 0 else revision
+        return _cut(endpoint, selected, namespace, after, asked.limit, present)
     try:
         return await _snapshot(core, endpoint, asked, selected, namespace, revision, after)
     except Expired as error:

@@ -26,7 +26,7 @@ from orchestrator.apiserver.asked import (
 )
 from orchestrator.apiserver.endpoint import Endpoint
 from orchestrator.apiserver.negotiation import Accepted
-from orchestrator.apiserver.options import WriteOptions
+from orchestrator.apiserver.options import DeleteOptions, WriteOptions
 from orchestrator.apiserver.patching import patch
 from orchestrator.apiserver.representation import check_metadata, list_document, renderer
 from orchestrator.apiserver.request import RequestInfo
@@ -142,10 +142,18 @@ async def _put_new(asked: Asked, form: Accepted, write: WriteOptions, obj: Objec
     )
 
 
+def _deletion(asked: Asked) -> DeleteOptions:
+    wanted, attributes = options.delete_options(asked.request), asked.attributes
+    attributes.dry_run, attributes.options = wanted.dry_run, wanted.to_json()
+    warning = deletion.WARNED_OF_ORPHANS.get(asked.endpoint.stored.group_resource)
+    if warning and wanted.propagation is None:
+        attributes.warnings.append(warning)
+    return wanted
+
+
 async def _delete(asked: Asked) -> Response:
     endpoint, form = asked.endpoint, asked.accepted
-    wanted = options.delete_options(asked.request)
-    asked.attributes.dry_run, asked.attributes.options = wanted.dry_run, wanted.to_json()
+    wanted = _deletion(asked)
     deleted = await deletion.delete(asked.core, endpoint, asked.attributes, wanted)
     if deleted.is_removed and endpoint.stored.group_resource not in deletion.ANSWERS_OBJECT:
         status = deletion.success(endpoint, asked.info.name, deleted.uid)
@@ -155,8 +163,7 @@ async def _delete(asked: Asked) -> Response:
 
 async def _delete_collection(asked: Asked) -> Response:
     endpoint, form = asked.endpoint, asked.accepted
-    wanted = options.delete_options(asked.request)
-    asked.attributes.dry_run, asked.attributes.options = wanted.dry_run, wanted.to_json()
+    wanted = _deletion(asked)
     listed = options.list_options(asked.request, watch=False)
     selected = selection.parse(listed.label_selector, listed.field_selector, endpoint.picker)
     page = await reading.select(asked.core, endpoint, listed, selected, asked.info.namespace)
@@ -166,7 +173,8 @@ async def _delete_collection(asked: Asked) -> Response:
     cache = endpoint.cache
     gone = [Entry("", asked.info.namespace, "", item, 0, 0, cache.picker) for item in items]
     render = renderer(asked.core, endpoint, form, asked.request)
-    return data_answer(200, list_document(endpoint, gone, render, asked.core.cache.revision, "", 0), form)
+    document = list_document(endpoint, gone, render, asked.core.cache.revision, "", 0)
+    return data_answer(200, document, form, asked.attributes.warnings)
 
 
 _VERBS: dict[str, Callable[[Asked], Awaitable[Response]]] = {

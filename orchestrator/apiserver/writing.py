@@ -298,7 +298,7 @@ def _check_preconditions(endpoint: Endpoint, new: Object, old: Object, *, is_pat
             f"Precondition failed: UID in precondition: {uid}, UID in object meta: {stored['uid']}"
         )
         raise status.conflict(endpoint.resource.group, endpoint.resource.plural, stored["name"], why)
-    version = metadata.get("resourceVersion") or ""
+    version = asked_revision(new)
     if version in ("", "0"):
         if endpoint.stored.group_resource in NEEDS_REVISION or endpoint.resource.is_custom:
             cause = status.Cause(
@@ -306,13 +306,20 @@ def _check_preconditions(endpoint: Endpoint, new: Object, old: Object, *, is_pat
             )
             raise status.invalid(endpoint.resource.group, endpoint.resource.plural, stored["name"], [cause])
         return False
-    try:
-        parse_revision(version)
-    except ValueError as error:
-        raise ApiError(str(error)) from error
     if version != stored["resourceVersion"]:
         raise modified(endpoint, stored["name"])
     return True
+
+
+def asked_revision(obj: Object) -> str:
+    """The revision that a written object names; empty: none."""
+    version: str = (obj.get("metadata") or {}).get("resourceVersion") or ""
+    try:
+        if version:
+            parse_revision(version)
+    except ValueError as error:
+        raise ApiError(str(error)) from error
+    return version
 
 
 def modified(endpoint: Endpoint, name: str) -> Conflict:

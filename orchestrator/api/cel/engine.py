@@ -18,6 +18,8 @@ TYPES = (*KINDS, "list", "map", "maps")  # that a variable may be declared with
 _STATUS = re.compile(r"^[A-Z_]+: ")
 _TAIL = re.compile(r"\s*\[[A-Z_]+\]\s*$")
 _OVERLOAD = re.compile(r"^No matching overloads found : ")
+_FAULT = re.compile(r"ERROR: <input>:(?P<row>\d+):(?P<column>\d+): (?P<what>.*)\n \| (?P<line>.*)\n \| \.*\^\Z")
+_UNDECLARED = re.compile(r"undeclared reference to '(?P<first>\w+\.[\w.]+)' ")
 _MISSING_KEY = re.compile(r'^Key not found in map : "(.*)"$')
 
 
@@ -109,7 +111,27 @@ def _compiled(expression: str, variables: tuple[tuple[str, str], ...]) -> Progra
         text = _TAIL.sub("", _STATUS.sub("", str(error).strip()))
         if not expression:  # there is no line to point into
             text = text.replace("<input>:1:1:", "<input>:1:0:").removesuffix("\n | \n | ^")
-        return CompileError(f"compilation failed: {text}")
+        return CompileError(f"compilation failed: {_located(text)}")
+
+
+def _located(text: str) -> str:
+    """The faults as cel-go tells them, in the order of their places: of a path that begins with a name that is none it
+    knows the name alone, and of what is made of that it says nothing more."""
+    told = []
+    for block in re.split(r"\n(?=ERROR: )", text):
+        found = _FAULT.match(block)
+        if found is None or not found["line"].isascii():
+            return text
+        what, line, place = found["what"], found["line"], int(found["column"]) - 1
+        if "'*error*'" in what:
+            continue
+        if (path := _UNDECLARED.match(what)) and not path["first"].startswith("variables."):
+            first = path["first"].partition(".")[0]
+            place = place - path["first"].rindex(".") if line[place] == "." else line.find(first, place)
+            what = f"undeclared reference to '{first}' (in container '')"
+        at = f"ERROR: <input>:{found['row']}:{place + 1}: {what}"
+        told.append((int(found["row"]), place, f"{at}\n | {line}\n | {'.' * place}^"))
+    return "\n".join(block for _, _, block in sorted(told))
 
 
 def compile_expression(expression: str, variables: Mapping[str, str]) -> Program:

@@ -63,7 +63,7 @@ def api_service(obj: Object) -> list[Cause]:
 def _name(path: str, name: str, wanted: str) -> list[Cause]:
     if not name or formats.path_segment(name) or name == wanted:
         return []  # the first two are said of every name
-    return [faults.invalid(path, name, f'must be `spec.version+"."+spec.group`: "{wanted}"')]
+    return [faults.invalid(path, name, f'must be `spec.version+"."+spec.group`: {faults.shown(wanted)}')]
 
 
 def _local(spec: Mapping[str, Any]) -> list[Cause]:

@@ -118,9 +118,9 @@ def _metric(metric: Json, path: str) -> list[Cause]:
     if wanted is not None and wanted not in given:
         detail = "must populate information for the given metric source"
         causes.append(faults.required(f"{path}.{wanted}", detail))
-    for name in given:
-        if name != wanted:
-            causes.append(faults.forbidden(f"{path}.{name}", "must populate the given metric source only"))
+    if len(given) > 1:
+        detail = "must populate the given metric source only"
+        causes += [faults.forbidden(f"{path}.{name}", detail) for name in given if name != wanted]
     return causes
 
 
@@ -146,8 +146,10 @@ def _source(kind: str, source: Json, path: str) -> list[Cause]:
         return causes
     if kind == "object":
         causes += _reference(source.get("describedObject") or {}, f"{path}.describedObject")
-    if not (source.get("metric") or {}).get("name"):
+    metric = (source.get("metric") or {}).get("name") or ""
+    if not metric:
         causes.append(faults.required(f"{path}.metric.name", "must specify a metric name"))
+    causes += faults.each(f"{path}.metric.name", metric, formats.path_segment(metric) if metric else ())
     causes += _target(target, at)
     if target.get("averageValue") is None and (kind == "pods" or target.get("value") is None):
         detail = {
@@ -163,7 +165,7 @@ def _target(target: Json, path: str) -> list[Cause]:
     kind, causes = target.get("type") or "", []
     if not kind:
         causes.append(faults.required(f"{path}.type", "must specify a metric target type"))
-    elif kind not in ("Utilization", "Value", "AverageValue"):
+    if kind not in ("Utilization", "Value", "AverageValue"):
         detail = "must be either Utilization, Value, or AverageValue"
         causes.append(faults.invalid(f"{path}.type", kind, detail))
     for name in ("value", "averageValue"):

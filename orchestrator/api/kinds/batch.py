@@ -52,7 +52,7 @@ def default_job(obj: Object) -> None:
     default_job_spec(spec)
     labels = meta.labels(spec.get("template") or {})
     if labels and not meta.labels(obj):
-        obj.setdefault("metadata", {})["labels"] = dict(labels)
+        obj.setdefault("metadata", {})["labels"] = labels  # the very same, until `_own_labels`
 
 
 def default_cron_job(obj: Object) -> None:
@@ -66,10 +66,20 @@ def default_cron_job(obj: Object) -> None:
     spec.setdefault("failedJobsHistoryLimit", 1)
 
 
+def _own_labels(job: Object) -> None:
+    if labels := meta.labels(job):
+        job["metadata"]["labels"] = dict(labels)
+
+
 def create_job(obj: Object) -> None:
+    """A Job that has its labels of its template has those too that its pods are found by, as with kube-apiserver."""
     spec = obj.setdefault("spec", {})
-    if spec.get("manualSelector"):
-        return
+    if not spec.get("manualSelector"):
+        _label_pods(obj, spec)
+    _own_labels(obj)
+
+
+def _label_pods(obj: Object, spec: dict[str, Any]) -> None:
     uid = meta.uid(obj)
     labels = spec.setdefault("template", {}).setdefault("metadata", {}).setdefault("labels", {})
     for key, value in (
@@ -140,6 +150,7 @@ RULES = (
         has_generation=True,
         default=default_job,
         on_create=create_job,
+        on_update=lambda new, old: _own_labels(new),
         faults=batch_faults.job,
         update_faults=batch_faults.job_update,
         status_faults=batch_faults.job_status,

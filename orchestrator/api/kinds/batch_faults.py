@@ -5,6 +5,7 @@ Source: batch/v1 API reference.
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from collections.abc import Mapping
 from typing import Any
@@ -192,17 +193,28 @@ def _success_policy(spec: Json, policy: Json, path: str) -> list[Cause]:
         if count is None and rule.get("succeededIndexes") is None:
             detail = "at least one of succeededCount or succeededIndexes must be specified"
             causes.append(faults.required(at, detail))
-        total = spec.get("completions") or 0
+        total, what, text = spec.get("completions") or 0, "specified completions", rule.get("succeededIndexes")
+        if text is not None:
+            try:
+                parts = intervals(text, total)
+            except ValueError as error:
+                causes.append(
+                    faults.invalid(f"{at}.succeededIndexes", text, f"error parsing succeededIndexes: {error}")
+                )
+                continue
+            total = sum(last - first + 1 for first, last in parts)
+            what = "indexes in the specified succeededIndexes field"
+        causes += nonnegative(rule, at, "succeededCount")
         if count is not None and count > total:
-            detail = f"must be less than or equal to {total} (the number of specified completions)"
+            detail = f"must be less than or equal to {total} (the number of {what})"
             causes.append(faults.invalid(f"{at}.succeededCount", count, detail))
     return causes
 
 
 JOB_FIXED = ("completions", "selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy",
              "successPolicy")  # fmt: skip
-# What may change of the template while a Job is suspended and has not begun.
-SCHEDULING = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
+# What may change of the pods while a Job is at rest, beside node affinity and what its containers need.
+SCHEDULING = ("nodeSelector", "tolerations", "schedulingGates")
 
 
 def job_update(new: Object, old: Object) -> list[Cause]:
@@ -212,12 +224,19 @@ def job_update(new: Object, old: Object) -> list[Cause]:
         if name == "completions" and _elastic(spec, before):
             continue
         causes += faults.immutable(f"spec.{name}", spec.get(name), before.get(name))
-    started = (old.get("status") or {}).get("startTime") is not None
-    template = spec.get("template")
-    if before.get("suspend") and not started:
-        template = _without_scheduling(template, before.get("template") or {})
-    causes += faults.immutable("spec.template", template, before.get("template"))
-    return causes
+    if _is_at_rest(old):
+        was = before.get("template") or {}
+        pod = _without_changeable((spec.get("template") or {}).get("spec") or {}, was.get("spec") or {})
+        return causes + faults.immutable("spec.template.spec", pod, was.get("spec"))
+    return causes + faults.immutable("spec.template", spec.get("template"), before.get("template"))
+
+
+def _is_at_rest(job: Object) -> bool:
+    """Suspended, and without pods: it has not begun, or they are gone."""
+    status = job.get("status") or {}
+    if not _spec(job).get("suspend"):
+        return False
+    return status.get("startTime") is None or (conditions.is_true(job, "Suspended") and not status.get("active"))
 
 
 def _elastic(spec: Json, before: Json) -> bool:
@@ -229,14 +248,31 @@ def _elastic(spec: Json, before: Json) -> bool:
     )
 
 
-def _without_scheduling(template: Json | None, old: Json) -> Json:
-    pod, before = dict((template or {}).get("spec") or {}), old.get("spec") or {}
+def _without_changeable(pod: Json, old: Json) -> Json:
+    """`pod` with where it is to run and what its containers need as they were."""
+    kept = dict(pod)
     for name in SCHEDULING:
-        pod.pop(name, None)
-        if name in before:
-            pod[name] = before[name]
-    metadata = old.get("metadata")
-    return {**(template or {}), "spec": pod, **({"metadata": metadata} if metadata is not None else {})}
+        kept.pop(name, None)
+        if name in old:
+            kept[name] = old[name]
+    node = (old.get("affinity") or {}).get("nodeAffinity")
+    affinity = {name: value for name, value in (pod.get("affinity") or {}).items() if name != "nodeAffinity"}
+    if node is not None:
+        affinity["nodeAffinity"] = node
+    if affinity or (pod.get("affinity") is not None and old.get("affinity") is not None):
+        kept["affinity"] = affinity
+    else:
+        kept.pop("affinity", None)
+    for field in ("containers", "initContainers"):
+        if len(pod.get(field) or ()) == len(old.get(field) or ()) and pod.get(field):
+            pairs = zip(pod[field], old[field], strict=True)
+            kept[field] = [_with_resources(container, before) for container, before in pairs]
+    return kept
+
+
+def _with_resources(container: Json, old: Json) -> Json:
+    found = {name: value for name, value in container.items() if name != "resources"}
+    return {**found, "resources": old["resources"]} if "resources" in old else found
 
 
 def job_status(new: Object, old: Object) -> list[Cause]:
@@ -333,7 +369,55 @@ def _indexes(new: Object, old: Object) -> list[Cause]:
     if failed is not None and spec.get("backoffLimitPerIndex") is None and _moved(new, old, "failedIndexes"):
         detail = "cannot set non-null failedIndexes when backoffLimitPerIndex is null"
         causes.append(faults.invalid("status.failedIndexes", failed, detail))
+    if causes or spec.get("completionMode") != "Indexed" or spec.get("completions") is None:
+        return causes
+    found: list[list[tuple[int, int]]] = []
+    for name, text in (("completedIndexes", done), ("failedIndexes", failed or "")):
+        try:
+            found.append(intervals(text, spec["completions"]))
+        except ValueError as error:
+            if _moved(new, old, name):
+                causes.append(faults.invalid(f"status.{name}", text, f"error parsing {name}: {error}"))
+    if len(found) == 2 and _moved(new, old, "completedIndexes", "failedIndexes"):
+        both = [max(left[0], right[0]) for left in found[0] for right in found[1] if _meet(left, right)]
+        if both:
+            detail = f"failedIndexes and completedIndexes overlap at index: {min(both)}"
+            causes.append(faults.invalid("status.failedIndexes", failed, detail))
     return causes
+
+
+def _meet(left: tuple[int, int], right: tuple[int, int]) -> bool:
+    return left[0] <= right[1] and right[0] <= left[1]
+
+
+def intervals(text: str, completions: int) -> list[tuple[int, int]]:
+    """The first and last of each part of `1,3-5`. Errors: ValueError, in kube-apiserver's words."""
+    found: list[tuple[int, int]] = []
+    last: int | None = None
+    for fragment in text.split(",") if text else ():
+        limits = fragment.split("-")
+        if len(limits) > 2:
+            raise ValueError(
+                f"the fragment {faults.shown(fragment)} violates the requirement that an index interval can have at "
+                "most two parts separated by '-'"
+            )
+        ends = []
+        for limit in limits:
+            number = _index(limit, completions)
+            if last is not None and number <= last:
+                raise ValueError(f"non-increasing order, previous: {last}, current: {number}")
+            last = number
+            ends.append(number)
+        found.append((ends[0], ends[-1]))
+    return found
+
+
+def _index(text: str, completions: int) -> int:
+    if not re.fullmatch("[-+]?[0-9]{1,20}", text) or not -(2**31) <= int(text) < 2**31:
+        raise ValueError(f"cannot convert string to integer for index: {faults.shown(text)}")
+    if int(text) >= completions:
+        raise ValueError(f"too large index: {faults.shown(text)}")
+    return int(text)
 
 
 def _job_status_update(new: Object, old: Object) -> list[Cause]:

@@ -68,7 +68,12 @@ def runtime(obj: Object) -> list[Cause]:
         causes += resource_faults.requirements({"limits": overhead.get("podFixed")}, "overhead")
     scheduling = obj.get("scheduling") or {}
     causes += check_labels(scheduling.get("nodeSelector"), "scheduling.nodeSelector")
-    return causes + scheduling_faults.tolerations(scheduling.get("tolerations") or (), "scheduling.tolerations")
+    found, path = scheduling.get("tolerations") or [], "scheduling.tolerations"
+    for index, toleration in enumerate(found):
+        causes += scheduling_faults.tolerations([toleration], path, index)
+        if toleration in found[:index]:
+            causes.append(faults.duplicate(f"{path}[{index}]", toleration))
+    return causes
 
 
 def runtime_update(new: Object, old: Object) -> list[Cause]:

@@ -142,6 +142,8 @@ def node_update(new: Object, old: Object) -> list[Cause]:
         causes.append(faults.forbidden("spec.podCIDRs", ONCE.format("podCIDR")))
     if before.get("providerID") and spec.get("providerID") != before["providerID"]:
         causes.append(faults.forbidden("spec.providerID", ONCE.format("providerID")))
+    if (spec.get("externalID") or "") != (before.get("externalID") or ""):
+        causes.append(faults.forbidden("spec.externalID", "may not be updated"))
     return causes + taints(spec.get("taints") or (), TAINTS)
 
 

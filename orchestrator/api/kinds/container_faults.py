@@ -17,6 +17,7 @@ Json = Mapping[str, Any]
 
 ID_MAX = 2**31 - 1
 APP_ARMOR_BYTES_MAX = 4095  # a path's
+READ_ONLY = ("Disabled", "Enabled", "IfPossible")  # how a mount of mounts is read-only
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 ENV_FIELDS = (
     "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
@@ -240,6 +241,22 @@ def mounts(found: Json, path: str, volumes: Mapping[str, Json]) -> list[Cause]:
             causes.append(faults.invalid(f"{at}.mountPath", place, detail))
         causes += _sub_path(mount, at, path)
         causes += _propagation(found, mount, path)
+        causes += _recursive_read_only(mount, path)
+    return causes
+
+
+def _recursive_read_only(mount: Json, path: str) -> list[Cause]:
+    value, at = mount.get("recursiveReadOnly"), f"{path}.recursiveReadOnly"
+    if value is None or value == "Disabled":
+        return []
+    if value not in READ_ONLY:
+        return [faults.not_supported(at, value, READ_ONLY)]
+    causes = []
+    if not mount.get("readOnly"):
+        causes.append(faults.forbidden(at, "may only be specified when readOnly is true"))
+    if mount.get("mountPropagation") not in (None, "None"):
+        detail = "may only be specified when mountPropagation is None or not specified"
+        causes.append(faults.forbidden(at, detail))
     return causes
 
 

@@ -86,6 +86,9 @@ def _hints(hints: Json, path: str) -> list[Cause]:
     zones, nodes = hints.get("forZones") or [], hints.get("forNodes") or []
     if len(zones) > HINTS_MAX:
         causes.append(faults.too_many(f"{path}.forZones", len(zones), HINTS_MAX))
+    for index, zone in enumerate(zones):
+        name = zone.get("name") or ""
+        causes += faults.each(f"{path}.forZones[{index}].name", name, formats.label_value(name))
     for index, node in enumerate(nodes):
         name = node.get("name") or ""
         causes += faults.each(f"{path}.forNodes[{index}].name", name, formats.dns_subdomain(name))
@@ -128,10 +131,13 @@ def endpoints(obj: Object) -> list[Cause]:
                 if (name := address.get("nodeName")) is not None:
                     causes += faults.each(f"{at}.nodeName", name, formats.dns_subdomain(name))
                 ip = address.get("ip") or ""
-                if complaints := formats.ip_address(ip):  # which upstream looks for twice
-                    causes += faults.each(f"{at}.ip", ip, [*complaints, "must be a valid IP address"])
+                causes += faults.each(f"{at}.ip", ip, formats.ip_address(ip))
+                try:
+                    ipaddress.ip_address(formats.without_leading_zeros(ip))
+                except ValueError:  # which upstream looks for twice
+                    causes.append(faults.invalid(f"{at}.ip", ip, "must be a valid IP address"))
                 else:
-                    causes += endpoint_address(ip, f"{at}.ip")
+                    causes += endpoint_address(formats.without_leading_zeros(ip), f"{at}.ip")
         ports = subset.get("ports") or ()
         for number, port in enumerate(ports):
             at, name = f"{path}.ports[{number}]", port.get("name") or ""

@@ -45,8 +45,8 @@ def forbidden(path: str, detail: str) -> Cause:
     return _cause(path, "FieldValueForbidden", "Forbidden", detail)
 
 
-def not_found(path: str, value: Any) -> Cause:
-    return _cause(path, "FieldValueNotFound", f"Not found: {shown(value)}", "")
+def not_found(path: str, value: Any, detail: str = "") -> Cause:
+    return _cause(path, "FieldValueNotFound", f"Not found: {shown(value)}", detail)
 
 
 def not_supported(path: str, value: Any, supported: Iterable[str]) -> Cause:

@@ -209,10 +209,18 @@ def percent(text: str) -> list[str]:
 
 def ip_address(text: str) -> list[str]:
     try:
-        ipaddress.ip_address(text)
+        found = ipaddress.ip_address(without_leading_zeros(text))
     except ValueError:
         return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
-    return []
+    if without_leading_zeros(text) != text:
+        return ["must not have leading 0s"]
+    is_mapped = isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None
+    return ["must not be an IPv4-mapped IPv6 address"] if is_mapped else []
+
+
+def without_leading_zeros(text: str) -> str:
+    """An address as older versions of Go read it: with numbers that begin by a zero nevertheless decimal."""
+    return re.sub(r"\b0+(?=[0-9])", "", text) if "." in text and ":" not in text else text
 
 
 def cidr(text: str) -> list[str]:

@@ -6,6 +6,7 @@ Source: core/v1 and policy/v1 API reference.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import ROUND_CEILING
 from typing import Any
 
 from orchestrator.api import meta, quantity
@@ -19,6 +20,7 @@ from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
 
+MILLIS_MAX = (2**63 - 1) // 1000
 LIMIT_TYPES = ("Container", "PersistentVolumeClaim", "Pod")
 SCOPES = ("BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating",
           "VolumeAttributesClass")  # fmt: skip
@@ -116,10 +118,12 @@ def _order(limit: Json, resource: str, path: str) -> list[Cause]:
     check(low, default, "default", low, f"min value {low} is greater than default value {default}")
     check(default, high, "default", high, f"default value {default} is greater than max value {high}")
     if ratio is not None and low is not None and high is not None and quantity.parse(low) > 0:
-        bound = quantity.parse(high) / quantity.parse(low)
-        if quantity.parse(ratio) > bound:
-            where = f"{path}.maxLimitRequestRatio[{resource}]"
-            causes.append(faults.invalid(where, ratio, f"ratio {ratio} is greater than max/min = {float(bound):f}"))
+        most, largest, least = (quantity.parse(value) for value in (ratio, high, low))
+        if max(most, largest, least) > MILLIS_MAX:  # too large to count thousandths
+            most, largest, least = (value.to_integral_value(ROUND_CEILING) for value in (most, largest, least))
+        if most > largest / least:
+            detail = f"ratio {ratio} is greater than max/min = {float(largest / least):f}"
+            causes.append(faults.invalid(f"{path}.maxLimitRequestRatio[{resource}]", ratio, detail))
     if ratio is not None and quantity.parse(ratio) < 1:
         causes.append(
             faults.invalid(f"{path}.maxLimitRequestRatio[{resource}]", ratio, f"ratio {ratio} is less than 1")

@@ -44,9 +44,8 @@ def create(
     """`own_finalizers`: a finalizer without a domain must be one of Kubernetes' own; some API groups do not ask."""
     metadata = obj.get("metadata") or {}
     causes: list[Cause] = []
-    prefix, name = metadata.get("generateName") or "", metadata.get("name") or ""
-    if prefix:
-        causes += faults.each("metadata.generateName", prefix, name_format(prefix, True))
+    name = metadata.get("name") or ""
+    causes += prefix_faults(metadata, name_format)
     if name:
         causes += faults.each("metadata.name", name, name_format(name, False))
     else:
@@ -61,6 +60,11 @@ def create(
     if (generation := metadata.get("generation") or 0) < 0:
         causes.append(faults.invalid("metadata.generation", generation, "must be greater than or equal to 0"))
     return causes + _either_way(metadata) + _finalizers(metadata.get("finalizers") or [], own_finalizers)
+
+
+def prefix_faults(metadata: Mapping[str, Any], name_format: formats.NameFormat) -> list[Cause]:
+    prefix = metadata.get("generateName") or ""
+    return faults.each("metadata.generateName", prefix, name_format(prefix, True)) if prefix else []
 
 
 def update(new: Object, old: Object, *, own_finalizers: bool = True) -> list[Cause]:

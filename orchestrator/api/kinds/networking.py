@@ -136,12 +136,21 @@ def ingress_class(obj: Object) -> list[Cause]:
     causes += _domain_prefixed(controller, "spec.controller")
     if parameters is not None:
         path = "spec.parameters"
-        causes += [faults.required(f"{path}.{name}") for name in ("kind", "name") if not parameters.get(name)]
+        if group := parameters.get("apiGroup"):
+            causes += faults.each(f"{path}.apiGroup", group, formats.dns_subdomain(group))
+        for name in ("kind", "name"):
+            value = parameters.get(name) or ""
+            if not value:
+                causes.append(faults.required(f"{path}.{name}"))
+            causes += faults.each(f"{path}.{name}", value, formats.path_segment(value) if value else ())
         scope = parameters.get("scope")
         if scope not in ("Cluster", "Namespace"):
             causes.append(faults.not_supported(f"{path}.scope", scope or "", ("Cluster", "Namespace")))
         elif scope == "Namespace" and not parameters.get("namespace"):
             causes.append(faults.required(f"{path}.namespace", "`parameters.scope` is set to 'Namespace'"))
+        elif scope == "Namespace":
+            namespace = parameters["namespace"]
+            causes += faults.each(f"{path}.namespace", namespace, formats.dns_label(namespace))
         elif scope == "Cluster" and parameters.get("namespace") is not None:
             causes.append(faults.forbidden(f"{path}.namespace", "`parameters.scope` is set to 'Cluster'"))
     return causes

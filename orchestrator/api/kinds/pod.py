@@ -30,6 +30,12 @@ def on_create(pod: Object) -> None:
         ]
 
 
+def on_status_update(new: Object, old: Object) -> None:
+    """What of a node's own resources is claimed is behind a gate that is off in v1.36."""
+    if "nodeAllocatableResourceClaimStatuses" not in (old.get("status") or {}):
+        (new.get("status") or {}).pop("nodeAllocatableResourceClaimStatuses", None)
+
+
 def _template_cells(obj: Object, now: float) -> table.Cells:
     template = obj.get("template") or {}
     names, images = table.images(template.get("spec") or {})
@@ -43,6 +49,7 @@ RULES = (
         has_generation=True,
         default=podspec.default_pod,
         on_create=on_create,
+        on_status_update=on_status_update,
         faults=pod_faults.create,
         update_faults=pod_faults.update,
         status_faults=pod_faults.status_update,

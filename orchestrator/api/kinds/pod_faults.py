@@ -25,6 +25,7 @@ from orchestrator.api.status import Cause
 Json = Mapping[str, Any]
 
 INT32_MAX = 2**31 - 1
+RESTART_RULES, EXIT_CODES = 20, 255
 NAMESERVERS_MAX, SEARCHES_MAX, SEARCH_CHARACTERS_MAX = 3, 32, 2048
 NEEDS_SIDECAR = "may not be set for init containers without restartPolicy=Always"
 UPDATABLE = (
@@ -151,12 +152,28 @@ def _containers(found: Json, path: str, volumes: Mapping[str, Json], claims: set
     return causes + container_faults.host_port_conflicts(containers, at)
 
 
+def _known(value: str | None, path: str, supported: tuple[str, ...]) -> list[Cause]:
+    return [] if value in supported else [faults.not_supported(path, value or "", supported)]
+
+
 def _restart_policy(container: Json, path: str) -> list[Cause]:
     policy = container.get("restartPolicy")
     causes = one_of(policy, f"{path}.restartPolicy", ("Always", "Never", "OnFailure"), required=False)
     if container.get("restartPolicyRules") and policy is None:
         detail = "must specify restartPolicy when restart rules are used"
         causes.append(faults.required(f"{path}.restartPolicy", detail))
+    rules = container.get("restartPolicyRules") or ()
+    if len(rules) > RESTART_RULES:
+        causes.append(faults.too_many(f"{path}.restartPolicyRules", len(rules), RESTART_RULES))
+    for index, rule in enumerate(rules):
+        at, codes = f"{path}.restartPolicyRules[{index}]", rule.get("exitCodes")
+        causes += _known(rule.get("action"), f"{at}.action", ("Restart", "RestartAllContainers"))
+        if codes is None:
+            causes.append(faults.required(f"{at}.exitCodes", "must be specified"))
+            continue
+        causes += _known(codes.get("operator"), f"{at}.exitCodes.operator", ("In", "NotIn"))
+        if len(codes.get("values") or ()) > EXIT_CODES:
+            causes.append(faults.too_many(f"{at}.exitCodes.values", len(codes["values"]), EXIT_CODES))
     return causes
 
 
@@ -313,6 +330,8 @@ def update(new: Object, old: Object) -> list[Cause]:
     causes += _deadline(spec_.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
     causes += _only_added_tolerations(spec_.get("tolerations") or [], before.get("tolerations") or [])
     causes += _only_deleted_gates(spec_.get("schedulingGates") or [], before.get("schedulingGates") or [])
+    if before.get("schedulingGates"):
+        causes += _narrower(spec_, before)
     munged = _with_updatable(spec_, before)
     if munged != before:
         detail = f"pod updates may not change fields other than {','.join(UPDATABLE)}\n{difference(before, munged)}"
@@ -355,6 +374,40 @@ def _only_deleted_gates(new: list[Json], old: list[Json]) -> list[Cause]:
     ]
 
 
+def _narrower(new: Json, old: Json) -> list[Cause]:
+    """While a pod waits at a gate it may be said more closely where it is to run, and nothing may be taken back."""
+    causes: list[Cause] = []
+    selector, before = new.get("nodeSelector") or {}, old.get("nodeSelector") or {}
+    if not before.items() <= selector.items():
+        detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)"
+        causes.append(faults.invalid("spec.nodeSelector", new.get("nodeSelector"), detail))
+    terms, had = _required_terms(new), _required_terms(old) or []
+    path = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
+    if had and len(had) != len(terms or ()):
+        detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed"
+        return [*causes, faults.invalid(path, terms, detail)]
+    for index, (term, was) in enumerate(zip(terms or (), had, strict=False)):
+        if not _has_only_additions(term, was):
+            detail = "only additions are allowed (no mutations or deletions)"
+            causes.append(faults.invalid(f"{path}[{index}]", term, detail))
+    return causes
+
+
+def _required_terms(spec_: Json) -> list[Json] | None:
+    affinity = (spec_.get("affinity") or {}).get("nodeAffinity") or {}
+    found: list[Json] | None = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get(
+        "nodeSelectorTerms"
+    )
+    return found
+
+
+def _has_only_additions(term: Json, was: Json) -> bool:
+    parts = [(term.get(name) or [], was.get(name) or []) for name in ("matchExpressions", "matchFields")]
+    if not any(had for _, had in parts):
+        return not any(has for has, _ in parts)
+    return all(has[: len(had)] == had for has, had in parts)
+
+
 def _with_updatable(new: Json, old: Json) -> Json:
     """`new` with all that an update may change taken from `old`; what still differs is forbidden."""
     munged: dict[str, Any] = copied(new)
@@ -365,13 +418,27 @@ def _with_updatable(new: Json, old: Json) -> Json:
     if old.get("terminationGracePeriodSeconds", 0) < 0 and new.get("terminationGracePeriodSeconds") == 1:
         changeable.append("terminationGracePeriodSeconds")
     if old.get("schedulingGates"):
-        changeable += ["nodeSelector", "affinity"]
+        changeable.append("nodeSelector")
+        _keep_node_affinity(munged, old)
     for name in changeable:
         if name in old:
             munged[name] = old[name]
         else:
             munged.pop(name, None)
     return munged
+
+
+def _keep_node_affinity(munged: dict[str, Any], old: Json) -> None:
+    before = (old.get("affinity") or {}).get("nodeAffinity")
+    if (munged.get("affinity") or {}).get("nodeAffinity") == before:
+        return
+    kept = {name: value for name, value in (munged.get("affinity") or {}).items() if name != "nodeAffinity"}
+    if before is not None:
+        kept["nodeAffinity"] = before
+    if kept or (old.get("affinity") is not None and munged.get("affinity") is not None):
+        munged["affinity"] = kept
+    else:
+        munged.pop("affinity", None)
 
 
 def difference(old: Any, new: Any, path: str = "spec") -> str:
@@ -394,7 +461,47 @@ def status_update(new: Object, old: Object) -> list[Cause]:
         kind = condition.get("type") or ""
         if "/" in kind:
             causes += faults.each(f"status.conditions[{index}].type", kind, formats.qualified_name(kind))
+    if name := status.get("nominatedNodeName"):
+        causes += faults.each("status.nominatedNodeName", name, formats.dns_subdomain(name))
+    causes += _claim_statuses(status, new.get("spec") or {})
+    return causes + _addresses(status, "podIPs") + _addresses(status, "hostIPs")
+
+
+def _claim_statuses(status: Json, spec_: Json) -> list[Cause]:
+    causes: list[Cause] = []
+    known, seen = {claim.get("name") for claim in spec_.get("resourceClaims") or ()}, set()
+    for index, found in enumerate(status.get("resourceClaimStatuses") or ()):
+        at, name, claim = (
+            f"status.resourceClaimStatuses[{index}]",
+            found.get("name") or "",
+            found.get("resourceClaimName"),
+        )
+        if name not in known:
+            detail = "must match the name of an entry in `spec.resourceClaims`"
+            causes.append(faults.invalid(f"{at}.name", name, detail))
+        if name in seen:
+            causes.append(faults.duplicate(f"{at}.name", name))
+        seen.add(name)
+        if claim is not None:
+            causes += faults.each(f"{at}.resourceClaimName", claim, formats.dns_subdomain(claim))
     return causes
+
+
+def _addresses(status: Json, field: str) -> list[Cause]:
+    """At most one of each family, of which the first is also told alone."""
+    path, found = f"status.{field}", [entry.get("ip") or "" for entry in status.get(field) or ()]
+    causes: list[Cause] = []
+    if field == "hostIPs" and found and found[0] != (status.get("hostIP") or ""):
+        causes.append(faults.invalid(f"{path}[0].ip", found[0], "must be equal to `hostIP`"))
+    wrong = [
+        cause
+        for index, address in enumerate(found)
+        for cause in faults.each(f"{path}[{index}]", address, formats.ip_address(address))
+    ]
+    if not wrong and len(found) > 1 and (len(found) > 2 or len({":" in address for address in found}) == 1):
+        detail = "may specify no more than one IP for each IP family"
+        causes.append(faults.invalid(path, [{"IP": address} for address in found], detail))
+    return causes + wrong
 
 
 def ephemeral_update(new: Object, old: Object) -> list[Cause]:

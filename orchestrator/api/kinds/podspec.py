@@ -35,6 +35,16 @@ def default_pod(pod: Object) -> None:
                 if not port.get("hostPort"):
                     port["hostPort"] = port.get("containerPort", 0)
     _requests_from_limits(spec.get("resources") or {})
+    _align_addresses(pod.get("status") or {})
+
+
+def _align_addresses(status: Json) -> None:
+    """The one address is the first of all; where they differ the one is believed, for the sake of old kubelets."""
+    one, all_ = status.get("podIP") or "", status.get("podIPs") or []
+    if one and (not all_ or all_[0].get("ip") != one):
+        status["podIPs"] = [{"ip": one}]
+    elif all_ and not one and all_[0].get("ip"):
+        status["podIP"] = all_[0]["ip"]
 
 
 def _requests_from_limits(resources: Json) -> None:

@@ -97,8 +97,10 @@ def _makes(expression: str, names: Mapping[str, str], path: str, wanted: str) ->
         return [faults.required(path)]
     if causes := compiles(expression, names, path, has_variables=True):
         return causes
-    if compile_expression(objects.plain(expression), names).result_type not in (wanted, "dyn"):
-        return [faults.invalid(path, expression, f"must evaluate to {wanted}")]
+    program = compile_expression(objects.plain(expression), names)
+    if program.result_type not in (wanted, "dyn"):
+        meant = {"map": "Object", "list": "list(JSONPatch)"}[wanted]
+        return [faults.invalid(path, expression, f"must evaluate to {meant} but got {program.type_text}")]
     return []
 
 

@@ -85,7 +85,9 @@ def requirements(resources: Json | None, path: str, claims: Collection[str] = ()
         if not claim.get("name"):
             causes.append(faults.required(f"{path}.claims[{index}]"))
         elif claim["name"] not in claims:
-            causes.append(faults.not_found(f"{path}.claims[{index}]", claim["name"]))
+            known = f": {', '.join(sorted(claims))}" if claims else " which is empty"
+            detail = f"must be one of the names in pod.spec.resourceClaims{known}"
+            causes.append(faults.not_found(f"{path}.claims[{index}]", claim["name"], detail))
     return causes
 
 

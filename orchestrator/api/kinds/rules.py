@@ -59,6 +59,26 @@ def _name_and_age(obj: Object, now: float) -> Cells:
     return [name(obj), age(obj, now)]
 
 
+# Kinds of which a change of the prefix of a generated name is looked at too, though nothing comes of it any more.
+PREFIX_AGAIN = frozenset(
+    {
+        "namespaces", "nodes", "pods", "endpoints", "configmaps", "secrets", "serviceaccounts", "persistentvolumes",
+        "persistentvolumeclaims", "limitranges", "controllerrevisions.apps", "jobs.batch",
+        "ingresses.networking.k8s.io", "ingressclasses.networking.k8s.io", "ipaddresses.networking.k8s.io",
+        "endpointslices.discovery.k8s.io", "storageclasses.storage.k8s.io", "volumeattachments.storage.k8s.io",
+        "csinodes.storage.k8s.io", "csistoragecapacities.storage.k8s.io", "volumeattributesclasses.storage.k8s.io",
+        "runtimeclasses.node.k8s.io", "validatingwebhookconfigurations.admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+        "validatingadmissionpolicies.admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+        "mutatingadmissionpolicies.admissionregistration.k8s.io",
+        "mutatingadmissionpolicybindings.admissionregistration.k8s.io", "flowschemas.flowcontrol.apiserver.k8s.io",
+        "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io", "resourceclaims.resource.k8s.io",
+        "resourceclaimtemplates.resource.k8s.io", "apiservices.apiregistration.k8s.io",
+    }
+)  # fmt: skip
+
+
 class KindRules(Struct, frozen=True, kw_only=True):
     """A kind is a resource plus these functions. Validators see objects with defaults; metadata is checked for all."""
 
@@ -186,6 +206,8 @@ class KindRules(Struct, frozen=True, kw_only=True):
         found = metadata.update(new, old, own_finalizers=self._own_finalizers)
         if subresource == "status":
             return _each_once(found + self.status_faults(new, old))
+        if not subresource and self.resource.group_resource in PREFIX_AGAIN:
+            found = metadata.prefix_faults(new.get("metadata") or {}, self.name_format) + found
         check = self.subresource_faults.get(subresource, self.update_faults)
         return _each_once(found + check(new, old))
 

@@ -130,9 +130,10 @@ def taint_effect(effect: str, path: str) -> list[Cause]:
     return [] if effect in supported else [faults.not_supported(path, effect, supported)]
 
 
-def tolerations(found: Sequence[Json], path: str) -> list[Cause]:
+def tolerations(found: Sequence[Json], path: str, first: int = 0) -> list[Cause]:
+    """`first` is the index of the first in the list that `path` names."""
     causes: list[Cause] = []
-    for index, toleration in enumerate(found):
+    for index, toleration in enumerate(found, first):
         at = f"{path}[{index}]"
         key, value = toleration.get("key") or "", toleration.get("value") or ""
         operator, effect = toleration.get("operator") or "", toleration.get("effect") or ""

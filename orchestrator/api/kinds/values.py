@@ -52,12 +52,13 @@ def int_or_percent(value: Any, path: str) -> list[Cause]:
 def amount(value: Any) -> int:
     """The number of an int-or-percent: 25 of "25%"."""
     if isinstance(value, str):
-        return int(value[:-1]) if not formats.percent(value) else 0
+        number = value.removesuffix("%")
+        return int(number) if number.isascii() and number.isdecimal() else 0
     return int(value or 0)
 
 
 def at_most_100_percent(value: Any, path: str) -> list[Cause]:
-    over = isinstance(value, str) and amount(value) > 100
+    over = isinstance(value, str) and not formats.percent(value) and amount(value) > 100
     return [faults.invalid(path, value, "must not be greater than 100%")] if over else []
 
 

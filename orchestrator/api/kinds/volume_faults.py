@@ -49,15 +49,16 @@ def volumes(found: Sequence[Json], path: str, pod_name: str = "") -> tuple[list[
 
 
 def _sources(volume: Json, path: str) -> list[Cause]:
-    """Exactly one source; the order of messages is the alphabet of the kinds we know, then others."""
-    given = [name for name in (*SOURCES, *volume) if name != "name" and volume.get(name) is not None]
-    given = list(dict.fromkeys(given))
+    """Exactly one source."""
+    given = [name for name in ORDER if volume.get(name) is not None]
     if not given:
         return [faults.required(path, "must specify a volume type")]
     causes: list[Cause] = []
     for position, name in enumerate(given):
         if position:
-            causes.append(faults.forbidden(f"{path}.{name}", "may not specify more than 1 volume type"))
+            causes.append(
+                faults.forbidden(f"{path}.{MISSPELT.get(name, name)}", "may not specify more than 1 volume type")
+            )
         elif name in SOURCES:
             causes += SOURCES[name](volume[name], f"{path}.{name}")
     return causes
@@ -261,6 +262,14 @@ def _image(source: Json, path: str) -> list[Cause]:
     return one_of(source.get("pullPolicy"), f"{path}.pullPolicy", ("Always", "IfNotPresent", "Never"))
 
 
+# In which kube-apiserver looks at them; of all but SOURCES it is not checked what they say.
+ORDER = (
+    "emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi",
+    "glusterfs", "flocker", "persistentVolumeClaim", "rbd", "cinder", "cephfs", "quobyte", "downwardAPI", "fc",
+    "configMap", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk", "storageos",
+    "projected", "scaleIO", "csi", "ephemeral", "image",
+)  # fmt: skip
+MISSPELT = {"cephfs": "cephFS", "downwardAPI": "downwarAPI"}
 SOURCES: dict[str, Callable[[Json, str], list[Cause]]] = {
     "emptyDir": _empty_dir,
     "hostPath": _host_path,

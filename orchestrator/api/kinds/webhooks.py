@@ -106,11 +106,16 @@ def _choice(value: str | None, path: str, allowed: tuple[str, ...]) -> list[Caus
     return [] if value is None or value in allowed else [faults.not_supported(path, value, allowed)]
 
 
+def _service(service: Json, path: str) -> list[Cause]:
+    """kube-apiserver takes one for the other where the name or the namespace is missing."""
+    return webhook_service({**service, "name": service.get("namespace"), "namespace": service.get("name")}, path)
+
+
 def _client(config: Json, path: str) -> list[Cause]:
     url, service = config.get("url"), config.get("service")
     if (url is None) == (service is None):
         return [faults.required(path, "exactly one of url or service is required")]
-    return webhook_url(url, f"{path}.url") if url is not None else webhook_service(service or {}, f"{path}.service")
+    return webhook_url(url, f"{path}.url") if url is not None else _service(service or {}, f"{path}.service")
 
 
 def _review_versions(versions: list[str], path: str) -> list[Cause]:

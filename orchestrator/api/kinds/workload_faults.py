@@ -247,8 +247,8 @@ def status_update(new: Object, old: Object) -> list[Cause]:
     causes = nonnegative(status, "status", *COUNTS)
     if new.get("kind") != "DaemonSet":
         total = status.get("replicas", 0)
-        parts = ("updatedReplicas", "currentReplicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
-        for name in parts:
+        parts = ["updatedReplicas", "currentReplicas", "readyReplicas", "availableReplicas"]
+        for name in parts if new.get("kind") == "StatefulSet" else [*parts, "fullyLabeledReplicas"]:
             if (count := status.get(name, 0)) > total:
                 causes.append(faults.invalid(f"status.{name}", count, "cannot be greater than status.replicas"))
         if status.get("availableReplicas", 0) > status.get("readyReplicas", 0):
@@ -260,8 +260,12 @@ def status_update(new: Object, old: Object) -> list[Cause]:
 
 def controller_revision(obj: Object) -> list[Cause]:
     causes = nonnegative(obj, "", "revision")
-    return causes if obj.get("data") is not None else [*causes, faults.required("data", "data is mandatory")]
+    if obj.get("data") is None:
+        causes.append(faults.required("data", "data is mandatory"))
+    elif not isinstance(obj["data"], dict):
+        causes.append(faults.required("data", "data must be a valid JSON object"))
+    return causes
 
 
 def controller_revision_update(new: Object, old: Object) -> list[Cause]:
-    return faults.immutable("data", new.get("data"), old.get("data"))
+    return controller_revision(new) + faults.immutable("data", new.get("data"), old.get("data"))

@@ -91,7 +91,6 @@ def default_stateful_set(obj: Object) -> None:
         strategy.setdefault("rollingUpdate", {})
     if strategy["type"] == "RollingUpdate" and strategy.get("rollingUpdate") is not None:
         strategy["rollingUpdate"].setdefault("partition", 0)
-        strategy["rollingUpdate"].pop("maxUnavailable", None)  # behind a gate that is off in v1.36
     retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
     for name in ("whenDeleted", "whenScaled"):
         if not retention.get(name):
@@ -147,6 +146,11 @@ def _daemon_set_cells(obj: Object, now: float) -> Cells:
     counts = [status.get(name, 0) for name in (*names, "numberAvailable")]
     pod = (_spec(obj).get("template") or {}).get("spec") or {}
     return [meta.name(obj), *counts, table.label_text(pod.get("nodeSelector")), age(obj, now), *_wide(obj)]
+
+
+def _drop_unavailable(new: Object, _: Object) -> None:
+    """How many pods of a StatefulSet may be away at once is behind a gate that is off in v1.36."""
+    ((_spec(new).get("updateStrategy") or {}).get("rollingUpdate") or {}).pop("maxUnavailable", None)
 
 
 def _stateful_set_cells(obj: Object, now: float) -> Cells:
@@ -229,6 +233,8 @@ RULES = (
         has_generation=True,
         name_format=formats.dns_label,
         default=default_stateful_set,
+        on_create=lambda obj: _drop_unavailable(obj, {}),
+        on_update=_drop_unavailable,
         faults=workload_faults.stateful_set,
         update_faults=workload_faults.stateful_set_update,
         status_faults=workload_faults.status_update,

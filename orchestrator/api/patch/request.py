@@ -8,6 +8,8 @@ that cannot be carried out or whose result does not decode, InternalError for co
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -45,8 +47,9 @@ def patched(
         try:
             unstructured.restore(result, kind)
         except unstructured.NotRestorable as error:
-            raise _invalid(strategic.go_text(patch), str(error)) from error
-        return result, _decode(result, resource, field_validation, strategic.go_text(patch), _repeats(body))
+            raise _invalid(strategic.left_of(current, patch, kind), str(error)) from error
+        left = partial(strategic.left_of, current, patch, kind)
+        return result, _decode(result, resource, field_validation, left, _repeats(body))
     if media_type == MERGE_PATCH:
         result = merge_patch.merge(current, _parse(body, dict, "map[string]interface {}"))
     elif media_type == JSON_PATCH:
@@ -61,7 +64,7 @@ def patched(
     strict = _strict_operations(body) if media_type == JSON_PATCH else _repeats(body)
     if not resource.is_custom and not result.get("apiVersion"):
         return _without_version(result, strict, text.decode(), field_validation)
-    return result, _decode(result, resource, field_validation, text.decode(), strict)
+    return result, _decode(result, resource, field_validation, text.decode, strict)
 
 
 def _without_version(result: Object, strict: list[str], shown: str, field_validation: str) -> tuple[Object, list[str]]:
@@ -126,7 +129,9 @@ def _json_patched(current: Object, operations: list[Any]) -> Any:
     return result
 
 
-def _decode(result: Object, resource: Resource, field_validation: str, shown: str, strict: list[str]) -> list[str]:
+def _decode(
+    result: Object, resource: Resource, field_validation: str, shown: Callable[[], str], strict: list[str]
+) -> list[str]:
     """`strict` is what strictness has against the patch itself."""
     kind = schema.type_of(resource)
     if kind is None:
@@ -134,13 +139,18 @@ def _decode(result: Object, resource: Resource, field_validation: str, shown: st
     try:
         unknown = decoding.decode_as(result, resource)
     except decoding.DecodeError as error:
-        raise _invalid(shown, str(error)) from error
+        raise _invalid(shown(), str(error)) from error
     faults = [*strict, *(f'unknown field "{path}"' for path in unknown)] if field_validation != "Ignore" else []
     if faults and field_validation == "Strict":
-        raise _invalid(shown, f"strict decoding error: {', '.join(faults)}")
+        raise _invalid(shown(), f"strict decoding error: {', '.join(faults)}")
     return faults
 
 
 def _invalid(shown: str, why: str) -> Invalid:
     """kube-apiserver names neither kind nor object here, and shows the whole patched document (or strategic patch)."""
-    return invalid("", "", "", [Cause("patch", "FieldValueInvalid", f"Invalid value: {json.dumps(shown)}: {why}")])
+    return invalid(
+        "",
+        "",
+        "",
+        [Cause("patch", "FieldValueInvalid", f"Invalid value: {json.dumps(shown, ensure_ascii=False)}: {why}")],
+    )

@@ -10,6 +10,7 @@ Source: sig-cli, "Strategic Merge Patch" and "Preserve order in strategic merge 
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from orchestrator.api.meta import copied
@@ -42,6 +43,13 @@ class ListOfLists(Invalid):
 def merge(original: Json, patch: Json, kind: Type) -> Json:
     """The patched copy of `original`; nulls delete, directives are carried out and gone."""
     return _merge_map(copied(original), copied(patch), kind)
+
+
+def left_of(original: Json, patch: Json, kind: Type) -> str:
+    """The patch as Go prints it after a merge, which takes directives out of it that it carried out."""
+    patch = copied(patch)
+    _merge_map(copied(original), patch, kind)
+    return go_text(patch)
 
 
 def _merge_map(original: Json, patch: Json, kind: Type) -> Json:
@@ -120,7 +128,9 @@ def _without_directives(value: Any) -> tuple[bool, Any]:
     if isinstance(value, dict):
         if DIRECTIVE in value:
             return False, None
-        parts = {key: _without_directives(item) for key, item in value.items() if item is not None}
+        for name in [name for name, item in value.items() if item is None]:
+            del value[name]
+        parts = {key: _without_directives(item) for key, item in value.items()}
         return True, {key: item for key, (kept, item) in parts.items() if kept}
     if isinstance(value, list):
         return True, [item for kept, item in map(_without_directives, value) if kept]
@@ -276,4 +286,17 @@ def go_text(value: Any) -> str:
         return f"[{' '.join(map(go_text, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value) if isinstance(value, int) and -(2**63) <= value < 2**63 else go_float(value)
     return "<nil>" if value is None else str(value)
+
+
+def go_float(value: float) -> str:
+    """As Go prints a float: the shortest digits, with an exponent from a million and below a ten-thousandth."""
+    number = Decimal(repr(float(value))).normalize()
+    if not number:
+        return "-0" if number.is_signed() else "0"
+    if -4 <= number.adjusted() < 6:
+        return f"{number:f}"
+    digits, _, exponent = f"{number:e}".partition("e")
+    return f"{digits}e{exponent[0]}{exponent[1:]:0>2}"

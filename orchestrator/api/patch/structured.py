@@ -128,7 +128,7 @@ def compare(old: Any, new: Any, kind: Type) -> Comparison:
 
 def _compare(old: Any, new: Any, kind: Type) -> tuple[str, Comparison | None]:
     """(what happened to the value as a whole, what happened inside it)."""
-    if old is not ABSENT and new is not ABSENT and old == new:
+    if old is not ABSENT and new is not ABSENT and old == new and _alike(old, new):
         return "", None
     whole = "added" if old is ABSENT else "removed" if new is ABSENT else ""
     shape = new if old is ABSENT else old
@@ -142,6 +142,15 @@ def _compare(old: Any, new: Any, kind: Type) -> tuple[str, Comparison | None]:
         inside = (_compare_lists if is_list(kind) else _compare_maps)(old_part, new_part, kind)
         return whole, inside
     return whole or "modified", None
+
+
+def _alike(old: Any, new: Any) -> bool:
+    """Of values that Python holds for equal, whether they are: a truth is no number."""
+    if isinstance(old, dict):
+        return all(_alike(value, new[name]) for name, value in old.items())
+    if isinstance(old, list):
+        return all(map(_alike, old, new))
+    return isinstance(old, bool) == isinstance(new, bool)
 
 
 def _exchanged(old: Any, new: Any, kind: Type) -> Comparison:

@@ -63,6 +63,8 @@ def restore(value: Any, kind: Type) -> Any:
         ):
             found = decoding.json_kind(value, kind)
             raise NotRestorable(f"json: cannot unmarshal {found} into Go value of type {kind.name}")
+        case k if k == INT_OR_STRING and isinstance(value, int) and not -(2**31) <= value < 2**31:
+            raise NotRestorable(f"json: cannot unmarshal number {value} into Go value of type int32")
     return value
 
 

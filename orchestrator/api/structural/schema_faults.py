@@ -176,7 +176,9 @@ def _default_faults(raw: Json, path: str, *, is_root: bool = False) -> Iterator[
         pruning.prune(kept, node)
         if kept != default:
             yield faults.invalid(f"{path}.default", default, "must not have unknown fields")
-        yield from values.faults(default, node, f"{path}.default")
+        for cause in values.faults(default, node):  # which names the places within the default alone
+            within = "" if cause.field == "<nil>" else f".{cause.field}"
+            yield Cause(f"{path}.default{within}", cause.reason, cause.message)
         yield from values.embedded_faults(default, node, f"{path}.default", is_root=False)
     if isinstance(raw.get("items"), dict):
         yield from _default_faults(raw["items"], f"{path}.items")

@@ -141,7 +141,7 @@ def _number(value: float, raw: Json, path: str) -> Iterator[Cause]:
             yield _invalid(path, value, f"should be greater than {_go_number(least)}")
         elif value < least:
             yield _invalid(path, value, f"should be greater than or equal to {_go_number(least)}")
-    if (step := raw.get("multipleOf")) and value % step != 0:
+    if (step := raw.get("multipleOf")) is not None and step > 0 and value % step != 0:
         yield _invalid(path, value, f"should be a multiple of {_go_number(step)}")
     low, high = {"int32": (-(2**31), 2**31), "int64": (-(2**63), 2**63)}.get(raw.get("format") or "", (0, 0))
     if raw.get("type") == "integer" and high and not low <= value < high:
