@@ -112,7 +112,8 @@ class StatusWriter:
 
 
 def patch_of(pod: Object, status: Status, before: Status) -> Object:
-    """What turns the status that was there before into this one; conditions are a list keyed by type."""
+    """What turns the status that was there before into this one; lists are keyed: conditions by type, addresses by
+    address."""
     gone = {field: None for field in OWN_FIELDS if field not in status and field in before}
     conditions_made = []
     for condition in status.get("conditions") or ():
@@ -120,7 +121,13 @@ def patch_of(pod: Object, status: Status, before: Status) -> Object:
         emptied = {field: None for field in ("reason", "message") if field in old and field not in condition}
         conditions_made.append({**emptied, **condition})
     conditions_made += [{"type": kind, "$patch": "delete"} for kind in _passed(before, status)]
-    return {"metadata": {"uid": meta.uid(pod)}, "status": {**gone, **status, "conditions": conditions_made}}
+    made = {**gone, **status, "conditions": conditions_made}
+    for field in ("podIPs", "hostIPs"):
+        now, were = status.get(field) or [], before.get(field) or []
+        if now and were and now != were:  # else the old ones would stay beside the new
+            made[field] = [*now, *({**entry, "$patch": "delete"} for entry in were if entry not in now)]
+            made[f"$setElementOrder/{field}"] = now
+    return {"metadata": {"uid": meta.uid(pod)}, "status": made}
 
 
 def is_same(before: Status, status: Status) -> bool:
