@@ -97,7 +97,13 @@ def interface(node: Node, *, has_dhcp: bool) -> Arguments:
     return {**known, "mac": node.mac, "wait_for_lease": False}
 
 
-def kernel_arguments(cmdline: str) -> list[dict[str, str]]:
+# A processor that clears memory by one instruction: QEMU carries it out byte by byte, and loops of the kernel's own are
+# a fifth of its boot quicker.
+EMULATED = "clearcpuid=erms,fsrm"
+
+
+def kernel_arguments(cmdline: str, domain_type: str) -> list[dict[str, str]]:
     """The SDK's list of mappings; a flag without a value is under the key `_`. One mapping each keeps the order."""
-    pairs = (word.partition("=") for word in cmdline.split())
+    words = [*cmdline.split(), *([] if domain_type == "kvm" else [EMULATED])]
+    pairs = (word.partition("=") for word in words)
     return [{key: value} if equals else {"_": key} for key, equals, value in pairs]

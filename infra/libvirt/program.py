@@ -228,7 +228,7 @@ class Site:
             boot = {
                 "kernel": self.sources[arguments.KERNEL].id,
                 "initrd": self.sources[arguments.INITRD].id,
-                "cmdlines": arguments.kernel_arguments(self.here.image.cmdline),
+                "cmdlines": arguments.kernel_arguments(self.here.image.cmdline, self.domain_type),
             }
         return libvirt.Domain(
             node.name,

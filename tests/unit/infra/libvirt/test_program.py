@@ -270,4 +270,6 @@ def test_settings_are_those_of_our_namespace() -> None:
 
 
 def test_flags_of_the_kernel_keep_their_order() -> None:
-    assert arguments.kernel_arguments("root=/dev/vda rw a=b=c") == [{"root": "/dev/vda"}, {"_": "rw"}, {"a": "b=c"}]
+    words = [{"root": "/dev/vda"}, {"_": "rw"}, {"a": "b=c"}]
+    assert arguments.kernel_arguments("root=/dev/vda rw a=b=c", "kvm") == words
+    assert arguments.kernel_arguments("root=/dev/vda rw a=b=c", "qemu") == [*words, {"clearcpuid": "erms,fsrm"}]
