@@ -126,10 +126,10 @@ def units(wanted: Sequence[Unit], facts: Facts) -> list[Step]:
             f"systemctl disable --now {' '.join(gone)}",
             f"rm -f {' '.join(f'/etc/systemd/system/{name}' for name in gone)}",
         ]
-    if gone or changed or stale:
-        lines.append("systemctl daemon-reload")
     if disabled:
-        lines.append(f"systemctl enable --quiet {' '.join(disabled)}")
+        lines.append(f"systemctl enable --quiet --no-reload {' '.join(disabled)}")
+    if gone or changed or disabled or stale:
+        lines.append("systemctl daemon-reload")
     if stale:
         lines += [RESTART, f"restart {' '.join(stale)}"]
     if len(lines) == 1:

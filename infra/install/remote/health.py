@@ -19,6 +19,7 @@ import time
 import urllib.request
 
 POLL_S = 0.2
+UNITS_S = 2.0  # between looks at the units: a process each, which takes from those that start on a slow machine
 TIMEOUT_S = 5
 RESTARTS_MAX = 6  # more failures than a component needs to find the others
 AUTHORITY = "/etc/sampan/pki/ca.crt"
@@ -63,9 +64,14 @@ def wait(units: list[str], checks: dict[str, str], limit_s: float) -> str:
     """Empty when all is well. `checks`: endpoint -> the unit that serves it."""
     deadline = time.monotonic() + limit_s
     left = dict(checks)
-    first = states(units)
+    first, looked = states(units), 0.0
     while True:
-        unit, problem = look(units, left)
+        unit, problem = answer(left)
+        if problem and time.monotonic() < min(looked + UNITS_S, deadline):
+            time.sleep(POLL_S)
+            continue
+        looked = time.monotonic()
+        unit, problem = look(units) or (unit, problem)
         if not problem:
             return ""
         state, restarts = states([unit])[unit]
@@ -76,11 +82,16 @@ def wait(units: list[str], checks: dict[str, str], limit_s: float) -> str:
         time.sleep(POLL_S)
 
 
-def look(units: list[str], left: dict[str, str]) -> tuple[str, str]:
-    """The first unit with a problem. An endpoint that has answered is not asked again: it is taken out of `left`."""
+def look(units: list[str]) -> tuple[str, str] | None:
+    """The first unit that is not active."""
     for unit, (state, _) in states(units).items():
         if state != "active":
             return unit, f"{unit} is {state}"
+    return None
+
+
+def answer(left: dict[str, str]) -> tuple[str, str]:
+    """The first unit whose endpoint does not answer. One that has answered is taken out of `left`."""
     for check, unit in list(left.items()):
         if problem := check_problem(check):
             return unit, problem

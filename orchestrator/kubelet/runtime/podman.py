@@ -57,18 +57,12 @@ class Podman:
         self._limits_by_porter = limits_by_porter
         self._slots = Slots(CHANGES_MAX)
         self._states = States(libpod, porter, limits_by_porter=limits_by_porter)
-        self._version = ""
 
     async def close(self) -> None:
         await self.libpod.close()
 
     async def version(self) -> str:
-        """Asked for once, for the answer costs Podman a tenth of a second; then only whether it answers."""
-        if self._version:
-            await self.libpod.ping()
-        else:
-            self._version = await self.libpod.version()
-        return self._version
+        return await self.libpod.version()
 
     async def pods(self) -> list[PodState]:
         return await self._states.all()
