@@ -113,7 +113,7 @@ class Ssh:
             said = (b"".join(complaints).strip() or b"".join(output).strip()).decode(errors="replace")
             if code == -1:  # the connection ended before the command did
                 self.close()
-                said = f"the connection broke: {said}"
+                raise SshError(f"node {self.node}: the connection broke: {said}".rstrip(": "))
             raise CommandError(self.node, command, code, "\n".join(said.splitlines()[-15:]))
         return b"".join(output)
 

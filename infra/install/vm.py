@@ -41,6 +41,10 @@ class InstallError(RuntimeError):
     """A step failed on a node."""
 
 
+class ConnectionLost(InstallError):
+    """The machine went away during a step. An installation that is run again goes on from there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     node: Node
@@ -211,6 +215,8 @@ def _look(connection: Connection, wish: Wanted) -> Facts:
         )
     except CommandError as error:
         raise InstallError(f"node {wish.node.name}: looking at the machine: {error.said}") from error
+    except SshError as error:
+        raise ConnectionLost(_lost(wish.node.name, "look", error)) from error
 
 
 def _run(connection: Connection, node: str, step: Step) -> None:
@@ -222,7 +228,7 @@ def _run(connection: Connection, node: str, step: Step) -> None:
             f"node {node}: step {step.title!r} failed with exit code {error.code}: {error.said}\ncommand:\n{shown}"
         ) from error
     except SshError as error:
-        raise InstallError(f"node {node}: step {step.title!r}: {error}. Run it again: it goes on from there") from error
+        raise ConnectionLost(_lost(node, step.title, error)) from error
 
 
 def _wait(connection: Connection, wish: Wanted) -> None:
@@ -232,8 +238,14 @@ def _wait(connection: Connection, wish: Wanted) -> None:
         answer = json.loads(connection.run(facts.program("health"), json.dumps(order).encode()))
     except CommandError as error:
         raise InstallError(f"node {wish.node.name}: step 'health' failed: {error.said}") from error
+    except SshError as error:
+        raise ConnectionLost(_lost(wish.node.name, "health", error)) from error
     if answer["problem"]:
         raise InstallError(f"node {wish.node.name}: step 'health': {answer['problem']}")
+
+
+def _lost(node: str, step: str, error: SshError) -> str:
+    return f"node {node}: step {step!r}: {error}. Run it again: it goes on from there"
 
 
 def _hash(content: bytes) -> str:

@@ -83,18 +83,37 @@ def install(todo: Installation, say: Callable[[str], None]) -> None:
     node, began = todo.node, time.time()
     machine = Ssh(node.name, node.address_v4, key=todo.ssh_key, host_keys=(todo.host_key,))
     try:
-        reach(machine, todo.console, say, trouble=lambda: trouble(todo.topology, node))
         wish = vm.wanted(todo.topology, node, todo.keys, todo.wheel, own_image=todo.own_image)
-        done = vm.install(machine, wish, say, lambda: started(todo, say))
+        done = persistently(
+            lambda: reach(machine, todo.console, say, trouble=lambda: trouble(todo.topology, node)),
+            lambda: vm.install(machine, wish, say, lambda: started(todo, say)),
+            say,
+        )
     finally:
         machine.close()
     control_planes = [one.name for one in todo.topology.nodes if one.role == CONTROL_PLANE]
-    since = began if any("kubelet" in step for step in done) else 0.0  # what an earlier kubelet said says nothing now
+    # What an earlier kubelet said says nothing now.
+    since = began if done is None or any("kubelet" in step for step in done) else 0.0
     cluster.wait_ready(todo.kubeconfig, node.name, control_planes, since, say)
     cluster.uncordon(todo.kubeconfig, node.name)  # it may have been drained for a restart
     if node.role != CONTROL_PLANE:  # those are installed before the cloud controller
         cluster.wait_initialized(todo.kubeconfig, node.name, say)
     registry.note_installed(todo.topology.name, node.name, is_so=True)
+
+
+def persistently(
+    reach: Callable[[], None], install: Callable[[], Sequence[str]], say: Callable[[str], None]
+) -> Sequence[str] | None:
+    """The steps that were needed; None where the machine went away meanwhile and came back (an emulated kernel may
+    panic, and starts again), so that nobody knows all of them. Twice is too often."""
+    reach()
+    try:
+        return install()
+    except vm.ConnectionLost as error:
+        say(str(error))
+    reach()
+    install()
+    return None
 
 
 def started(todo: Installation, say: Callable[[str], None]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pulumi.runtime import rpc
 
 from infra import pki
+from infra.install import vm
 from infra.install.ssh import Ssh
 from infra.libvirt import access, clashes, cluster, keys, nodes, registry, reservation
 from infra.libvirt.access import AccessProvider
@@ -238,3 +239,26 @@ def test_places_whose_networks_libvirt_has_already_are_passed_over() -> None:
     with pytest.raises(Claimed, match=r"^index: 3: .* overlaps 172.30.3.0/24 of libvirt's network other: take another"):
         clashes.refuse(Topology(name="a", index=3, backend=LIBVIRT), present)
     clashes.refuse(Topology(name="a", index=4, backend=LIBVIRT), present)
+
+
+@pytest.mark.parametrize(("losses", "reached"), [(0, 1), (1, 2)])
+def test_a_machine_that_goes_away_once_is_reached_again(losses: int, reached: int) -> None:
+    left, reaches, told = [vm.ConnectionLost("node a: step 'health': gone")] * losses, [], []
+
+    def install() -> list[str]:
+        if left:
+            raise left.pop()
+        return ["starting kubelet"]
+
+    done = nodes.persistently(lambda: reaches.append(1), install, told.append)
+    assert len(reaches) == reached
+    assert done == (None if losses else ["starting kubelet"])
+    assert told == ["node a: step 'health': gone"] * losses
+
+
+def test_a_machine_that_goes_away_twice_is_an_error() -> None:
+    def install() -> list[str]:
+        raise vm.ConnectionLost("node a: step 'health': gone")
+
+    with pytest.raises(vm.ConnectionLost):
+        nodes.persistently(lambda: None, install, print)
