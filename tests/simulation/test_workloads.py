@@ -95,6 +95,7 @@ async def listening(cluster: Cluster, app: str) -> None:
             "selector": {"app": app},
             "ports": [{"port": 80, "targetPort": 8080}],
             "clusterIP": "10.96.0.9",
+            "clusterIPs": ["10.96.0.9"],
             "ipFamilies": ["IPv4"],
         },
     }
