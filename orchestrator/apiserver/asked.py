@@ -25,8 +25,6 @@ from orchestrator.apiserver.resourcecache import Entry
 JSON_HEADERS: Mapping[str, str] = {"content-type": encoding.JSON}
 YAML_HEADERS: Mapping[str, str] = {"content-type": encoding.YAML}
 BINARY_HEADERS: Mapping[str, str] = {"content-type": encoding.PROTOBUF}
-# Kinds whose status may create the object, by an apply or by a PUT too: a status takes whether it may from the kind.
-CREATED_BY_STATUS = frozenset({"services", "validatingadmissionpolicies.admissionregistration.k8s.io"})
 NOT_ALLOWED = "the server does not allow this method on the requested resource"
 NOT_SERVED = "the server could not find the requested resource"
 

@@ -19,9 +19,12 @@ from orchestrator.api.schema import Type
 from orchestrator.api.status import BadRequest, UnsupportedMediaType, conflict, invalid
 from orchestrator.api.wire import Response
 from orchestrator.apiserver import body, encoding, options, writing
-from orchestrator.apiserver.asked import CREATED_BY_STATUS, Asked, check_may_create, prepare, written_answer
+from orchestrator.apiserver.asked import Asked, check_may_create, prepare, written_answer
 from orchestrator.apiserver.negotiation import Accepted
 from orchestrator.apiserver.options import WriteOptions
+
+# Kinds whose status may create the object by an apply: a status takes whether it may from the kind.
+CREATED_BY_STATUS = frozenset({"services", "validatingadmissionpolicies.admissionregistration.k8s.io"})
 
 
 async def patch(asked: Asked) -> Response:

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives import serialization
 from infra import pki
 from infra.topology import Topology
 from tests.benchmarks import apiserver_load as load
-from tests.benchmarks.apiserver_load import CONFIGMAPS, NAMESPACE, PODS, Connection, Target, pod
+from tests.benchmarks.apiserver_load import CONFIGMAPS, PODS, Connection, Target, pod
 from tests.whole_server import free_port
 
 TOKEN = "benchmark"
@@ -177,9 +177,7 @@ async def measure(server: Running, figures: Figures, count: int, watchers: int) 
     await asyncio.sleep(3)  # what start-up does behind its answers
     figures.add("memory idle, MiB", server.pss_mib())
     first = await target.connect()
-    await first.request("POST", "/api/v1/namespaces", json.dumps({"metadata": {"name": NAMESPACE}}).encode())
-    account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
-    await first.request("POST", account, json.dumps({"metadata": {"name": "default"}}).encode())
+    await load.prepared(first)
 
     names, plain = [f"created-{number}" for number in range(count)], "application/json"
     creates = [("POST", PODS, json.dumps(pod(name)).encode(), plain) for name in names]

@@ -88,6 +88,13 @@ class Connection:
         self._writer.close()
 
 
+async def prepared(connection: Connection) -> None:
+    """The namespace that everything is made in, and the account that its Pods have."""
+    await connection.request("POST", "/api/v1/namespaces", json.dumps({"metadata": {"name": NAMESPACE}}).encode())
+    account = json.dumps({"metadata": {"name": "default"}}).encode()
+    await connection.request("POST", f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts", account)
+
+
 async def timed(name: str, target: Target, clients: int, requests: list[tuple[str, str, bytes, str]]) -> None:
     """`clients` connections work the requests off; prints rate and latency."""
     start = time.perf_counter()
@@ -197,10 +204,7 @@ async def main() -> None:
     server = urlsplit(access.server)
     target = Target(server.hostname or "", server.port or 443, tls_context(access))
     first = await target.connect()
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    await first.request("POST", "/api/v1/namespaces", json.dumps(namespace).encode())
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-    await first.request("POST", f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts", json.dumps(account).encode())
+    await prepared(first)
 
     count, plain = arguments.count, "application/json"
     names = [f"created-{number}" for number in range(count)]

@@ -36,7 +36,7 @@ from tests.benchmarks.apiserver_beside import (
     requests_per_s,
     spawn,
 )  # fmt: skip
-from tests.benchmarks.apiserver_load import NAMESPACE, PODS, pod
+from tests.benchmarks.apiserver_load import PODS, pod
 from tests.whole_server import free_port
 
 PROGRAM = """
@@ -65,9 +65,7 @@ async def started(folder: Path, count: int) -> list[Running]:
 async def measure(servers: list[Running], figures: Figures, count: int) -> None:
     targets = [TokenTarget("127.0.0.1", server.port, insecure_tls()) for server in servers]
     first = await targets[0].connect()
-    await first.request("POST", "/api/v1/namespaces", json.dumps({"metadata": {"name": NAMESPACE}}).encode())
-    account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
-    await first.request("POST", account, json.dumps({"metadata": {"name": "default"}}).encode())
+    await load.prepared(first)
     creates = [("POST", PODS, json.dumps(pod(f"created-{n}")).encode(), "application/json") for n in range(count)]
     start = time.perf_counter()
     shares = [creates[place :: len(targets)] for place in range(len(targets))]

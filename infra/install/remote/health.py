@@ -70,24 +70,18 @@ def wait(units: list[str], checks: dict[str, str], limit_s: float) -> str:
         if problem and time.monotonic() < min(looked + UNITS_S, deadline):
             time.sleep(POLL_S)
             continue
-        looked = time.monotonic()
-        unit, problem = look(units) or (unit, problem)
+        looked, seen = time.monotonic(), states(units)
+        inactive = next((name for name, (state, _) in seen.items() if state != "active"), "")
+        if inactive:
+            unit, problem = inactive, f"{inactive} is {seen[inactive][0]}"
         if not problem:
             return ""
-        state, restarts = states([unit])[unit]
+        state, restarts = seen[unit]
         is_hopeless = state == "failed" or restarts - first[unit][1] >= RESTARTS_MAX
         if is_hopeless or time.monotonic() > deadline:
             again = f", started again {restarts - first[unit][1]} times" if restarts else ""
             return f"{problem}{again}; the end of its journal:\n{journal(unit)}"
         time.sleep(POLL_S)
-
-
-def look(units: list[str]) -> tuple[str, str] | None:
-    """The first unit that is not active."""
-    for unit, (state, _) in states(units).items():
-        if state != "active":
-            return unit, f"{unit} is {state}"
-    return None
 
 
 def answer(left: dict[str, str]) -> tuple[str, str]:
