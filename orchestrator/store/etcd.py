@@ -57,7 +57,8 @@ class EtcdStore:
         self._broadcast = Broadcast()
         self._arrived: dict[int, asyncio.Future[None]] = {}
         self._leases: dict[int, tuple[str, float]] = {}  # window → (lease, until when it is used)
-        self._asking: asyncio.Task[int] | None = None
+        self._question: asyncio.Task[int] | None = None  # of the latest revision: asked last
+        self._next_question: asyncio.Task[int] | None = None
         self._feed: asyncio.Task[None] | None = None
 
     @classmethod
@@ -97,17 +98,20 @@ class EtcdStore:
         return True
 
     async def latest_revision(self) -> int:
-        """Asked of etcd; callers that come while an answer is awaited share the next question."""
-        while self._asking is not None:  # it may have been asked before this call
-            asked = self._asking
-            await asyncio.wait([asked])
-            if self._asking is asked:
-                self._asking = None
-        self._asking = asyncio.get_running_loop().create_task(self._current())
+        """Asked of etcd. A question may have been decided before this call, so whoever comes while one is out waits for
+        the next, and all of them share that one."""
+        if self._next_question is None:
+            self._next_question = asyncio.get_running_loop().create_task(self._ask_after(self._question))
         try:
-            return await asyncio.shield(self._asking)
+            return await asyncio.shield(self._next_question)
         except (EtcdError, *Unreachable) as error:
             raise StoreFailed(f"etcd: {error or type(error).__name__}") from error
+
+    async def _ask_after(self, question: asyncio.Task[int] | None) -> int:
+        if question is not None:
+            await asyncio.wait([question])
+        self._question, self._next_question = self._next_question, None
+        return await self._current()
 
     async def _current(self) -> int:
         answer = await self._etcd.call("kv/range", {"key": b64(self._prefix), "count_only": True}, is_read=True)

@@ -131,6 +131,29 @@ async def test_two_servers_share_one_etcd(etcd: EtcdServer) -> None:
     await asyncio.gather(one.close(), two.close())
 
 
+async def test_questions_that_wait_for_another_are_one(etcd: EtcdServer) -> None:
+    """A hundred readers at once: one question is out, and those who came after it share the second."""
+    store = await etcd.store()
+    asked = 0
+    current = store._current
+
+    async def counted() -> int:
+        nonlocal asked
+        asked += 1
+        return await current()
+
+    store._current = counted  # type: ignore[method-assign]
+    first = asyncio.create_task(store.latest_revision())
+    while not asked:
+        await asyncio.sleep(0)
+    revision = await store.create("a", b"1")
+    answers = await asyncio.gather(*(store.latest_revision() for _ in range(100)))
+    assert set(answers) == {revision}
+    assert await first <= revision
+    assert asked <= 3  # the create may have let the first end
+    await store.close()
+
+
 async def test_an_etcd_that_comes_back_is_followed_from_where_it_was(etcd: EtcdServer) -> None:
     store, other = await etcd.store(), await etcd.store()
     seen: list[Event] = []
