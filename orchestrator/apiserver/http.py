@@ -4,8 +4,9 @@ An ordinary answer is one write of head and body to the transport, past aiohttp'
 given the transport itself and writes chunks to it as they come; the connection task only waits for its end. Other
 streams are iterated.
 A client that is slow is not waited for: HEAD_S for the head of its first request, BODY_S for a body, KEEP_ALIVE_S for
-the next request. A head that is too long is answered 431, a malformed one 400, both as Go's server does it: they come
-before there is a request that a Status could answer. Bodies are taken as they come, never unpacked.
+the next request, PIECE_S to take a piece of a long answer. A head that is too long is answered 431, a malformed one
+400, both as Go's server does it: they come before there is a request that a Status could answer. Bodies are taken as
+they come, never unpacked.
 A body that has not come with its head is read when the handler asks for it, which knows by then who sends it.
 A client that leaves cancels a read or a stream, and what waits for its turn or its body; a write that has begun is
 finished, since its client may be gone but its effect is wanted.
@@ -50,6 +51,8 @@ BODY_S = 60.0  # kube-apiserver's limit of a whole request
 # Deviation: Go takes 1 MiB of head in all, whatever it consists of.
 HEAD_LINE_BYTES_MAX = 64 << 10  # of the request line, and of a field
 HEAD_FIELDS_MAX = 128
+PIECE_BYTES = 256 << 10
+PIECE_S = 60.0  # in which a client has to take a piece
 GZIP_BYTES_MIN = 128 << 10
 GZIP_LEVEL = 1
 GZIP_WINDOW = 31  # zlib's window bits with the gzip header
@@ -243,7 +246,9 @@ def _head(status: int, headers: dict[str, str], last: str, keep_alive: bool) -> 
 
 
 class _Whole:
-    """What aiohttp's connection needs of a response, and no more: `prepare` writes all of it."""
+    """What aiohttp's connection needs of a response, and no more: `prepare` writes all of it. A long list goes piece by
+    piece, each once the transport has taken the one before: the client reads while the next is encrypted, and other
+    clients are served in between."""
 
     body_length = 0
 
@@ -251,19 +256,34 @@ class _Whole:
         self.status = status
         self.keep_alive = raw.keep_alive and (not raw.body_exists or raw.content.at_eof())
         self._raw = raw
-        self._data = _head(status, headers, f"content-length: {len(body)}\r\n", self.keep_alive)
-        if raw.method != "HEAD":
-            self._data += body
+        self._head = _head(status, headers, f"content-length: {len(body)}\r\n", self.keep_alive)
+        self._body = b"" if raw.method == "HEAD" else body
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client has gone")
-        transport.write(self._data)
-        self._data = b""
+        body, self._body = self._body, b""
+        if len(body) <= PIECE_BYTES:
+            _transport(request).write(self._head + body)
+            return
+        _transport(request).write(self._head)
+        whole = memoryview(body)
+        for start in range(0, len(body), PIECE_BYTES):
+            _transport(request).write(whole[start : start + PIECE_BYTES])
+            try:
+                async with asyncio.timeout(PIECE_S):
+                    await _drained(request)
+            except TimeoutError:
+                _transport(request).abort()
+                raise ConnectionResetError("the client does not read") from None
 
     async def write_eof(self) -> None:
         await _drained(self._raw)
+
+
+def _transport(raw: web.BaseRequest) -> asyncio.Transport:
+    transport = raw.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    return transport
 
 
 async def _drained(raw: web.BaseRequest) -> None:

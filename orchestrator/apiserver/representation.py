@@ -139,14 +139,7 @@ def renderer(core: Core, endpoint: Endpoint, accepted: Accepted, request: Reques
         raise BadRequest(f"no {accepted.form} of {endpoint.resource.group_resource}")
     if accepted.media_type == encoding.PROTOBUF:
         return endpoint.binary
-    return _served(endpoint) if endpoint.conversion else None
-
-
-def _served(endpoint: Endpoint) -> Render:
-    def render(entry: Entry, data: bytes) -> bytes:
-        return endpoint.served_bytes(data)
-
-    return render
+    return endpoint.rendered if endpoint.conversion else None
 
 
 def list_document(

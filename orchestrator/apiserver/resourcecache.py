@@ -61,7 +61,7 @@ Framing = Callable[[bytes, bytes], bytes]  # the kind of an event and its object
 class Change:
     """From `previous` to `entry`; one of them is None at the ends of an object's life."""
 
-    __slots__ = ("_frames", "entry", "head", "previous", "revision")
+    __slots__ = ("_frames", "entry", "head", "previous", "revision", "told")
 
     def __init__(self, entry: Entry | None, previous: Entry | None, revision: int, head: bytes) -> None:
         self.entry = entry
@@ -69,6 +69,8 @@ class Change:
         self.revision = revision
         self.head = head
         self._frames: dict[tuple[bytes, Render | None], bytes] = {}
+        # What watchers that are alike are sent, by what makes them alike: decided once for all of them.
+        self.told: dict[object, bytes] = {}
 
     def frame(self, kind: bytes, render: Render | None, framing: Framing = encoding.event_frame) -> bytes:
         """The frame of a watch for this change, made once for all watchers that look at it alike. A deletion shows
@@ -87,6 +89,7 @@ class Change:
     def forget_frames(self) -> None:
         """After delivery only a late watcher needs them, and makes its own."""
         self._frames.clear()
+        self.told.clear()
 
 
 class Observer(Protocol):

@@ -45,6 +45,7 @@ class _Shown(Struct, frozen=True):
     """What one watch is about, apart from when it starts."""
 
     selected: Selection
+    asked: tuple[str, str]  # both selectors as they came
     namespace: str
     render: Render | None
     accepted: Accepted
@@ -58,6 +59,7 @@ class Watcher:
     """An observer of one resource for one client."""
 
     __slots__ = (
+        "_alike",
         "_core",
         "_endpoint",
         "_frames",
@@ -78,6 +80,8 @@ class Watcher:
         self._endpoint = endpoint
         self._shown = shown
         self._selected = None if shown.selected.is_everything else shown.selected
+        # Watchers of one served version that ask for the same objects in the same form.
+        self._alike = (endpoint.resource.api_version, shown.asked, shown.render)
         self._frames: list[bytes] = []
         self._held: list[Change] | None = None
         self._framing = envelope.event_frame if shown.is_binary else encoding.event_frame
@@ -121,8 +125,14 @@ class Watcher:
             return
         if self._remote is not None:
             self._remote.append(change)
-        elif kind := self._kind(change):
-            self._frames.append(change.frame(kind, self._shown.render, self._framing))
+            return
+        frame = change.told.get(self._alike)
+        if frame is None:
+            kind = self._kind(change)
+            frame = change.frame(kind, self._shown.render, self._framing) if kind else b""
+            change.told[self._alike] = frame
+        if frame:
+            self._frames.append(frame)
 
     def _kind(self, change: Change) -> bytes:
         """What a change is to this client; nothing where it concerns objects that are not selected."""
@@ -257,7 +267,8 @@ async def watch(
     asked = options.list_options(request, watch=True)
     fields = f"{asked.field_selector},metadata.name={name}".lstrip(",") if name else asked.field_selector
     selected = selection.parse(asked.label_selector, fields, endpoint.picker)
-    shown = _Shown(selected, namespace, renderer(core, endpoint, accepted, request), accepted)
+    render = renderer(core, endpoint, accepted, request)
+    shown = _Shown(selected, (asked.label_selector, fields), namespace, render, accepted)
     watcher = Watcher(core, endpoint, shown, bookmarks=asked.bookmarks)
     if asked.revision:
         await reading.not_in_the_future(core, asked.revision)

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives import serialization
 from infra import pki
 from infra.topology import Topology
 from tests.benchmarks import apiserver_load as load
-from tests.benchmarks.apiserver_load import CONFIGMAPS, PODS, Connection, Target, pod
+from tests.benchmarks.apiserver_load import CONFIGMAPS, PODS, Target, pod
 from tests.whole_server import free_port
 
 TOKEN = "benchmark"
@@ -158,21 +158,12 @@ class Figures:
         self.rows.setdefault(row, []).append(value)
 
 
-class _Authorized(Connection):
-    """With the token in each head."""
-
-    def send(self, method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> None:
-        super().send(method, path, body, f"{content_type}\r\nauthorization: Bearer {TOKEN}")
-
-
-class TokenTarget(Target):
-    async def connect(self) -> Connection:
-        reader, writer = await asyncio.open_connection(self.host, self.port, ssl=self.tls, limit=64 << 20)
-        return _Authorized(reader, writer)
+def token_target(port: int) -> Target:
+    return Target("127.0.0.1", port, insecure_tls(), TOKEN)
 
 
 async def measure(server: Running, figures: Figures, count: int, watchers: int) -> None:
-    target = TokenTarget("127.0.0.1", server.port, insecure_tls())
+    target = token_target(server.port)
     figures.add("cold start to /readyz, ms", server.cold_start_ms)
     await asyncio.sleep(3)  # what start-up does behind its answers
     figures.add("memory idle, MiB", server.pss_mib())
@@ -192,8 +183,12 @@ async def measure(server: Running, figures: Figures, count: int, watchers: int) 
     )
     for row, query in (("LIST", ""), ("LIST resourceVersion=0", "?resourceVersion=0"),
                        ("LIST 1 by label", "?labelSelector=name%3Dcreated-1")):  # fmt: skip
-        figures.add(f"{row} of {count} pods, ms", await _list_ms(first, PODS + query))
-    figures.add(f"watch, {watchers} × {WATCHED} creates, events/s", await load.watching(target, watchers, WATCHED))
+        figures.add(f"{row} of {count} pods, ms", _list_ms(target, PODS + query))
+    events_per_s, latencies = await load.watching(target, watchers, WATCHED)
+    cuts = statistics.quantiles(latencies, n=100)
+    figures.add(f"watch, {watchers} × {WATCHED} creates, events/s", events_per_s)
+    figures.add("  from create to event, p50, ms", cuts[49] * 1e3)
+    figures.add("  from create to event, p99, ms", cuts[98] * 1e3)
     figures.add("memory after the load, MiB", server.pss_mib())
     start = time.perf_counter()
     await first.request("DELETE", PODS)
@@ -228,13 +223,8 @@ def requests_per_s(told: str) -> float:
     return float(re.findall(r"Requests/sec: +([0-9.]+)", told)[0])
 
 
-async def _list_ms(connection: Connection, path: str) -> float:
-    taken = []
-    for _ in range(5):
-        start = time.perf_counter()
-        await connection.request("GET", path)
-        taken.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(taken)
+def _list_ms(target: Target, path: str) -> float:
+    return statistics.median(load.list_s(target, path)[0] * 1e3 for _ in range(7))
 
 
 async def main(program: str, rounds: int, count: int, watchers: int) -> None:

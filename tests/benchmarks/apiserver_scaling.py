@@ -28,13 +28,12 @@ from tests.benchmarks.apiserver_beside import (
     TOKEN,
     Figures,
     Running,
-    TokenTarget,
     etcd_started,
     gets_words,
-    insecure_tls,
     ready,
     requests_per_s,
     spawn,
+    token_target,
 )  # fmt: skip
 from tests.benchmarks.apiserver_load import PODS, pod
 from tests.whole_server import free_port
@@ -63,7 +62,7 @@ async def started(folder: Path, count: int) -> list[Running]:
 
 
 async def measure(servers: list[Running], figures: Figures, count: int) -> None:
-    targets = [TokenTarget("127.0.0.1", server.port, insecure_tls()) for server in servers]
+    targets = [token_target(server.port) for server in servers]
     first = await targets[0].connect()
     await load.prepared(first)
     creates = [("POST", PODS, json.dumps(pod(f"created-{n}")).encode(), "application/json") for n in range(count)]

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from orchestrator.api.resources import CLUSTERROLEBINDINGS
-from orchestrator.api.wire import Identity, Request
+from orchestrator.api.wire import Identity, Request, Response
 from orchestrator.apiserver import http
 from orchestrator.apiserver.request import RequestInfo
 from tests.fuzz.campaign import errors_logged
@@ -97,6 +97,35 @@ async def test_a_watcher_that_does_not_read_is_cut_off(server: WholeServer) -> N
                 while seen < written:
                     seen += (await reading.content.readany()).count(b'{"type":"ADDED"')
             assert len(cache.entries) == before + written > 10
+
+
+async def test_who_does_not_read_a_long_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a piece of it waits for the client meanwhile; one that reads gets all."""
+    monkeypatch.setattr(http, "PIECE_S", 0.5)
+    body = random.Random(1).randbytes(32 << 20)
+
+    async def handle(request: Request) -> Response:
+        return Response(200, {"content-type": "x"}, body)
+
+    server = http.HttpServer(handle)
+    port = await server.listen(("127.0.0.1",), 0)
+    connections = [await asyncio.open_connection("127.0.0.1", port, limit=1 << 20) for _ in range(2)]
+    (stuck, stuck_writer), (reading, reading_writer) = connections
+    async with asyncio.timeout(LIMIT_S):
+        for writer in (stuck_writer, reading_writer):
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        stuck_writer.transport.pause_reading()  # type: ignore[attr-defined]
+        head = await reading.readuntil(b"\r\n\r\n")
+        assert f"content-length: {len(body)}\r\n".encode() in head
+        assert await reading.readexactly(len(body)) == body
+        held = [one.transport for one in server._server.connections if one.transport is not None]
+        assert sum(transport.get_write_buffer_size() for transport in held) <= http.PIECE_BYTES
+        while len(server._server.connections) > 1:
+            await asyncio.sleep(0.01)
+        stuck_writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await stuck.read(-1)) < len(body)
+    reading_writer.close()
+    await server.close(0)
 
 
 async def test_a_slow_body_is_cut_off(server: WholeServer, monkeypatch: pytest.MonkeyPatch) -> None:
