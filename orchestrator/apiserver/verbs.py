@@ -17,6 +17,7 @@ from orchestrator.apiserver.asked import (
     NOT_ALLOWED,
     NOT_SERVED,
     Asked,
+    UpgradeResponse,
     check_may_create,
     data_answer,
     decoded,
@@ -31,6 +32,7 @@ from orchestrator.apiserver.patching import patch
 from orchestrator.apiserver.representation import check_metadata, list_document, renderer
 from orchestrator.apiserver.request import RequestInfo
 from orchestrator.apiserver.resourcecache import Entry
+from orchestrator.apiserver.streams import websocket
 
 BINARY_WATCH_HEADERS: Mapping[str, str] = {"content-type": f"{encoding.PROTOBUF};stream=watch"}
 # Kinds whose PUT may create: upstream's AllowCreateOnUpdate.
@@ -92,7 +94,10 @@ async def _watch(asked: Asked) -> Response:
     info, form = asked.info, asked.accepted
     name = info.name if "fieldSelector" not in dict(asked.request.query) else ""
     stream = await watching.watch(asked.core, asked.endpoint, asked.request, info.namespace, form, name=name)
-    return Response(200, dict(BINARY_WATCH_HEADERS if form.media_type == encoding.PROTOBUF else JSON_HEADERS), stream)
+    is_binary = form.media_type == encoding.PROTOBUF
+    if websocket.is_websocket(asked.request):
+        return UpgradeResponse(upgrade=websocket.watch(stream, asked.request, is_binary=is_binary))
+    return Response(200, dict(BINARY_WATCH_HEADERS if is_binary else JSON_HEADERS), stream)
 
 
 async def _create(asked: Asked) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -132,6 +133,32 @@ async def test_a_large_present_in_protobuf_over_the_network(server: WholeServer)
         answer.close()
     present = [(b"ADDED", f"c{number:02}") for number in range(40)]
     assert seen == [*present, (b"BOOKMARK", None), (b"ADDED", "later")]
+
+
+async def test_a_watch_over_websocket(server: WholeServer) -> None:
+    """Each event is a message: the present in one go, then a change, in text and in protobuf."""
+    for name in ("a", "b"):
+        await server.admin.create(CONFIGMAPS, {"metadata": {"name": name, "namespace": "default"}})
+    cache = server.api.core.endpoints["", "v1", "configmaps"].cache
+    path = "/api/v1/namespaces/default/configmaps?watch=true"
+    async with session(server, "admin") as http, asyncio.timeout(20):
+        text = await http.ws_connect(path, protocols=("one",))
+        binary = await http.ws_connect(path, headers={"accept": PROTOBUF})
+        assert text.protocol == "one"
+        await server.admin.create(CONFIGMAPS, {"metadata": {"name": "c", "namespace": "default"}})
+        for name in ("a", "b", "c"):
+            said = await text.receive_str()
+            event = json.loads(said)
+            assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", name) and said.endswith("\n")
+            frame = dict(wire.fields(await binary.receive_bytes()))
+            body = dict(wire.fields(wire.text_or_bytes(frame[2])))[1]
+            assert decode(wire.text_or_bytes(body))["metadata"]["name"] == name
+        await text.close()
+        await binary.close()
+        while cache.observers():
+            await asyncio.sleep(0.01)
+        brief = await http.ws_connect(f"{path}&timeoutSeconds=1&resourceVersion={server.api.core.cache.revision}")
+        assert (await brief.receive()).type == aiohttp.WSMsgType.CLOSE
 
 
 async def test_a_restart_keeps_everything_and_a_watch_goes_on(tmp_path: Any) -> None:
