@@ -162,7 +162,7 @@ class Access:
                 PersistentVolumeClaimResize(lookup),
                 CertificateApproval(self.authorizer),
                 CertificateSubjectRestriction(),
-                ValidatingPolicies(lookup, resources, self.authorizer, self.conversions),
+                ValidatingPolicies(lookup, resources, self.authorizer, self.conversions, timing),
                 ValidatingWebhooks(lookup, resources, self.webhooks, self.conversions, conditions, new_uid, timing),
                 self._quota,
             ],

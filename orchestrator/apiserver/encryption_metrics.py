@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.api.clock import Clock
-from orchestrator.apiserver.histogram import Histogram
+from orchestrator.api.histogram import Histogram
 from orchestrator.apiserver.metrics import family
 from orchestrator.store.encryption.configuration import Encryption, hash_of
 from orchestrator.store.encryption.kms import KmsProvider

@@ -51,6 +51,7 @@ from orchestrator.apiserver.health import Health
 from orchestrator.apiserver.http import HttpServer, server_tls
 from orchestrator.apiserver.openapi.remote import RemoteDocuments
 from orchestrator.apiserver.openapi.serving import OpenApi
+from orchestrator.apiserver.policies.policy import cel_lines
 from orchestrator.apiserver.server import ApiServer, Route
 from orchestrator.apiserver.services import authority
 from orchestrator.apiserver.storemetrics import StoreMetrics
@@ -391,7 +392,7 @@ def add_routes(config: Config, server: ApiServer, access: Access, state: _State)
         server.routes |= report.routes()
         server.metrics.others.append(report.metrics)
     stored = StoreMetrics(server.core.cache, None if config.etcd_servers else partial(_size_bytes, config.store_path))
-    server.metrics.others += [stored.lines, access.admission.timing.lines, build_info]
+    server.metrics.others += [stored.lines, access.admission.timing.lines, cel_lines, build_info]
     if state.encryption is not None:
         server.metrics.others.append(state.encryption.metrics)
         state.background.append(asyncio.get_running_loop().create_task(state.encryption.run()))

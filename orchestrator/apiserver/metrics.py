@@ -11,8 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from orchestrator.api.histogram import Histogram
 from orchestrator.api.wire import Request, Response
-from orchestrator.apiserver.histogram import Histogram
 from orchestrator.apiserver.processmetrics import process_metrics
 from orchestrator.apiserver.request import RequestInfo
 

@@ -6,15 +6,19 @@ Errors: CompileError, whose text shows the place in the expression; EvaluationEr
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
 from orchestrator.api.cel import library, syntax
+from orchestrator.api.histogram import Histogram
 
 KINDS = ("dyn", "string", "int", "bool", "double", "bytes", "timestamp", "duration")
 TYPES = (*KINDS, "list", "map", "maps")  # that a variable may be declared with
+_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+COMPILATION_S, EVALUATION_S = Histogram(_BUCKETS_S), Histogram(_BUCKETS_S)  # of this process
 _STATUS = re.compile(r"^[A-Z_]+: ")
 _TAIL = re.compile(r"\s*\[[A-Z_]+\]\s*$")
 _OVERLOAD = re.compile(r"^No matching overloads found : ")
@@ -62,7 +66,9 @@ class Program:
 
     def eval(self, bindings: Mapping[str, Any]) -> Any:
         """The value as plain data. Errors: EvaluationError."""
+        began = time.perf_counter()
         result = self._compiled.eval(data=dict(bindings))
+        EVALUATION_S.observe(time.perf_counter() - began)
         if result.type().name() == "ERROR":
             raise EvaluationError(_words(str(result.plain_value())))
         return result.plain_value()
@@ -105,6 +111,7 @@ def _environment(variables: tuple[tuple[str, str], ...]) -> Any:
 
 @lru_cache(maxsize=4096)
 def _compiled(expression: str, variables: tuple[tuple[str, str], ...]) -> Program | CompileError:
+    began = time.perf_counter()
     try:
         return Program(expression, _environment(variables).compile(expression))
     except RuntimeError as error:
@@ -112,6 +119,8 @@ def _compiled(expression: str, variables: tuple[tuple[str, str], ...]) -> Progra
         if not expression:  # there is no line to point into
             text = text.replace("<input>:1:1:", "<input>:1:0:").removesuffix("\n | \n | ^")
         return CompileError(f"compilation failed: {_located(text)}")
+    finally:
+        COMPILATION_S.observe(time.perf_counter() - began)
 
 
 def _located(text: str) -> str:

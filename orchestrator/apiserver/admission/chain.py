@@ -14,9 +14,9 @@ from typing import Protocol
 from msgspec import Struct
 
 from orchestrator.api import meta
+from orchestrator.api.histogram import Histogram
 from orchestrator.api.status import ApiError, Cause, Forbidden, forbidden
 from orchestrator.apiserver.admission.timing import Timing
-from orchestrator.apiserver.histogram import Histogram
 from orchestrator.apiserver.request import Attributes
 
 ANY, EVERY = "*", "*/*"  # every resource; every subresource

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.apiserver.histogram import Histogram
+from orchestrator.api.histogram import Histogram
 from orchestrator.apiserver.metrics import family
 
 BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5)
@@ -19,7 +19,10 @@ NAMES = {
     "ValidatingWebhooks": "ValidatingAdmissionWebhook",
 }
 Step = tuple[str, str, bool]  # admit or validate, operation, whether it was refused
+Checked = tuple[str, str, str, str]  # action, kind of error, policy, binding
+CHECK_BUCKETS_S = (0.0000005, 0.001, 0.01, 0.1, 1.0)
 _PREFIX = "apiserver_admission_"
+_CHECK = "apiserver_validating_admission_policy_check_"
 
 
 class Timing:
@@ -27,6 +30,7 @@ class Timing:
         self._steps: dict[Step, Histogram] = {}
         self._plugins: dict[tuple[str, Step], Histogram] = {}
         self._webhooks: dict[tuple[str, Step], Histogram] = {}
+        self._checks: dict[Checked, Histogram] = {}
 
     def step(self, step: Step) -> Histogram:
         return self._steps.setdefault(step, Histogram(BUCKETS_S))
@@ -36,6 +40,10 @@ class Timing:
 
     def webhook(self, name: str, step: Step) -> Histogram:
         return self._webhooks.setdefault((name, step), Histogram(WEBHOOK_BUCKETS_S))
+
+    def check(self, checked: Checked) -> Histogram:
+        """Of a ValidatingAdmissionPolicy: what did not hold, or could not be evaluated."""
+        return self._checks.setdefault(checked, Histogram(CHECK_BUCKETS_S))
 
     def lines(self) -> Iterator[str]:
         name = f"{_PREFIX}step_admission_duration_seconds"
@@ -50,6 +58,13 @@ class Timing:
         yield from family(name, "histogram", "How long each webhook took.", ())
         for (webhook, step), took in sorted(self._webhooks.items(), key=_key):
             yield from took.lines(name, f'name="{webhook}",{_labels(step)}')
+        if not self._checks:
+            return
+        yield from family(f"{_CHECK}duration_seconds", "histogram", "How long a check of a policy took.", ())
+        for checked, took in sorted(self._checks.items(), key=_key):
+            yield from took.lines(f"{_CHECK}duration_seconds", _checked_labels(checked))
+        counts = [(_checked_labels(checked), took.count) for checked, took in sorted(self._checks.items(), key=_key)]
+        yield from family(f"{_CHECK}total", "counter", "Checks of a policy that did not hold.", counts)
 
 
 def _key(one: tuple[Any, Histogram]) -> Any:
@@ -59,3 +74,8 @@ def _key(one: tuple[Any, Histogram]) -> Any:
 def _labels(step: Step) -> str:
     kind, operation, is_refused = step
     return f'operation="{operation}",rejected="{str(is_refused).lower()}",type="{kind}"'
+
+
+def _checked_labels(checked: Checked) -> str:
+    names = ("enforcement_action", "error_type", "policy", "policy_binding")
+    return ",".join(f'{name}="{value}"' for name, value in zip(names, checked, strict=True))

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from msgspec import Struct, field
 
 from orchestrator.api import meta
+from orchestrator.api.histogram import Histogram
 from orchestrator.api.kinds.flowcontrol_bootstrap import MANDATORY_LEVELS, MANDATORY_SCHEMAS
 from orchestrator.api.meta import Object
 from orchestrator.api.wire import Identity
@@ -23,7 +24,6 @@ from orchestrator.apiserver.fairness.retryafter import RetryAfter
 from orchestrator.apiserver.fairness.rules import FlowSchema, in_order, matching
 from orchestrator.apiserver.fairness.sharding import deal, flow_hash
 from orchestrator.apiserver.fairness.shares import Claim, Seats, current, seats
-from orchestrator.apiserver.histogram import Histogram
 from orchestrator.apiserver.request import RequestInfo
 
 SEATS_MAX_PART = 0.15  # of its level's nominal seats that one request may take

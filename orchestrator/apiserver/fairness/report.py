@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import starmap
 from operator import attrgetter
 
+from orchestrator.api.histogram import Histogram
 from orchestrator.api.kinds.flowcontrol_bootstrap import EXEMPT
 from orchestrator.api.wire import Request, Response
 from orchestrator.apiserver.fairness.gate import Gate, Passage
 from orchestrator.apiserver.fairness.levels import BUCKETS_S, Level, Tally
-from orchestrator.apiserver.histogram import Histogram
 
 PREFIX = "apiserver_flowcontrol_"
 PAGES = "/debug/api_priority_and_fairness/"

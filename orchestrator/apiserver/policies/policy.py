@@ -13,12 +13,19 @@ from msgspec import Struct
 
 from orchestrator.api import meta, selectors
 from orchestrator.api.cel import library, objects
-from orchestrator.api.cel.engine import CompileError, EvaluationError, compile_expression
+from orchestrator.api.cel.engine import (
+    COMPILATION_S,
+    EVALUATION_S,
+    CompileError,
+    EvaluationError,
+    compile_expression,
+)
 from orchestrator.api.kinds.policies import variables as names_of
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.status import InternalError
 from orchestrator.apiserver.lookup import Lookup
+from orchestrator.apiserver.metrics import family
 from orchestrator.apiserver.policies import bindings
 from orchestrator.apiserver.request import Attributes, Authorizer
 from orchestrator.apiserver.webhooks import matching
@@ -177,6 +184,14 @@ def with_variables(spec: Json, values: Object) -> Object:
         except EvaluationError:
             continue  # whoever names it will fail, and say so
     return values
+
+
+def cel_lines() -> Iterator[str]:
+    """The metrics of all expressions of this process, under upstream's names."""
+    for what, took in (("compilation", COMPILATION_S), ("evaluation", EVALUATION_S)):
+        name = f"apiserver_cel_{what}_duration_seconds"
+        yield from family(name, "histogram", f"How long each {what} of an expression took.", ())
+        yield from took.lines(name, "")
 
 
 def conditions_hold(conditions: list[Any], names: Mapping[str, str], values: Json) -> tuple[bool, list[str]]:

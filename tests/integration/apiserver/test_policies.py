@@ -99,6 +99,7 @@ async def test_what_does_not_hold_is_denied(server: WholeServer) -> None:
         "configmaps \"two\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: "
         "failed expression: object.data.size() <= 1"
     )
+    assert checked(server, "deny", "no_error") == "1"
 
 
 async def test_words_and_reason_of_a_denial(server: WholeServer) -> None:
@@ -143,6 +144,16 @@ async def test_what_cannot_be_evaluated(server: WholeServer) -> None:
     await server.admin.update(VALIDATINGADMISSIONPOLICIES, current)
     error = await refusal(server, configmap("two", a="1"))
     assert "expression 'object.data.missing == '1'' resulted in error: no such key: missing" in error.message
+    assert [checked(server, action, "invalid_error") for action in ("allow", "deny", "warn")] == ["1", "1", ""]
+
+
+def checked(server: WholeServer, action: str, fault: str) -> str:
+    """How often the policy's checks came to that, as /metrics tells it."""
+    labels = f'enforcement_action="{action}",error_type="{fault}",policy="p",policy_binding="b"'
+    start = f"apiserver_validating_admission_policy_check_total{{{labels}}} "
+    lines = server.api.metrics.text().decode().splitlines()
+    assert any(line.startswith("apiserver_cel_evaluation_duration_seconds_count ") for line in lines)
+    return "".join(line.removeprefix(start) for line in lines if line.startswith(start))
 
 
 async def test_conditions_and_the_authorizer(server: WholeServer) -> None:
@@ -170,6 +181,7 @@ async def test_conditions_and_the_authorizer(server: WholeServer) -> None:
 async def test_warnings_instead_of_denials(server: WholeServer) -> None:
     await validating(server, "false", {"validationActions": ["Warn"]})
     await server.admin.create(CONFIGMAPS, configmap())
+    assert [checked(server, action, "no_error") for action in ("warn", "deny")] == ["1", ""]
 
 
 async def test_an_apply_configuration_is_merged(server: WholeServer) -> None:

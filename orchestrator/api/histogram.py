@@ -22,6 +22,10 @@ class Histogram:
         self._sum += value
 
     @property
+    def count(self) -> int:
+        return sum(self._counts)
+
+    @property
     def is_empty(self) -> bool:
         return not any(self._counts)
 
@@ -34,11 +38,12 @@ class Histogram:
         return more
 
     def lines(self, name: str, labels: str) -> Iterator[str]:
-        """`labels` as they stand between the braces, not empty."""
-        total = 0
+        """`labels` as they stand between the braces; there may be none."""
+        total, before = 0, f"{labels}," if labels else ""
+        braces = f"{{{labels}}}" if labels else ""
         for count, bound in zip(self._counts, (*self._bounds, float("inf")), strict=True):
             total += count
             shown = "+Inf" if bound == float("inf") else f"{bound:g}"
-            yield f'{name}_bucket{{{labels},le="{shown}"}} {total}'
-        yield f"{name}_count{{{labels}}} {total}"
-        yield f"{name}_sum{{{labels}}} {self._sum:.6f}"
+            yield f'{name}_bucket{{{before}le="{shown}"}} {total}'
+        yield f"{name}_count{braces} {total}"
+        yield f"{name}_sum{braces} {self._sum:.6f}"
