@@ -34,6 +34,10 @@ class Health:
         self._last: dict[tuple[str, str], bool] = {}  # (check, of which set) → whether it was well
         self._seen: dict[tuple[str, str, bool], int] = {}
 
+    def paths(self) -> list[str]:
+        sets = {"healthz": self._healthy, "livez": self._live, "readyz": self._ready}
+        return [f"/{name}/{check}" for name, checks in sets.items() for check in checks]
+
     async def healthz(self, request: Request) -> Response:
         return await self._answer("healthz", self._healthy, request)
 

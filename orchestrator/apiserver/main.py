@@ -27,7 +27,7 @@ from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.api.resources import ResourceTable
 from orchestrator.api.status import ApiError, MethodNotAllowed
 from orchestrator.api.wire import Request, Response
-from orchestrator.apiserver import bootstrap, compaction
+from orchestrator.apiserver import bootstrap, compaction, startup
 from orchestrator.apiserver.access import Access, AccessConfig, Surroundings
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.aggregation.registration import Registration
@@ -51,9 +51,11 @@ from orchestrator.apiserver.health import Health
 from orchestrator.apiserver.http import HttpServer, server_tls
 from orchestrator.apiserver.openapi.remote import RemoteDocuments
 from orchestrator.apiserver.openapi.serving import OpenApi
+from orchestrator.apiserver.pages import Pages, index
 from orchestrator.apiserver.policies.policy import cel_lines
 from orchestrator.apiserver.server import ApiServer, Route
 from orchestrator.apiserver.services import authority
+from orchestrator.apiserver.startup import StartUp, goes_on
 from orchestrator.apiserver.storemetrics import StoreMetrics
 from orchestrator.apiserver.strategies.rewrite import StoreRewriter
 from orchestrator.apiserver.strategies.service import ServiceAllocation
@@ -113,6 +115,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
 class _State(Struct):
     is_ready: bool = False
+    start_up: StartUp = field(default_factory=StartUp)
     background: list[asyncio.Task[None]] = field(default_factory=list)
     backends: Backends | None = None
     custom: CustomResources | None = None
@@ -279,22 +282,34 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     server.gate = Gate(lookup, core.endpoints, seats, clock)
     add_routes(config, server, access, state)
     server.start()
-    state.background.append(asyncio.get_running_loop().create_task(compaction.keep_compact(store)))
+    loop, did = asyncio.get_running_loop(), state.start_up.did
+    did(startup.CACHES)
+    did(startup.FAIRNESS)
+    state.background.append(loop.create_task(compaction.keep_compact(store)))
     ranges = config.access.service_cluster_ip_ranges
     advertised = Advertised(address=config.advertise_address, port=config.port, service_ranges=ranges)
     state.custom = CustomResources(core, lookup, server.client)
     await state.custom.start()
+    did(startup.CUSTOM)
     await bootstrap.bootstrap(server.client, lookup, advertised, _trust(config), clock.now())
+    did(startup.OBJECTS)
     await access.bootstrap(server.client)
+    did(startup.ROLES)
     await upkeep.ensure(server.client, lookup)
     repair = ServiceRepair(server.client, lookup, ports, clock)
     await repair.once()
     keeping = upkeep.Upkeep(server.gate, server.client, lookup, clock)
-    state.background += [asyncio.get_running_loop().create_task(one.run()) for one in (keeping, repair)]
+    tasks = [loop.create_task(one.run()) for one in (keeping, repair)]
+    state.background += tasks
+    did(startup.LEVELS, goes_on(tasks[0]))
+    did(startup.REPAIR, goes_on(tasks[1]))
     server.aggregator.start()
+    did(startup.AGGREGATION)
     state.documents.start()
+    did(startup.DOCUMENTS)
     state.registration = Registration(lookup, server.client)
-    state.registration.start()
+    did(startup.REGISTRATION, goes_on(await state.registration.start()))
+    did(startup.REGISTERED, state.registration.fault)
     return server
 
 
@@ -337,6 +352,12 @@ def _size_bytes(store_path: str) -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 
+def _log_fault() -> str | None:
+    """Why what this server says is lost."""
+    streams = (getattr(handler, "stream", None) for handler in logging.getLogger().handlers)
+    return "the log is closed" if any(getattr(stream, "closed", False) for stream in streams) else None
+
+
 def read_only(route: Route) -> Route:
     """Refuses all methods but GET."""
 
@@ -353,9 +374,14 @@ def add_routes(config: Config, server: ApiServer, access: Access, state: _State)
     address = authority(config.advertise_address, config.port)
     discovery = Discovery(server.core.resources, server.aggregator, address)
     openapi = OpenApi(server.core.resources, server.core.clock, state.documents)
+    steps, pages = state.start_up.checks(), Pages(config, server.core.clock.now)
     health = Health(
-        live={"ping": lambda: None, "etcd": lambda: server.core.store.failure},
-        ready={"poststarthook/bootstrap": lambda: None if state.is_ready else "starting or stopping"},
+        live={"ping": lambda: None, "log": _log_fault, "etcd": lambda: server.core.store.failure, **steps},
+        ready={
+            "etcd-readiness": lambda: server.core.store.failure,
+            "informer-sync": lambda: None if server.core.cache.revision else "no cache is loaded",
+            "shutdown": lambda: None if state.is_ready else "starting or stopping",
+        },
         well={"kms-providers": state.encryption.check} if state.encryption and state.encryption.has_check else {},
     )
 
@@ -370,7 +396,10 @@ def add_routes(config: Config, server: ApiServer, access: Access, state: _State)
         return Response(200, headers, orjson.dumps(access.keys.jwks()))
 
     async def root(request: Request) -> Response:
-        return Response(200, dict(JSON_HEADERS), orjson.dumps({"paths": sorted(server.routes)}))
+        rows = server.core.resources
+        return Response(
+            200, dict(JSON_HEADERS), index(server.routes, ((row.group, row.version) for row in rows), health.paths())
+        )
 
     server.routes |= {
         "": root,
@@ -386,6 +415,8 @@ def add_routes(config: Config, server: ApiServer, access: Access, state: _State)
         "/metrics/slis": health.metrics,
         "/.well-known/openid-configuration": openid,
         "/openid/v1/jwks": jwks,
+        "/statusz": read_only(pages.statusz),
+        "/flagz": read_only(pages.flagz),
     }
     if server.gate is not None:
         report = Report(server.gate)

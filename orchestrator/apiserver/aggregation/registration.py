@@ -67,11 +67,18 @@ class Registration:
         self._lookup, self._client = lookup, client
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._missing = built_in()
 
-    def start(self) -> None:
+    async def start(self) -> asyncio.Task[None]:
+        """Registers what is built in, where nothing keeps it from that; the task goes on with it and with the rest."""
         self._lookup.subscribe(CUSTOMRESOURCEDEFINITIONS, lambda old, new: self._changed.set())
         self._lookup.subscribe(APISERVICES, self._api_service_changed)
-        self._task = asyncio.get_running_loop().create_task(self._follow())
+        agrees = await self._try()
+        self._task = asyncio.get_running_loop().create_task(self._follow(agrees=agrees))
+        return self._task
+
+    def fault(self) -> str | None:
+        return f"not registered yet: {', '.join(self._missing)}" if self._missing else None
 
     async def close(self) -> None:
         if self._task is not None:
@@ -82,19 +89,25 @@ class Registration:
         if _mark(old) == ALWAYS or _mark(new) == ALWAYS:
             self._changed.set()
 
-    async def _follow(self) -> None:
-        wanted = built_in()
+    async def _follow(self, *, agrees: bool) -> None:
         while True:
-            self._changed.clear()
-            try:
-                await self._agree(wanted | self._custom())
-                wanted = {}
+            if agrees:
                 await self._changed.wait()
-            except (AlreadyExists, Conflict, NotFound):  # another server was first: what it wrote comes as a change
+            else:
                 await asyncio.sleep(RETRY_S)
-            except (ApiError, OSError) as error:
-                log.warning("API services not registered", extra={"error": str(error)})
-                await asyncio.sleep(RETRY_S)
+            agrees = await self._try()
+
+    async def _try(self) -> bool:
+        self._changed.clear()
+        try:
+            await self._agree(self._missing | self._custom())
+        except (AlreadyExists, Conflict, NotFound):  # another server was first: what it wrote comes as a change
+            return False
+        except (ApiError, OSError) as error:
+            log.warning("API services not registered", extra={"error": str(error)})
+            return False
+        self._missing = {}
+        return True
 
     def _custom(self) -> dict[str, Object]:
         found: dict[str, Object] = {}

@@ -15,6 +15,7 @@ from orchestrator.api.resources import CONFIGMAPS
 from orchestrator.apiserver.encoding import PROTOBUF
 from orchestrator.apiserver.protobuf import wire
 from orchestrator.apiserver.protobuf.decoding import decode
+from orchestrator.apiserver.startup import STEPS
 from tests.whole_server import WholeServer, whole_server
 
 
@@ -37,6 +38,22 @@ async def test_without_credentials_only_health_and_version(server: WholeServer) 
         for path in ("/api", "/api/v1/pods", "/metrics", "/openapi/v3"):
             async with http.get(path) as answer:
                 assert (answer.status, (await answer.json())["reason"]) == (401, "Unauthorized"), path
+
+
+async def test_health_tells_of_each_step_of_the_start(server: WholeServer) -> None:
+    async with session(server, "admin") as http:
+        async with http.get("/readyz?verbose") as answer:
+            assert answer.status == 200
+            lines = (await answer.text()).splitlines()
+        assert {f"[+]{step} ok" for step in STEPS} < set(lines)
+        assert lines[-1] == "readyz check passed"
+        async with http.get("/") as answer:
+            paths = (await answer.json())["paths"]
+        assert {"/apis/apps/v1", "/api/v1", "/livez/autoregister-completion", "/readyz/shutdown"} <= set(paths)
+        assert "" not in paths
+        for path in paths:
+            async with http.get(path) as answer:
+                assert answer.status == 200, path
 
 
 async def test_a_certificate_is_an_identity_with_its_own_rights(server: WholeServer) -> None:
