@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 Path = tuple[str, ...]
+KEYS_KEPT = 4096
 
 
 class FieldSet:
@@ -126,6 +128,8 @@ def decode(fields: Mapping[str, Any]) -> FieldSet:
 
 def encode(fields: FieldSet) -> dict[str, Any]:
     """fieldsV1 of a set, keys sorted."""
+    if not fields.children:
+        return {element: {} for element in sorted(fields.members)}
     result: dict[str, Any] = {}
     for element in sorted(fields.members | fields.children.keys()):
         below = encode(fields.children[element]) if element in fields.children else {}
@@ -141,6 +145,15 @@ def field(name: str) -> str:
 
 def key(keys: Mapping[str, Any]) -> str:
     return f"k:{orjson.dumps(dict(keys), option=orjson.OPT_SORT_KEYS).decode()}"
+
+
+def single_key(name: str, item: Any) -> str:
+    return _text_key(name, item) if item.__class__ is str else key({name: item})
+
+
+@lru_cache(maxsize=KEYS_KEPT)
+def _text_key(name: str, item: str) -> str:
+    return key({name: item})
 
 
 def value(item: Any) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct, field
@@ -22,6 +23,7 @@ from orchestrator.api.schema import ANY, ANY_TYPE, BOOL, BYTES, INTEGER, LIST, M
 
 # Keys of list items that a schema default fills in: ports are TCP where they do not say.
 KEY_DEFAULTS = {"protocol": "TCP"}
+SHAPES_KEPT = 1024
 NAMED_BY_DEFAULT = frozenset({"v1.LocalObjectReference"})  # items whose name may be left out: it is "" then
 
 
@@ -66,7 +68,7 @@ def element(kind: Type, item: Any) -> str:
         what = "a null element" if item is None else "non-map elements"
         raise StructureError(f"associative list with keys may not have {what}")
     if len(kind.list_keys) == 1 and (value := item.get(kind.list_keys[0])):
-        return field_sets.key({kind.list_keys[0]: value})  # nearly all
+        return field_sets.single_key(kind.list_keys[0], value)  # nearly all
     found = {name: item[name] if name in item else _key_default(kind, name) for name in kind.list_keys}
     found = {name: value for name, value in found.items() if value is not None or name in item}
     if not found:
@@ -169,11 +171,21 @@ def _all_of(value: Any, kind: Type) -> FieldSet:
             if len(items) == 1:
                 _attach_all(result, path, items[0], inner)
         return result
+    if not any(item and isinstance(item, (dict, list)) for item in value.values()):
+        return _leaves(tuple(value))
     for name, item in value.items():
         path = field_sets.field(name)
         result.members.add(path)
         if item and isinstance(item, (dict, list)):  # most are leaves
             _attach_all(result, path, item, _inner(kind, name))
+    return result
+
+
+@lru_cache(maxsize=SHAPES_KEPT)
+def _leaves(names: tuple[str, ...]) -> FieldSet:
+    """Of a map of leaves: the same for all that have its keys, as the variables of a container do."""
+    result = FieldSet()
+    result.members = {field_sets.field(name) for name in names}
     return result
 
 
