@@ -5,9 +5,10 @@
                      +------------- 410 Expired -------------------+
 
 The whole state comes as a watch with `sendInitialEvents` where the server offers it (no list is held in memory twice),
-else as a list. After an error the informer waits, doubling with jitter from 0.2 s to 30 s; the cache stays readable
-meanwhile. Handlers are plain functions `(old, new)`: old is None for an added object, new is None for a deleted one;
-they must not block and are called in the order of revisions. A handler added late is told of what is there.
+else as a list. After an error the informer waits, doubling with jitter from 0.2 s to 30 s, or with all others of its
+process for a server that is not there (`door.py`); the cache stays readable meanwhile. Handlers are plain functions
+`(old, new)`: old is None for an added object, new is None for a deleted one; they must not block and are called in the
+order of revisions. A handler added late is told of what is there.
 `managedFields` are dropped: no component reads them and they are a third of an object; an update without them keeps
 the server's.
 
@@ -32,6 +33,7 @@ from orchestrator.api.resources import Resource
 from orchestrator.client import watch
 from orchestrator.client.cache import Cache, Indexer
 from orchestrator.client.client import Client
+from orchestrator.client.door import Door
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +42,6 @@ Keep = Callable[[Object], Object]
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 30.0
-# Nobody listens: a server that is not there has no load to be spared, and one that starts is found soon.
-REFUSED_BACKOFF_MAX_S = 2.0
 WATCH_MIN_S, WATCH_MAX_S = 300, 600  # the server ends a watch after a random time of this range
 INITIAL_SILENCE_MAX_S = 10.0  # without an event or the end bookmark, the server does not know sendInitialEvents
 
@@ -60,6 +60,7 @@ class Informer:
         is_metadata_only: bool = False,
         keep: Keep | None = None,
         random: Random,
+        door: Door,
     ) -> None:
         self.resource = resource
         self.cache = Cache()
@@ -70,6 +71,7 @@ class Informer:
         self._is_metadata_only = is_metadata_only
         self._keep = keep
         self._random = random
+        self._door = door
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
         self._revision = ""
@@ -112,8 +114,10 @@ class Informer:
                 await self._back_off()
             except (status.ApiError, ConnectionError) as error:
                 log.warning("list or watch failed", extra=self._about(error))
-                is_there = not isinstance(error, ConnectionRefusedError)
-                await self._back_off(BACKOFF_MAX_S if is_there else REFUSED_BACKOFF_MAX_S)
+                if isinstance(error, ConnectionRefusedError):
+                    await self._door.opened()
+                else:
+                    await self._back_off()
 
     async def _load(self) -> None:
         """The whole state, streamed or listed."""
@@ -216,8 +220,8 @@ class Informer:
         except Exception:
             log.exception("handler failed", extra={"resource": self.resource.group_resource})
 
-    async def _back_off(self, max_s: float = BACKOFF_MAX_S) -> None:
-        delay = min(BACKOFF_FIRST_S * 2 ** min(self._failures, 16), max_s)
+    async def _back_off(self) -> None:
+        delay = min(BACKOFF_FIRST_S * 2 ** min(self._failures, 16), BACKOFF_MAX_S)
         self._failures += 1
         await asyncio.sleep(delay * self._random.uniform(0.5, 1.5))
 
@@ -234,6 +238,7 @@ class Informers:
     def __init__(self, client: Client, random: Random | None = None) -> None:
         self.client = client
         self._random = random or Random()
+        self._door = Door(client, self._random)
         self._informers: dict[Selection, Informer] = {}
         self._tasks: dict[Selection, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -268,6 +273,7 @@ class Informers:
                 is_metadata_only=is_metadata_only,
                 keep=keep,
                 random=self._random,
+                door=self._door,
             )
             self._informers[selection] = informer
             if self._group is not None:
@@ -302,6 +308,7 @@ class Informers:
                     self._start(self._group, selection, informer)
                 await asyncio.get_running_loop().create_future()
         finally:
+            await self._door.close()
             self._group = None
             self._tasks.clear()
             self._over.set()

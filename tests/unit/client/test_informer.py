@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import NODES, PODS
+from orchestrator.api.resources import NODES, PODS, ROWS
 from orchestrator.api.wire import Identity
 from orchestrator.client.cache import by_namespace
 from orchestrator.client.client import Client
@@ -129,6 +129,26 @@ async def test_a_server_that_is_not_there_yet_is_soon_found(
     async with informers:
         await asyncio.wait_for(informers.wait_synced(), 5)
     assert longest_s[0] <= max(waited) <= longest_s[1]
+
+
+async def test_for_a_server_that_is_not_there_one_knocks_for_all(
+    server: SmallServer, informers: Informers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources = list(ROWS)[:12]
+    server.answers = [ConnectionRefusedError("nobody listens")] * (len(resources) + 5)
+    rest = asyncio.sleep
+    waited: list[float] = []
+
+    async def noted(seconds: float) -> None:
+        waited.append(seconds)
+        await rest(0)
+
+    monkeypatch.setattr("orchestrator.client.door.asyncio.sleep", noted)
+    for resource in resources:
+        informers.informer(resource)
+    async with informers:
+        await asyncio.wait_for(informers.wait_synced(), 5)
+    assert len(waited) == 6  # after each has tried once, and with it for the last time
 
 
 async def test_one_informer_for_all_who_ask_and_late_ones_start_too(server: SmallServer, informers: Informers) -> None:
