@@ -83,7 +83,7 @@ class TableRenderer:
 
     def table(self, rows: list[dict[str, Any]], metadata: dict[str, Any]) -> bytes:
         resource = self._endpoint.stored.group_resource
-        columns = [] if self._has_sent_columns else [c.to_json(resource) for c in self._endpoint.rules.columns]
+        columns = None if self._has_sent_columns else [c.to_json(resource) for c in self._endpoint.rules.columns]
         self._has_sent_columns = True
         return orjson.dumps(
             {
@@ -94,6 +94,14 @@ class TableRenderer:
                 "rows": rows or (None if self._endpoint.rules.columns == (NAME, CREATED_AT) else []),
             }
         )
+
+    def bookmark(self, metadata: dict[str, Any]) -> bytes:
+        """An object that has this metadata and nothing else, in a row: where clients look for the annotation."""
+        resource = self._endpoint.stored
+        row = self.row(encoding.encode_as_is(
+            {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
+        ))  # fmt: skip
+        return self.table([row], {"resourceVersion": metadata["resourceVersion"]})
 
     def __call__(self, entry: Entry, data: bytes) -> bytes:
         row = self.row(data)

@@ -10,11 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import lru_cache
+from typing import Any
 
+from orchestrator.api import go_duration
 from orchestrator.api.resources import Resource
-from orchestrator.api.status import ApiError, InternalError, NotAcceptable, NotFound, ServiceUnavailable, Unauthorized
+from orchestrator.api.status import (
+    ApiError,
+    BadRequest,
+    InternalError,
+    NotAcceptable,
+    NotFound,
+    ServiceUnavailable,
+    Timeout,
+    Unauthorized,
+)
 from orchestrator.api.wire import Identity, Request, Response
 from orchestrator.apiserver import connect, verbs, watching
 from orchestrator.apiserver import request as requests
@@ -49,6 +60,8 @@ PLAIN_PATHS = {
         *((f"/{name}", name) for name in ("api", "apis", "version", "metrics", "openapi/v2", "openapi/v3")),
     )
 }
+REQUEST_S = 60.0  # that a request may take which is no stream
+TOO_LATE = "Timeout: request did not complete within requested timeout - context deadline exceeded"
 PATH_KEPT_MAX = 1024  # characters of a path whose meaning is remembered
 
 Route = Callable[[Request], Awaitable[Response]]  # the request says who asks
@@ -97,15 +110,21 @@ class ApiServer:
             user = self._user(request, record)
         except Exception as error:
             return self._done(_failed(request, error), info, request, record, started)
-        gate, passage = self.gate, None
-        if gate is not None and not is_long_running(info):
+        gate, passage, lasts = self.gate, None, is_long_running(info)
+        try:
+            limit_s = _limit_s(request) if request.query and not lasts and info.verb != "watch" else REQUEST_S
+        except BadRequest as error:
+            return self._done(failure(error, request), info, request, record, started)
+        if gate is not None and not lasts:
             passage = gate.enter(user, info, request)
             if not passage.is_served and not await gate.waited(passage):
                 answer = gate.refusal(passage)
                 answer.headers |= passage.flow.headers
                 return self._done(answer, info, request, record, started)
         work = self._admitted(request, info, user, record, passage, started)
-        return await (asyncio.shield(asyncio.ensure_future(work)) if request.outlives_client else work)
+        if lasts or not (request.outlives_client or limit_s < REQUEST_S):
+            return await (asyncio.shield(asyncio.ensure_future(work)) if request.outlives_client else work)
+        return await _in_time(work, limit_s, request)
 
     async def _admitted(
         self,
@@ -234,8 +253,8 @@ class ApiServer:
         while route is None and "/" in path:
             path = path.rpartition("/")[0]
             route = self.routes.get(f"{path}/")
-        if route is None and info.is_resource:
-            raise NotFound(NOT_SERVED)
+        if info.is_resource and (route is None or request.method != "GET"):
+            raise NotFound(NOT_SERVED)  # discovery tells of what is read
         if route is None:
             return Response(404, dict(TEXT_HEADERS), b"404 page not found\n")
         request.identity = user
@@ -251,6 +270,32 @@ def _says_how_old(request: Request) -> bool:
 def _parse_again(method: str, path: str) -> RequestInfo:
     """The same few thousand paths are asked for again and again."""
     return requests.parse(method, path, [])
+
+
+def _limit_s(request: Request) -> float:
+    """How long the client would wait, at most as long as any request may take."""
+    text = request.param("timeout")
+    try:
+        asked_s = go_duration.seconds(text) if text else 0.0
+    except ValueError as error:
+        raise BadRequest(f"invalid timeout specified in the request URL - {error}") from error
+    return min(asked_s, REQUEST_S) if asked_s > 0 else REQUEST_S
+
+
+async def _in_time(work: Coroutine[Any, Any, Response], limit_s: float, request: Request) -> Response:
+    """Its answer, or that it takes too long: a write goes on all the same, since its effect may have begun."""
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait([task], timeout=limit_s)
+    except asyncio.CancelledError:
+        if not request.outlives_client:
+            task.cancel()
+        raise
+    if done:
+        return task.result()
+    if not request.outlives_client:
+        task.cancel()
+    return failure(Timeout(TOO_LATE), request)
 
 
 def _failed(request: Request, error: Exception) -> Response:

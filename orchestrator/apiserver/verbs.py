@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from orchestrator.api.meta import Object
-from orchestrator.api.status import ApiError, MethodNotAllowed, NotFound
+from orchestrator.api.status import MethodNotAllowed, NotFound
 from orchestrator.api.wire import Response
 from orchestrator.apiserver import body, deletion, encoding, options, reading, scaling, selection, watching, writing
 from orchestrator.apiserver.asked import (
@@ -109,9 +109,6 @@ async def _create(asked: Asked) -> Response:
     decoded(asked, endpoint.resource, obj, text, write)
     writing.check_names(endpoint, obj, info.namespace, "")
     writing.drop_repeated_owners(obj, attributes)
-    revision = obj["metadata"].get("resourceVersion") or ""
-    if revision.isdecimal() and int(revision):  # what is no revision is no claim either
-        raise ApiError("resourceVersion should not be set on objects to be created")
     made = await writing.create(asked.core, endpoint, attributes, write, endpoint.to_stored(obj))
     return await written_answer(asked, form, made)
 

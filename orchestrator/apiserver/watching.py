@@ -28,7 +28,7 @@ from orchestrator.apiserver.negotiation import METADATA, NO_STREAM_FITS, TABLE, 
 from orchestrator.apiserver.options import ListOptions
 from orchestrator.apiserver.protobuf import envelope
 from orchestrator.apiserver.protobuf.encoding import encode
-from orchestrator.apiserver.representation import renderer
+from orchestrator.apiserver.representation import TableRenderer, renderer
 from orchestrator.apiserver.resourcecache import EVERYTHING, INDEXED_FIELD, Bucket, Change, Entry, Render
 from orchestrator.apiserver.selection import Selection
 from orchestrator.apiserver.stream import PushStream
@@ -206,13 +206,13 @@ class Watcher:
         metadata: dict[str, object] = {"resourceVersion": str(revision)}
         if annotations:
             metadata["annotations"] = annotations
+        if isinstance(self._shown.render, TableRenderer):
+            self.stream.push(encoding.event_frame(b"BOOKMARK", self._shown.render.bookmark(metadata)))
+            return
         resource = self._endpoint.resource
         body: dict[str, object] = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
         if self._shown.accepted.form == METADATA:
             body |= {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{self._shown.accepted.version}"}
-        elif self._shown.accepted.form == TABLE:
-            version = f"meta.k8s.io/{self._shown.accepted.version}"
-            body |= {"kind": "Table", "apiVersion": version, "columnDefinitions": [], "rows": []}
         self.stream.push(self._frame_of(b"BOOKMARK", body))
 
     def fail(self, error: ApiError) -> None:

@@ -72,6 +72,7 @@ async def create(
     attributes.operation, attributes.object = "CREATE", obj
     rules.default(obj)
     metadata = obj.setdefault("metadata", {})
+    claimed = str(metadata.get("resourceVersion") or "")
     if not applied:  # what the client asked for is the client's; what the server adds from here on is nobody's
         metadata_rules.wipe_system_fields(obj)
         _record(core, endpoint, attributes, write, None, obj)
@@ -103,6 +104,8 @@ async def create(
                 if key in endpoint.cache.entries:
                     raise _exists(endpoint, obj)
                 return Written(encoding.encode(endpoint.stored, obj), True)
+            if claimed.isdecimal() and int(claimed):  # what is no revision is no claim either
+                raise ApiError("resourceVersion should not be set on objects to be created")
             value = encoding.encode(endpoint.stored, obj)
             try:
                 revision = await core.store.create(key, value, ttl_s=endpoint.ttl_s)

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from orchestrator.api import meta, quantity
+from orchestrator.api import meta, quantity, quota_scopes
 from orchestrator.api.meta import Object
+from orchestrator.api.quota_scopes import Scopes
 from orchestrator.api.resources import (
     CONFIGMAPS,
     CRONJOBS,
@@ -50,7 +51,7 @@ def used(quota: Object, by_resource: Mapping[str, Iterable[Object]]) -> dict[str
     total: Amounts = {}
     for name, objects in by_resource.items():
         for obj in objects:
-            if name == "pods" and not in_scope(quota, obj):
+            if not quota_scopes.covers(spec(quota), scopes_of(name, obj)):
                 continue
             for resource, amount in usage(name, obj).items():
                 total[resource] = total.get(resource, Decimal(0)) + amount
@@ -118,46 +119,15 @@ def _add(total: Amounts, container: Mapping[str, Any], kind: str) -> None:
         total[name] = total.get(name, Decimal(0)) + quantity.parse(text)
 
 
-def in_scope(quota: Object, pod: Object) -> bool:
-    """Whether a quota with scopes counts this pod."""
-    described = spec(pod)
-    is_best_effort = not any(
-        pod_amounts(described, kind).get(name) for kind in ("requests", "limits") for name in ("cpu", "memory")
-    )
-    facts = {
-        "Terminating": described.get("activeDeadlineSeconds") is not None,
-        "NotTerminating": described.get("activeDeadlineSeconds") is None,
-        "BestEffort": is_best_effort,
-        "NotBestEffort": not is_best_effort,
-        "PriorityClass": bool(described.get("priorityClassName")),
-        "CrossNamespacePodAffinity": _has_foreign_affinity(described),
-    }
-    if any(not facts.get(scope) for scope in spec(quota).get("scopes") or ()):
-        return False
-    for term in (spec(quota).get("scopeSelector") or {}).get("matchExpressions") or ():
-        scope, operator, values = term["scopeName"], term["operator"], term.get("values") or ()
-        value = described.get("priorityClassName") if scope == "PriorityClass" else None
-        matches = {
-            "Exists": facts.get(scope, False),
-            "DoesNotExist": not facts.get(scope, False),
-            "In": value in values,
-            "NotIn": value not in values,
-        }
-        if not matches.get(operator, False):
-            return False
-    return True
-
-
-def _has_foreign_affinity(pod_spec: Mapping[str, Any]) -> bool:
-    affinity = pod_spec.get("affinity") or {}
-    for kind in ("podAffinity", "podAntiAffinity"):
-        rules = affinity.get(kind) or {}
-        required = list(rules.get("requiredDuringSchedulingIgnoredDuringExecution") or ())
-        preferred = rules.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
-        terms = [*required, *(each["podAffinityTerm"] for each in preferred)]
-        if any(term.get("namespaces") or term.get("namespaceSelector") is not None for term in terms):
-            return True
-    return False
+def scopes_of(resource: str, obj: Object) -> Scopes:
+    """Of one object, by the name of its resource."""
+    if resource == "persistentvolumeclaims":
+        return quota_scopes.of_claim(obj)
+    if resource != "pods":
+        return quota_scopes.NONE
+    described = spec(obj)
+    found = (pod_amounts(described, kind).get(name) for kind in ("requests", "limits") for name in ("cpu", "memory"))
+    return quota_scopes.of_pod(described, is_best_effort=not any(found))
 
 
 class ResourceQuotaController:

@@ -19,6 +19,8 @@ KINDS = ("dyn", "string", "int", "bool", "double", "bytes", "timestamp", "durati
 TYPES = (*KINDS, "list", "map", "maps")  # that a variable may be declared with
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 COMPILATION_S, EVALUATION_S = Histogram(_BUCKETS_S), Histogram(_BUCKETS_S)  # of this process
+TOO_DEAR = "operation cancelled: actual cost limit exceeded"
+_ITERATIONS = "Iteration budget exceeded"
 _STATUS = re.compile(r"^[A-Z_]+: ")
 _TAIL = re.compile(r"\s*\[[A-Z_]+\]\s*$")
 _OVERLOAD = re.compile(r"^No matching overloads found : ")
@@ -67,8 +69,12 @@ class Program:
     def eval(self, bindings: Mapping[str, Any]) -> Any:
         """The value as plain data. Errors: EvaluationError."""
         began = time.perf_counter()
-        result = self._compiled.eval(data=dict(bindings))
-        EVALUATION_S.observe(time.perf_counter() - began)
+        try:
+            result = self._compiled.eval(data=dict(bindings))
+        except RuntimeError as error:  # an evaluation that the library gives up
+            raise EvaluationError(TOO_DEAR if _ITERATIONS in str(error) else _words(str(error))) from error
+        finally:
+            EVALUATION_S.observe(time.perf_counter() - began)
         if result.type().name() == "ERROR":
             raise EvaluationError(_words(str(result.plain_value())))
         return result.plain_value()

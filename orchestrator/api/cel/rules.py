@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from orchestrator.api.cel import engine, estimate
-from orchestrator.api.cel.engine import CompileError, EvaluationError, Program
+from orchestrator.api.cel.engine import TOO_DEAR, CompileError, EvaluationError, Program
 from orchestrator.api.kinds import faults
 from orchestrator.api.status import Cause
 from orchestrator.api.structural.compiled import Structural
@@ -159,6 +159,8 @@ def _trouble(error: str, rule: str) -> str:
     if error == "no such overload":
         why = "call arguments did not match a supported operator, function or macro signature for rule"
         return f"'{error}': {why}: {rule}"
+    if error == TOO_DEAR:
+        return f"'{error}': call cost exceeds limit for rule: {rule}"
     return f"{error} evaluating rule: {rule}"
 
 

@@ -193,9 +193,11 @@ def resource_quota_status(new: Object, old: Object) -> list[Cause]:
 
 
 def _is_misapplied(scope: str, name: str) -> bool:
-    """Scopes are about pods: best-effort ones are only counted, others may have their compute resources summed."""
-    if name not in resource_faults.STANDARD:
+    """Most scopes are about pods: best-effort ones are only counted, others may have their compute resources summed."""
+    if name not in resource_faults.STANDARD or scope not in SCOPES:
         return False
+    if scope == "VolumeAttributesClass":
+        return name not in ("persistentvolumeclaims", "requests.storage")
     return name not in ({"pods"} if scope == "BestEffort" else {"pods", *COMPUTE})
 
 

@@ -7,13 +7,14 @@ Source: Kubernetes docs, "Resource Quotas".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
 
 from msgspec import Struct
 
+from orchestrator.api import quota_scopes
 from orchestrator.api.meta import Object
+from orchestrator.api.quota_scopes import Scopes
 from orchestrator.apiserver.admission.podresources import Amounts, amounts, pod_amounts
 
 # Kinds that may be counted by their bare name; every other only as count/….
@@ -26,11 +27,8 @@ CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
 
 
 class Usage(Struct, frozen=True):
-    """`scopes` of a pod: Terminating or NotTerminating, BestEffort or NotBestEffort; its priority class."""
-
     amounts: Amounts
-    scopes: frozenset[str] = frozenset()
-    priority_class: str = ""
+    scopes: Scopes = quota_scopes.NONE
     is_pod: bool = False
 
 
@@ -45,6 +43,7 @@ def usage(group_resource: str, obj: Object) -> Usage:
         _service(obj, found)
     elif group_resource == "persistentvolumeclaims":
         _claim(obj, found)
+        return Usage(found, quota_scopes.of_claim(obj))
     return Usage(found)
 
 
@@ -56,11 +55,8 @@ def _pod(pod: Object, found: Amounts) -> Usage:
         found |= {f"requests.{name}": value for name, value in requests.items()}
         found |= {name: value for name, value in requests.items() if name in COMPUTE or name.startswith("hugepages-")}
         found |= {f"limits.{name}": value for name, value in limits.items()}
-    scopes = {
-        "Terminating" if spec.get("activeDeadlineSeconds") is not None else "NotTerminating",
-        "NotBestEffort" if any(name in ("cpu", "memory") for name in {**requests, **limits}) else "BestEffort",
-    }
-    return Usage(found, frozenset(scopes), spec.get("priorityClassName") or "", True)
+    is_best_effort = not any(found.get(name) for found in (requests, limits) for name in ("cpu", "memory"))
+    return Usage(found, quota_scopes.of_pod(spec, is_best_effort=is_best_effort), True)
 
 
 def _service(service: Object, found: Amounts) -> None:
@@ -97,31 +93,6 @@ def _kind_of(name: str) -> str:
     if name == "requests.storage" or CLASS_SUFFIX in name:
         return "persistentvolumeclaims"
     return name if name in BARE else "pods"
-
-
-def applies(quota_spec: Mapping[str, Any], used: Usage) -> bool:
-    """Whether the object falls into the scopes of the quota. A scoped quota counts only pods."""
-    scopes = quota_spec.get("scopes") or []
-    expressions = (quota_spec.get("scopeSelector") or {}).get("matchExpressions") or []
-    if (scopes or expressions) and not used.is_pod:
-        return False
-    return all(scope in used.scopes or (scope == "PriorityClass" and used.priority_class) for scope in scopes) and all(
-        _matches(expression, used) for expression in expressions
-    )
-
-
-def _matches(expression: Mapping[str, Any], used: Usage) -> bool:
-    values = expression.get("values") or []
-    if expression.get("scopeName") != "PriorityClass":
-        return expression.get("scopeName") in used.scopes
-    match expression.get("operator"):
-        case "In":
-            return used.priority_class in values
-        case "NotIn":
-            return used.priority_class not in values
-        case "Exists":
-            return used.priority_class != ""
-    return used.priority_class == ""
 
 
 def unspecified(pod: Object, hard: Iterable[str]) -> list[str]:

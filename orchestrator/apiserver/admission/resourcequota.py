@@ -18,11 +18,12 @@ from msgspec import Struct
 from orchestrator.api import meta, quantity
 from orchestrator.api.clock import Clock
 from orchestrator.api.meta import Object
+from orchestrator.api.quota_scopes import covers
 from orchestrator.api.resources import RESOURCEQUOTAS, Resource, ResourceTable
 from orchestrator.apiserver.admission.chain import ANY, refuse
 from orchestrator.apiserver.admission.podresources import Amounts, added, amounts
 from orchestrator.apiserver.admission.quota_report import QuotaReports
-from orchestrator.apiserver.admission.quota_usage import Usage, applies, kinds_of, unspecified, usage
+from orchestrator.apiserver.admission.quota_usage import Usage, kinds_of, unspecified, usage
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.request import Attributes
 from orchestrator.client.client import Client
@@ -88,13 +89,13 @@ class ResourceQuota:
         """Whether more of the quota will be used; Forbidden where there is not so much."""
         spec = quota.get("spec") or {}
         hard = amounts(spec.get("hard"))
-        if not applies(spec, new):
+        if not covers(spec, new.scopes):
             return False
         if new.is_pod and attributes.operation == "CREATE":
             missing = unspecified(attributes.object or {}, hard)
             if missing:
                 raise refuse(attributes, f"failed quota: {meta.name(quota)}: must specify {'; '.join(missing)}")
-        before = old.amounts if applies(spec, old) else {}
+        before = old.amounts if covers(spec, old.scopes) else {}
         delta = {name: value - before.get(name, Decimal(0)) for name, value in new.amounts.items() if name in hard}
         delta = {name: value for name, value in delta.items() if value > 0}
         if not delta:
@@ -134,7 +135,7 @@ class ResourceQuota:
 
 
 def _plus(total: Amounts, used: Usage, spec: Object) -> Amounts:
-    return added(total, used.amounts) if applies(spec, used) else total
+    return added(total, used.amounts) if covers(spec, used.scopes) else total
 
 
 def _stored(table: ResourceTable, group_resource: str) -> Resource | None:

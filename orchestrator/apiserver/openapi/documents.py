@@ -192,15 +192,15 @@ def _paths(rows: list[Resource], version: int) -> dict[str, Any]:
         }
         if row.namespaced and "list" in row.verbs:
             paths[f"{row.root}/{row.plural}"] = {"get": _operation(row, "list", version)}
-        paths[scope] = {**collection, "parameters": _path_parameters(row, named=False, version=version)}
+        paths[scope] = {**collection, **_shared_parameters(row, named=False, version=version)}
         if single:
-            paths[f"{scope}/{{name}}"] = {**single, "parameters": _path_parameters(row, named=True, version=version)}
+            paths[f"{scope}/{{name}}"] = {**single, **_shared_parameters(row, named=True, version=version)}
         for sub in row.subresources:
             operations: dict[str, Any] = {
                 _verb_method(verb): _operation(row, verb, version, sub.kind, sub.group_version, sub.name)
                 for verb in sub.verbs
             }
-            operations["parameters"] = _path_parameters(row, named=True, version=version)
+            operations |= _shared_parameters(row, named=True, version=version)
             paths[f"{scope}/{{name}}/{sub.name}"] = operations
     return paths
 
@@ -209,12 +209,14 @@ def _verb_method(verb: str) -> str:
     return _METHODS.get(verb, "delete")
 
 
-def _path_parameters(row: Resource, *, named: bool, version: int) -> list[dict[str, Any]]:
+def _shared_parameters(row: Resource, *, named: bool, version: int) -> dict[str, Any]:
+    """Those of a path, where it has any: a document says nothing that is empty, since Go's types would not keep it."""
     names = (["name"] if named else []) + (["namespace"] if row.namespaced else [])
-    return [
+    made = [
         {"name": name, "in": "path", "required": True, "uniqueItems": True} | _typed("string", version)
         for name in names
     ]
+    return {"parameters": made} if made else {}
 
 
 def _typed(kind: str, version: int) -> dict[str, Any]:

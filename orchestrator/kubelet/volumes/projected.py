@@ -24,7 +24,7 @@ async def mount(volume: Volume, place: Place) -> Mounted:
     owner = None
     for source in projected.get("sources") or ():
         payload |= await _payload(source, place, default_mode)
-        if "serviceAccountToken" in source and place.fs_group is None:
+        if "serviceAccountToken" in source:
             owner = securitycontext.common_user(place.pod)
     folder = await memory.folder(place, "projected", volume["name"])
     return await files.write(place, folder, payload, owner or None)

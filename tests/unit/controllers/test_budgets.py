@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.api.meta import Object, format_time
 from orchestrator.controllers.disruption import Observed, next_status
-from orchestrator.controllers.resourcequota import in_scope, used
+from orchestrator.controllers.resourcequota import used
 from tests.unit.controllers.objects import NOW, pod
 
 OWNER = {"kind": "ReplicaSet", "metadata": {"name": "web", "uid": "rs"}}
@@ -72,4 +72,16 @@ def test_what_is_used() -> None:
     ("scopes", "want"), [(["BestEffort"], False), (["NotBestEffort", "NotTerminating"], True), (["Terminating"], False)]
 )
 def test_scopes(scopes: list[str], want: bool) -> None:
-    assert in_scope({"spec": {"scopes": scopes}}, limited("a", "1")) is want
+    quota = {"spec": {"hard": {"pods": "9"}, "scopes": scopes}}
+    assert used(quota, {"pods": [limited("a", "1")]}) == {"pods": "1" if want else "0"}
+
+
+def test_a_claim_is_in_the_scope_of_every_class_that_it_has_or_is_to_have() -> None:
+    claim = {
+        "spec": {"volumeAttributesClassName": "gold", "resources": {"requests": {"storage": "1Gi"}}},
+        "status": {"currentVolumeAttributesClassName": "silver"},
+    }
+    for name, want in (("gold", "1"), ("silver", "1"), ("bronze", "0")):
+        term = {"scopeName": "VolumeAttributesClass", "operator": "In", "values": [name]}
+        quota = {"spec": {"hard": {"persistentvolumeclaims": "9"}, "scopeSelector": {"matchExpressions": [term]}}}
+        assert used(quota, {"persistentvolumeclaims": [claim, {"spec": {}}]}) == {"persistentvolumeclaims": want}

@@ -9,12 +9,13 @@ import pytest
 
 from orchestrator.api.clock import FixedClock
 from orchestrator.api.meta import Object
+from orchestrator.api.quota_scopes import covers
 from orchestrator.api.resources import PODS, RESOURCEQUOTAS, ResourceTable
 from orchestrator.api.status import Forbidden
 from orchestrator.api.wire import Identity
 from orchestrator.apiserver.admission.limitranger import bounds, claim_faults, defaults, pod_faults
 from orchestrator.apiserver.admission.podresources import amounts, pod_amounts
-from orchestrator.apiserver.admission.quota_usage import applies, kinds_of, unspecified, usage
+from orchestrator.apiserver.admission.quota_usage import kinds_of, unspecified, usage
 from orchestrator.apiserver.admission.resourcequota import ADMITTED_S, ResourceQuota
 from orchestrator.apiserver.lookup import MemoryLookup
 from orchestrator.apiserver.request import Attributes
@@ -117,6 +118,15 @@ def test_what_counts() -> None:
     }  # fmt: skip
 
 
+ELSEWHERE = {
+    "podAntiAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 1, "podAffinityTerm": {"namespaceSelector": {}, "topologyKey": "zone"}}
+        ]
+    }
+}
+
+
 @pytest.mark.parametrize(
     ("spec", "obj", "counted"),
     [
@@ -130,10 +140,19 @@ def test_what_counts() -> None:
             ]}},
             pod(priorityClassName="low"), False, id="another-class",
         ),
+        pytest.param(
+            {"scopeSelector": {"matchExpressions": [
+                {"scopeName": "PriorityClass", "operator": "NotIn", "values": ["high"]},
+            ]}},
+            pod(), True, id="no-class",
+        ),
+        pytest.param({"scopes": ["CrossNamespacePodAffinity"]}, pod(affinity=ELSEWHERE), True, id="affinity-elsewhere"),
+        pytest.param({"scopes": ["CrossNamespacePodAffinity"]}, pod(), False, id="no-affinity"),
+        pytest.param({"scopes": ["VolumeAttributesClass"]}, pod(), False, id="a-scope-of-claims"),
     ],
 )  # fmt: skip
 def test_scopes(spec: dict[str, Any], obj: Object, counted: bool) -> None:
-    assert applies(spec, usage("pods", obj)) is counted
+    assert covers(spec, usage("pods", obj).scopes) is counted
 
 
 def test_a_compute_quota_wants_to_know() -> None:
