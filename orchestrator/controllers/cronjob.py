@@ -8,7 +8,7 @@ Source: Concepts, CronJob; API reference batch/v1 CronJob.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -70,6 +70,7 @@ def timetable(cronjob: Object) -> Timetable:
 
 def plan(cronjob: Object, jobs: Sequence[Object], times: Timetable, now: float) -> Plan:
     planned = Plan(_status(cronjob, jobs))
+    planned.events += _ended(cronjob, jobs)
     _retire(cronjob, jobs, planned)
     if spec(cronjob).get("suspend") or meta.is_deleting(cronjob):
         return planned
@@ -89,6 +90,18 @@ def plan(cronjob: Object, jobs: Sequence[Object], times: Timetable, now: float) 
         return planned
     _start(cronjob, jobs, due, planned)
     return planned
+
+
+def _ended(cronjob: Object, jobs: Sequence[Object]) -> Iterator[tuple[str, str, str]]:
+    """What became of those that were running when last looked at: (type, reason, message) of an event each."""
+    present = {meta.uid(job): job for job in jobs}
+    for reference in status_of(cronjob).get("active") or ():
+        job = present.get(reference.get("uid") or "")
+        if job is None:
+            yield "Normal", "MissingJob", f"Active job went missing: {reference['name']}"
+        elif is_finished(job):
+            kind = next((kind for kind in ("Complete", "Failed") if _ended_as(job, kind)), "")
+            yield "Normal", "SawCompletedJob", f"Saw completed job: {meta.name(job)}, condition: {kind}"
 
 
 def _start(cronjob: Object, jobs: Sequence[Object], due: float, planned: Plan) -> None:

@@ -22,6 +22,7 @@ from orchestrator.controllers.fields import spec, status_of, with_status
 from orchestrator.controllers.job_plan import FINALIZER, Observed, Plan
 from orchestrator.controllers.pod_control import PodControl, is_terminating_namespace
 
+CONTROLLER = "kubernetes.io/job-controller"  # what spec.managedBy names this one by
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 10.0, 600.0
 BURST_MAX = 500
 
@@ -88,6 +89,8 @@ class JobController:
             self._own_writes.forget(key)
             self._failures.pop(key, None)
             return
+        if spec(job).get("managedBy", CONTROLLER) != CONTROLLER:
+            return  # somebody else's to carry out
         if not (self._expectations.are_met(key) and self._own_writes.are_met(key)):
             self.loop.queue.add_after(key, RECHECK_S)
             return

@@ -299,5 +299,18 @@ def test_a_pod_that_a_job_gave_up_is_held_by_nobody(faults: Faults) -> None:
     virtual_time.run(main())
 
 
+def test_a_job_of_another_controller_is_left_alone() -> None:
+    async def main() -> None:
+        async with simulated(1, faults=NONE) as cluster:
+            await cluster.client.create(JOBS, job("theirs", "web:1", managedBy="example.com/other"))
+            await cluster.client.create(JOBS, job("ours", "web:1", managedBy="kubernetes.io/job-controller"))
+            await cluster.until(lambda: len(cluster.pods) == 1, 300)
+            await cluster.pass_time(30)
+            assert [meta.name(each).rpartition("-")[0] for each in cluster.pods.values()] == ["ours"]
+            assert not (await cluster.client.get(JOBS, "theirs", "default")).get("status")
+
+    virtual_time.run(main())
+
+
 async def change(client: Client, name: str, metadata: Object) -> None:
     await client.patch(PODS, name, "default", {"metadata": metadata})

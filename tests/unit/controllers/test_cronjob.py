@@ -96,3 +96,13 @@ def test_a_suspended_one_only_cleans_up() -> None:
     jobs = [job(f"done-{number}", "Complete", age_s=number) for number in range(5)]
     found = planned(cronjob(suspend=True), jobs, 600)
     assert (found.create_for, [meta.name(each) for each in found.delete]) == (None, ["done-4", "done-3"])
+
+
+def test_what_became_of_a_running_job_is_told() -> None:
+    active = [{"name": name, "uid": name} for name in ("gone", "done", "going")]
+    found = planned(cronjob({"active": active}, suspend=True), [job("done", "Failed"), job("going")], 10)
+    assert found.events == [
+        ("Normal", "MissingJob", "Active job went missing: gone"),
+        ("Normal", "SawCompletedJob", "Saw completed job: done, condition: Failed"),
+    ]
+    assert [each["name"] for each in found.status["active"]] == ["going"]
