@@ -253,9 +253,9 @@ class ApiServer:
         while route is None and "/" in path:
             path = path.rpartition("/")[0]
             route = self.routes.get(f"{path}/")
-        if info.is_resource and (route is None or request.method != "GET"):
-            raise NotFound(NOT_SERVED)  # discovery tells of what is read
-        if route is None:
+        if info.is_resource and any(row.group == info.group for row in self.core.resources):
+            raise NotFound(NOT_SERVED)
+        if route is None or info.is_resource:
             return Response(404, dict(TEXT_HEADERS), b"404 page not found\n")
         request.identity = user
         return await route(request)

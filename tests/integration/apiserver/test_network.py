@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 
 from orchestrator.api.resources import CONFIGMAPS
+from orchestrator.api.wire import Response
 from orchestrator.apiserver.encoding import PROTOBUF
 from orchestrator.apiserver.protobuf import wire
 from orchestrator.apiserver.protobuf.decoding import decode
@@ -176,6 +178,46 @@ async def test_a_watch_over_websocket(server: WholeServer) -> None:
             await asyncio.sleep(0.01)
         brief = await http.ws_connect(f"{path}&timeoutSeconds=1&resourceVersion={server.api.core.cache.revision}")
         assert (await brief.receive()).type == aiohttp.WSMsgType.CLOSE
+
+
+@pytest.mark.parametrize("path", ["/version", "/api/v1/namespaces", "/api/v1/namespaces/default/configmaps/none"])
+async def test_a_timeout_that_is_none_is_told(server: WholeServer, path: str) -> None:
+    async with session(server, "admin") as http:
+        async with http.get(f"{path}?timeout=invalid") as answer:
+            assert answer.status == 400
+            why = 'invalid timeout specified in the request URL - time: invalid duration "invalid"'
+            assert (await answer.json())["message"] == why
+        for text in ("0s", "3m", "10s", "-1s"):
+            async with http.get(f"{path}?timeout={text}") as answer:
+                assert answer.status in (200, 404), text
+
+
+@pytest.mark.parametrize("is_write", [True, False], ids=["write", "read"])
+async def test_what_takes_longer_than_its_client_waits(server: WholeServer, is_write: bool) -> None:
+    """A write goes on, since it may have begun."""
+    go, ends = asyncio.Event(), []
+    served = server.api._serve
+
+    async def slow(*arguments: Any) -> Response:
+        try:
+            await go.wait()
+            return await served(*arguments)
+        finally:
+            ends.append(go.is_set())
+
+    server.api._serve = slow  # type: ignore[method-assign]
+    async with session(server, "admin") as http, asyncio.timeout(20):
+        path = "/api/v1/namespaces/default/configmaps"
+        body = {"metadata": {"name": "slow"}}
+        request = http.post(f"{path}?timeout=50ms", json=body) if is_write else http.get(f"{path}?timeout=50ms")
+        async with request as answer:
+            assert (answer.status, (await answer.json())["reason"]) == (504, "Timeout")
+        go.set()
+        while not ends:
+            await asyncio.sleep(0.01)
+        assert ends == [is_write]
+        async with http.get(f"{path}/slow") as answer:
+            assert answer.status == (200 if is_write else 404)
 
 
 async def test_a_restart_keeps_everything_and_a_watch_goes_on(tmp_path: Any) -> None:

@@ -100,6 +100,11 @@ async def test_what_does_not_hold_is_denied(server: WholeServer) -> None:
         "failed expression: object.data.size() <= 1"
     )
     assert checked(server, "deny", "no_error") == "1"
+    named = configmap("three", a="1", b="2")
+    named["metadata"]["resourceVersion"] = "7"  # told only of what is admitted
+    assert "failed expression" in (await refusal(server, named)).message
+    named["data"] = {"a": "1"}
+    assert (await refusal(server, named)).message == "resourceVersion should not be set on objects to be created"
 
 
 async def test_words_and_reason_of_a_denial(server: WholeServer) -> None:

@@ -168,3 +168,11 @@ def test_old_values_need_items_that_can_be_found_again() -> None:
     raw = {"type": "object", "properties": {"l": {"type": "array", "maxItems": 3, "items": item}}}
     (found,) = rule_faults(compiled(raw, is_root=True), "s")
     assert "oldSelf cannot be used on the uncorrelatable portion of the schema within s.properties[l]" in found.message
+
+
+def test_what_takes_too_long_is_given_up() -> None:
+    rule = "self.list.all(a, self.list.all(b, self.list.all(c, self.list.all(d, a + b + c + d >= 0))))"
+    node = {"type": "object", "properties": {"list": {"type": "array", "items": {"type": "integer"}}}}
+    rule_set = RuleSet(compiled({**node, "x-kubernetes-validations": [{"rule": rule}]}, is_root=True))
+    (cause,) = rule_set.faults({"list": list(range(200))}, ABSENT)
+    assert "operation cancelled: actual cost limit exceeded': call cost exceeds limit for rule:" in cause.message

@@ -14,6 +14,7 @@ async def relay(call: Call) -> Response:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
+        pytest.param("POST", "/apis/nobody.example.com/v1/things", 404, id="no-such-group"),
         pytest.param("HEAD", "/api/v1/namespaces/default/pods", 405, id="resources-have-no-head"),
         pytest.param("PUT", "/api/v1/namespaces/default/pods", 405, id="nor-can-a-list-be-put"),
         pytest.param("PATCH", "/api/v1/namespaces/default/pods", 405, id="nor-patched"),
@@ -46,3 +47,12 @@ async def test_options(path: str, status: int) -> None:
         answer = await served.server.handle(Request("OPTIONS", path))
         assert answer.status == status
         assert answer.body == b"OPTIONS" or status != 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/apis/authentication.k8s.io/v1alpha1/selfsubjectreviews", "/apis/apps/v1/things"])
+async def test_what_a_group_does_not_serve_is_told_as_a_status(method: str, path: str) -> None:
+    async with serving() as served:
+        answer = await served.server.handle(Request(method, path))
+        assert (answer.status, answer.headers["content-type"]) == (404, "application/json")
+        assert isinstance(answer.body, bytes) and b"the server could not find the requested resource" in answer.body

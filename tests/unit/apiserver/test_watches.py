@@ -51,6 +51,23 @@ async def test_the_present_comes_first_then_changes() -> None:
         assert await seen.take(4) == [("ADDED", "a"), ("ADDED", "b"), ("MODIFIED", "a"), ("DELETED", "b")]
 
 
+async def test_a_table_says_its_columns_once_and_a_bookmark_is_a_row() -> None:
+    async with serving() as served:
+        for name in ("a", "b"):
+            await call(served, "POST", CONFIGMAPS, configmap(name))
+        query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+        accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        seen = await watch(served, f"{CONFIGMAPS}?{query}", accept=accept)
+        first, second, mark = [(await seen.next())["object"] for _ in range(3)]
+        assert [column["name"] for column in first["columnDefinitions"]] == ["Name", "Data", "Age"]
+        assert second["columnDefinitions"] is None and mark["columnDefinitions"] is None
+        (row,) = mark["rows"]
+        assert row["object"]["kind"] == "PartialObjectMetadata"
+        revision = mark["metadata"]["resourceVersion"]
+        annotations = {"k8s.io/initial-events-end": "true"}
+        assert row["object"]["metadata"] == {"resourceVersion": revision, "annotations": annotations}
+
+
 async def test_a_deletion_carries_its_own_revision() -> None:
     async with serving() as served:
         _, made = await call(served, "POST", CONFIGMAPS, configmap("a", x="1"))
