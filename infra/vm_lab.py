@@ -171,7 +171,8 @@ class Machines:
         """Power on what is off; start the units that were stopped on the others."""
         for node in self.lab.topology.nodes:
             if (state := self.state(node)) in ("running", OF_THE_USER):
-                self.run(node.name, ["systemctl", "start", UNITS, "--all"])
+                # A pattern alone starts only what systemd has loaded, and `--all` also what others merely name.
+                self.run(node.name, ["sh", "-c", f"cd /etc/systemd/system && exec systemctl start {UNITS}"])
             elif state == "paused":
                 self._must(node, "resume")
             elif state != "missing":

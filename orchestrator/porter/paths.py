@@ -1,7 +1,8 @@
 """Paths of the node that a pod names (hostPath), and the removal of all that a pod leaves behind.
 
 `path.ensure` checks what is there against the hostPath's type as root sees it, since folders may be root's alone, and
-makes what an `…OrCreate` type asks for. Source: Kubernetes docs, "Volumes", hostPath types.
+makes what an `…OrCreate` type asks for; of no type, a folder where nothing is.
+Source: Kubernetes docs, "Volumes", hostPath types.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class Paths:
 
 
 def _ensure(path: Path, kind: str, ids: IdMap) -> None:
-    if kind.endswith("OrCreate") and not path.exists():
-        if kind == "DirectoryOrCreate":
+    if (kind.endswith("OrCreate") or not kind) and not path.exists():
+        if kind != "FileOrCreate":
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
         else:
             try:

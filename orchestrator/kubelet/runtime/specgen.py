@@ -177,12 +177,13 @@ def _image_volume(mount: Mount) -> Json:
 
 
 def resource_limits(limits: Limits) -> Json:
-    """OCI LinuxResources."""
+    """OCI LinuxResources. The total with swap is that of the memory, so that there is no swap (Kubernetes' NoSwap), and
+    raising the memory of a running container never meets a total below it, which crun refuses."""
     made: Json = {"cpu": {"shares": limits.cpu_shares}}
     if limits.cpu_quota_us:
         made["cpu"] |= {"quota": limits.cpu_quota_us, "period": limits.cpu_period_us}
     if limits.memory_bytes:
-        made["memory"] = {"limit": limits.memory_bytes}
+        made["memory"] = {"limit": limits.memory_bytes, "swap": limits.memory_bytes}
     if limits.pids:
         made["pids"] = {"limit": limits.pids}
     return made

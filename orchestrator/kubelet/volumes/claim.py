@@ -11,7 +11,7 @@ from orchestrator.api import meta
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
 from orchestrator.api.status import NotFound
-from orchestrator.kubelet.volumes import csi, hostpath, nfs
+from orchestrator.kubelet.volumes import csi, nfs
 from orchestrator.kubelet.volumes.volume import Mounted, Place, Volume, VolumeFailure
 
 
@@ -53,9 +53,8 @@ async def _mount_claim(claim_name: str, volume_name: str, place: Place, *, read_
 async def _mount_source(spec: Object, name: str, place: Place) -> Mounted:
     if "nfs" in spec:
         return await nfs.mount({"name": name, "nfs": spec["nfs"]}, place, spec.get("mountOptions") or ())
-    if "hostPath" in spec:
-        return await hostpath.mount({"name": name, "hostPath": {**spec["hostPath"], "type": ""}}, place)
-    if "local" in spec:
-        return Mounted(spec["local"]["path"])
+    for kind in ("hostPath", "local"):  # taken as they are: the porter makes what a pod names itself, and no more
+        if kind in spec:
+            return Mounted(spec[kind]["path"])
     kinds = sorted(set(spec) - {"capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy"})
     raise VolumeFailure(f"no volume plugin matched (volume has {', '.join(kinds)})")

@@ -1,4 +1,5 @@
-"""hostPath volumes: a path of the node, checked (or made) by the porter. Source: HostPathVolumeSource."""
+"""hostPath volumes: a path of the node, checked or made by the porter. One of no type that is not there is made too, a
+folder, as container runtimes do for Kubernetes. Source: HostPathVolumeSource."""
 
 from __future__ import annotations
 
@@ -8,10 +9,8 @@ from orchestrator.kubelet.volumes.volume import Mounted, Place, Volume, VolumeFa
 
 async def mount(volume: Volume, place: Place) -> Mounted:
     source = volume["hostPath"]
-    kind = source.get("type") or ""
-    if kind:
-        try:
-            await place.porter.ensure_path(place.key, source["path"], kind)
-        except PorterFailure as error:
-            raise VolumeFailure(str(error)) from error
+    try:
+        await place.porter.ensure_path(place.key, source["path"], source.get("type") or "")
+    except PorterFailure as error:
+        raise VolumeFailure(str(error)) from error
     return Mounted(source["path"])

@@ -43,7 +43,10 @@ class RecordingPorter(SocketPorter):
 async def test_podman_is_given_what_it_was_given_at_creation() -> None:
     libpod = RecordingLibpod()
     await Podman(libpod, RecordingPorter(), limits_by_porter=False).limit_container(POD, CONTAINER, LIMITS)
-    resources = {"cpu": {"shares": 512, "quota": 50_000, "period": 100_000}, "memory": {"limit": 1 << 26}}
+    resources = {
+        "cpu": {"shares": 512, "quota": 50_000, "period": 100_000},
+        "memory": {"limit": 1 << 26, "swap": 1 << 26},
+    }
     assert libpod.calls == [("POST", "/containers/c1/update", resources | {"no_healthcheck": True})]
 
 

@@ -53,7 +53,7 @@ def test_limits_are_podman_s_only_with_cgroup_v2() -> None:
     assert "resource_limits" not in specgen.container(limited, limits_here=False)
     assert specgen.container(limited, limits_here=True)["resource_limits"] == {
         "cpu": {"shares": 256, "quota": 50, "period": 100_000},
-        "memory": {"limit": 64},
+        "memory": {"limit": 64, "swap": 64},
         "pids": {"limit": 9},
     }
 
