@@ -13,8 +13,8 @@ order of revisions. A handler added late is told of what is there.
 the server's.
 
 `Informers` shares them within one process: one watch and one cache for each resource and selection, whoever asks. Ask
-before or after `run`; each is started once. Where several components share a process they are given one `Informers`,
-and whoever made it runs it.
+before or after `run`; each is started once. Who asked for an informer may release it: with the last of them it stops.
+Where several components share a process they are given one `Informers`, and whoever made it runs it.
 Source: client-go tools/cache (Reflector, SharedInformer); KEP-3157 watch-list; KEP-956 bookmarks.
 """
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from random import Random
@@ -95,6 +96,10 @@ class Informer:
         self._handlers.append(handler)
         for obj in self.cache.list():
             self._call(handler, None, obj)
+
+    def remove_handler(self, handler: Handler) -> None:
+        """It hears no more: for one that goes while others still follow."""
+        self._handlers.remove(handler)
 
     def add_indexers(self, indexers: Mapping[str, Indexer]) -> None:
         for index, indexer in indexers.items():
@@ -240,6 +245,7 @@ class Informers:
         self._random = random or Random()
         self._door = Door(client, self._random)
         self._informers: dict[Selection, Informer] = {}
+        self._holds: Counter[Selection] = Counter()  # how often each was asked for and not released
         self._tasks: dict[Selection, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._background: asyncio.Task[None] | None = None
@@ -260,8 +266,8 @@ class Informers:
         whole all the same if somebody has asked for whole ones before. `keep` makes what is held of each object, at
         least its key, uid and resourceVersion where they were; such an informer is nobody else's."""
         selection = (resource, namespace, label_selector, field_selector, is_metadata_only, keep)
-        if is_metadata_only and (whole := self._informers.get((*selection[:-2], False, None))) is not None:
-            return whole
+        if is_metadata_only and (whole := (*selection[:-2], False, None)) in self._informers:
+            selection = whole
         informer = self._informers.get(selection)
         if informer is None:
             informer = Informer(
@@ -279,20 +285,28 @@ class Informers:
             if self._group is not None:
                 self._start(self._group, selection, informer)
         informer.add_indexers(indexers or {})
+        self._holds[selection] += 1
         return informer
 
-    def known(self, resource: Resource) -> Informer | None:
-        """The informer of all whole objects of a resource, in whatever version somebody asked for it."""
-        for (known, namespace, labels, fields, _, keep), informer in self._informers.items():
+    def shared(self, resource: Resource, *, indexers: Mapping[str, Indexer] | None = None) -> Informer:
+        """The informer of all objects of a resource that somebody has asked for, in whatever version and whole or not;
+        a new one of their metadata if nobody has."""
+        for selection, informer in self._informers.items():
+            known, namespace, labels, fields, _, keep = selection
             if known.group_resource == resource.group_resource and not (namespace or labels or fields or keep):
+                informer.add_indexers(indexers or {})
+                self._holds[selection] += 1
                 return informer
-        return None
+        return self.informer(resource, is_metadata_only=True, indexers=indexers)
 
     def release(self, informer: Informer) -> None:
-        """Stops an informer that nobody needs any more: of a resource that is no longer served."""
+        """Gives back what was asked for once; what nobody holds any more stops."""
         for selection, known in list(self._informers.items()):
             if known is informer:
-                del self._informers[selection]
+                self._holds[selection] -= 1
+                if self._holds[selection] > 0:
+                    continue
+                del self._informers[selection], self._holds[selection]
                 if (task := self._tasks.pop(selection, None)) is not None:
                     task.cancel()
 

@@ -41,7 +41,7 @@ class GarbageCollector:
         self._recorder = context.recorder("garbage-collector-controller")
         self._graph = OwnerGraph()
         self._absent: dict[str, None] = {}  # uids that are gone for good, the latest ones: uids do not come back
-        self._followed: dict[Resource, Informer] = {}
+        self._followed: dict[Resource, tuple[Informer, Handler]] = {}
         self._by_kind: dict[tuple[str, str], Resource] = {}
         self._deletions = Loop("garbage-collector", self._attempt_to_delete, WORKERS)
         self._orphanings = Loop("garbage-collector orphans", self._attempt_to_orphan)
@@ -76,15 +76,15 @@ class GarbageCollector:
             self._discoveries.queue.add_after("all", 30)
 
     def _follow(self, resource: Resource) -> None:
-        known = self._informers.known(resource)
-        informer = known or self._informers.informer(resource, is_metadata_only=True)
-        self._followed[resource] = informer
-        informer.add_handler(self._handler(resource))
+        informer, handler = self._informers.shared(resource), self._handler(resource)
+        self._followed[resource] = informer, handler
+        informer.add_handler(handler)
         if (resource.group, resource.plural) == DEFINITIONS:
             informer.add_handler(lambda old, new: self._discoveries.queue.add_after("all", 0.5))
 
     def _unfollow(self, resource: Resource) -> None:
-        informer = self._followed.pop(resource)
+        informer, handler = self._followed.pop(resource)
+        informer.remove_handler(handler)
         self._informers.release(informer)
         for obj in informer.cache.list():
             self._attend(self._graph.forget(meta.uid(obj)))

@@ -12,9 +12,9 @@ from typing import Any
 
 from orchestrator.api import quantity
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import Amounts, amounts, pod_amounts
 from orchestrator.api.resources import LIMITRANGES
 from orchestrator.apiserver.admission.chain import refuse
-from orchestrator.apiserver.admission.podresources import Amounts, amounts, pod_amounts
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.request import Attributes
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from orchestrator.api import quantity
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import Amounts
 from orchestrator.api.resources import RESOURCEQUOTAS
 from orchestrator.api.status import ApiError, Conflict, NotFound
-from orchestrator.apiserver.admission.podresources import Amounts
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.client.client import Client
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 TOGETHER_S = 0.05  # what comes within is told by one write
 TRIES_MAX = 5
 
-Count = Callable[[Object], Amounts]  # a quota → what is used of each of its resources
+Count = Callable[[Object], Amounts]  # a quota → what is used of each of its resources that can be counted here
 
 
 class QuotaReports:
@@ -59,8 +59,10 @@ class QuotaReports:
             if quota is None:
                 return
             hard, used = (quota.get("spec") or {}).get("hard") or {}, self._count(quota)
-            shown = {resource: quantity.format_used(resource, used.get(resource, 0)) for resource in sorted(hard)}
-            status = {"hard": hard, "used": shown}
+            told = (quota.get("status") or {}).get("used") or {}
+            shown = {resource: told[resource] for resource in hard if resource in told}
+            shown |= {resource: quantity.format_used(resource, amount) for resource, amount in used.items()}
+            status = {"hard": hard, "used": dict(sorted(shown.items()))}
             if status == quota.get("status"):
                 return
             try:

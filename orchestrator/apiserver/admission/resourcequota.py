@@ -18,12 +18,12 @@ from msgspec import Struct
 from orchestrator.api import meta, quantity
 from orchestrator.api.clock import Clock
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import Amounts, added, amounts
 from orchestrator.api.quota_scopes import covers
+from orchestrator.api.quota_usage import Usage, kind_of, kinds_of, unspecified, usage
 from orchestrator.api.resources import RESOURCEQUOTAS, Resource, ResourceTable
 from orchestrator.apiserver.admission.chain import ANY, refuse
-from orchestrator.apiserver.admission.podresources import Amounts, added, amounts
 from orchestrator.apiserver.admission.quota_report import QuotaReports
-from orchestrator.apiserver.admission.quota_usage import Usage, kinds_of, unspecified, usage
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.request import Attributes
 from orchestrator.client.client import Client
@@ -56,8 +56,12 @@ class ResourceQuota:
         self._reports = QuotaReports(self._lookup, self._counted, client)
 
     def _counted(self, quota: Object) -> Amounts:
+        """What is used of each resource whose objects are kept here."""
         spec = quota.get("spec") or {}
-        return self._used(meta.namespace(quota), spec, amounts(spec.get("hard")))
+        hard = amounts(spec.get("hard"))
+        used = self._used(meta.namespace(quota), spec, hard)
+        kept = [name for name in hard if _stored(self._table, kind_of(name)) is not None]
+        return {name: used.get(name, Decimal(0)) for name in kept}
 
     async def validate(self, attributes: Attributes) -> None:
         obj = attributes.object
@@ -100,7 +104,7 @@ class ResourceQuota:
         delta = {name: value for name, value in delta.items() if value > 0}
         if not delta:
             return False
-        used = self._used(attributes.namespace, spec, hard)
+        used = self._used(attributes.namespace, spec, {name: hard[name] for name in delta})
         over = [name for name in delta if used.get(name, Decimal(0)) + delta[name] > hard[name]]
         if over:
             shown = [_shown(found, over, spec["hard"]) for found in (delta, used, hard)]
@@ -139,7 +143,8 @@ def _plus(total: Amounts, used: Usage, spec: Object) -> Amounts:
 
 
 def _stored(table: ResourceTable, group_resource: str) -> Resource | None:
-    return next((row for row in table if row.group_resource == group_resource and not row.storage_group_version), None)
+    rows = (row for row in table if row.group_resource == group_resource)
+    return next((row for row in rows if row.namespaced and not row.storage_group_version), None)
 
 
 def _shown(found: Amounts, names: Iterable[str], hard: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
-from orchestrator.api.resources import NODES, PODS, ROWS
+from orchestrator.api.resources import NODES, PODS, ROWS, Resource
 from orchestrator.api.wire import Identity
 from orchestrator.client.cache import by_namespace
 from orchestrator.client.client import Client
@@ -158,6 +158,33 @@ async def test_one_informer_for_all_who_ask_and_late_ones_start_too(server: Smal
         await informers.wait_synced()
         assert informers.informer(PODS, field_selector="spec.nodeName=n1") is not informers.informer(PODS)
         await asyncio.wait_for(informers.wait_synced(), 5)
+
+
+async def test_an_informer_stops_with_the_last_who_holds_it(server: SmallServer, informers: Informers) -> None:
+    heard: list[str] = []
+
+    def hears(old: Object | None, new: Object | None) -> None:
+        heard.append(meta.name(new or {}))
+
+    nodes = informers.informer(NODES)
+    same_in_other_words = Resource("", "v1", "nodes", "Node", namespaced=False)
+    assert informers.shared(same_in_other_words) is nodes
+    assert informers.informer(NODES, is_metadata_only=True) is nodes
+    nodes.add_handler(hears)
+    async with informers:
+        await informers.wait_synced()
+        informers.release(nodes)
+        informers.release(nodes)
+        server.put(f"{PATH}/n1", node("n1"))
+        await server.wake()
+        await until(lambda: len(nodes.cache) == 1)
+        nodes.remove_handler(hears)
+        server.put(f"{PATH}/n2", node("n2"))
+        await server.wake()
+        await until(lambda: len(nodes.cache) == 2)
+        informers.release(nodes)
+        assert informers.shared(same_in_other_words) is not nodes
+    assert heard == ["n1"]
 
 
 async def test_a_failing_handler_does_not_keep_others_from_hearing(server: SmallServer, informers: Informers) -> None:

@@ -55,7 +55,8 @@ def test_what_is_used() -> None:
     hard = ("pods", "cpu", "requests.cpu", "limits.memory", "count/pods", "services", "services.nodeports", "secrets")
     quota = {"spec": {"hard": dict.fromkeys(hard, "10")}}
     node_port = {"spec": {"type": "NodePort", "ports": [{"nodePort": 30000}]}}
-    objects = {"pods": [limited("a", "300m"), limited("b", "1", phase="Failed")], "services": [node_port]}
+    pods = [limited("a", "300m"), limited("b", "1", phase="Failed")]
+    objects: dict[str, list[Object]] = {"pods": pods, "services": [node_port], "secrets": []}
     assert used(quota, objects) == {
         "count/pods": "2",
         "cpu": "300m",
@@ -85,3 +86,23 @@ def test_a_claim_is_in_the_scope_of_every_class_that_it_has_or_is_to_have() -> N
         term = {"scopeName": "VolumeAttributesClass", "operator": "In", "values": [name]}
         quota = {"spec": {"hard": {"persistentvolumeclaims": "9"}, "scopeSelector": {"matchExpressions": [term]}}}
         assert used(quota, {"persistentvolumeclaims": [claim, {"spec": {}}]}) == {"persistentvolumeclaims": want}
+
+
+def test_what_nobody_can_count_has_no_number() -> None:
+    quota = {"spec": {"hard": {"count/toys.example.com": "1", "pods": "1"}}}
+    assert used(quota, {"pods": []}) == {"pods": "0"}
+    assert used(quota, {"pods": [], "toys.example.com": [{}]}) == {"count/toys.example.com": "1", "pods": "0"}
+
+
+def test_devices_of_claims_are_counted_by_class() -> None:
+    def claim(count: int) -> Object:
+        exactly = {"deviceClassName": "gold", "allocationMode": "ExactCount", "count": count}
+        return {"spec": {"devices": {"requests": [{"name": "r", "exactly": exactly}]}}}
+
+    names = ("count/resourceclaims.resource.k8s.io", "gold.deviceclass.resource.k8s.io/devices")
+    quota = {"spec": {"hard": dict.fromkeys((*names, "tin.deviceclass.resource.k8s.io/devices"), "9")}}
+    assert used(quota, {"resourceclaims.resource.k8s.io": [claim(1), claim(3)]}) == {
+        "count/resourceclaims.resource.k8s.io": "2",
+        "gold.deviceclass.resource.k8s.io/devices": "4",
+        "tin.deviceclass.resource.k8s.io/devices": "0",
+    }

@@ -9,13 +9,13 @@ import pytest
 
 from orchestrator.api.clock import FixedClock
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import amounts, pod_amounts
 from orchestrator.api.quota_scopes import covers
+from orchestrator.api.quota_usage import kinds_of, unspecified, usage
 from orchestrator.api.resources import PODS, RESOURCEQUOTAS, ResourceTable
 from orchestrator.api.status import Forbidden
 from orchestrator.api.wire import Identity
 from orchestrator.apiserver.admission.limitranger import bounds, claim_faults, defaults, pod_faults
-from orchestrator.apiserver.admission.podresources import amounts, pod_amounts
-from orchestrator.apiserver.admission.quota_usage import kinds_of, unspecified, usage
 from orchestrator.apiserver.admission.resourcequota import ADMITTED_S, ResourceQuota
 from orchestrator.apiserver.lookup import MemoryLookup
 from orchestrator.apiserver.request import Attributes
@@ -47,6 +47,11 @@ def pod(*containers: dict[str, Any], name: str = "web", **spec: Any) -> Object:
             id="a-sidecar-runs-beside-later-ones",
         ),
         pytest.param({"containers": [container("1")], "overhead": {"cpu": "250m"}}, "1.25", id="overhead"),
+        pytest.param(
+            {"containers": [container("1")], "overhead": {"cpu": "250m"}, "resources": {"requests": {"cpu": "3"}}},
+            "3.25",
+            id="the-whole-pod",
+        ),
     ],
 )
 def test_what_a_pod_asks_for(spec: dict[str, Any], cpu: str) -> None:
@@ -116,6 +121,36 @@ def test_what_counts() -> None:
     assert kinds_of(["limits.cpu", "count/jobs.batch", "services.nodeports", "requests.storage", "secrets"]) == {
         "pods", "jobs.batch", "services", "persistentvolumeclaims", "secrets",
     }  # fmt: skip
+    assert kinds_of(["gold.deviceclass.resource.k8s.io/devices"]) == {"resourceclaims.resource.k8s.io"}
+
+
+def ask(device_class: str, count: int | None = None) -> dict[str, Any]:
+    mode = {"allocationMode": "All"} if count is None else {"allocationMode": "ExactCount", "count": count}
+    return {"deviceClassName": device_class, **mode}
+
+
+@pytest.mark.parametrize(
+    ("requests", "devices"),
+    [
+        pytest.param([{"exactly": ask("gold", 2)}, {"exactly": ask("gold", 1)}], {"gold": 3}, id="requests-add-up"),
+        pytest.param(
+            [{"exactly": ask("gold")}, {"exactly": ask("tin", 1)}], {"gold": 32, "tin": 1}, id="all-there-are"
+        ),
+        pytest.param(
+            [{"firstAvailable": [ask("gold", 1), ask("tin", 4), ask("gold", 3)]}, {"exactly": ask("tin", 1)}],
+            {"gold": 3, "tin": 5},
+            id="the-most-of-any-alternative",
+        ),
+        pytest.param([{"exactly": {**ask("gold", 2), "allocationMode": "Some"}}], {"gold": 0}, id="unknown-mode"),
+        pytest.param([], {}, id="nothing"),
+    ],
+)
+def test_devices_of_a_claim(requests: list[dict[str, Any]], devices: dict[str, int]) -> None:
+    claim = {"spec": {"devices": {"requests": requests}}}
+    counted = {f"{name}.deviceclass.resource.k8s.io/devices": count for name, count in devices.items()}
+    assert usage("resourceclaims.resource.k8s.io", claim).amounts == {
+        "count/resourceclaims.resource.k8s.io": 1, **counted,
+    }  # fmt: skip
 
 
 ELSEWHERE = {
@@ -158,6 +193,7 @@ def test_scopes(spec: dict[str, Any], obj: Object, counted: bool) -> None:
 def test_a_compute_quota_wants_to_know() -> None:
     found = unspecified(pod(container("1"), {"name": "d"}), ["requests.cpu", "limits.memory", "pods"])
     assert found == ["limits.memory for: c,d", "requests.cpu for: d"]
+    assert unspecified(pod({"name": "d"}, resources={"requests": {"cpu": "1"}}), ["requests.cpu"]) == []
 
 
 def create(name: str, *containers: dict[str, Any]) -> Attributes:

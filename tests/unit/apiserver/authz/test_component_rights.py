@@ -50,6 +50,8 @@ RIGHTS = [
     (CONTROLLERS, "update", "namespaces/finalize", "", "d"),
     (CONTROLLERS, "update", "namespaces/status", "", "d"),
     (CONTROLLERS, "deletecollection", "secrets", "d", ""),
+    (CONTROLLERS, "list watch", "resourceclaims.resource.k8s.io", "", ""),
+    (CONTROLLERS, "list watch", "toys.example.com", "", ""),
     (CONTROLLERS, "list watch patch", "volumeattributesclasses.storage.k8s.io", "", "gold"),
     (CONTROLLERS, "list watch", "validatingadmissionpolicies.admissionregistration.k8s.io", "", "p"),
     (CONTROLLERS, "patch", "validatingadmissionpolicies.admissionregistration.k8s.io/status", "", "p"),

@@ -1,21 +1,28 @@
 """What an object uses of a quota: a few numbers by resource name, and the scopes that it falls into. Pure.
 
-Names of quotas: `pods`, `requests.cpu` (also `cpu`), `limits.memory`, `services.nodeports`, `requests.storage`,
-`<class>.storageclass.storage.k8s.io/requests.storage`, and `count/<plural>.<group>` for any kind.
-Source: Kubernetes docs, "Resource Quotas".
+Admission and the controller that reports a quota's status count by the same rules. Names of quotas: `pods`,
+`requests.cpu` (also `cpu`), `limits.memory`, `services.nodeports`, `requests.storage`,
+`<class>.storageclass.storage.k8s.io/requests.storage`, `<class>.deviceclass.resource.k8s.io/devices`, and
+`count/<plural>.<group>` for any kind, also one that a CustomResourceDefinition or another server brings.
+Deviation: devices that a pod asks for as an extended resource are counted as the pod's request alone
+(`requests.<domain>/<name>`). Upstream counts device claims towards that name too, and towards
+`requests.deviceclass.resource.kubernetes.io/<class>`, less what their pods count for already (DRAExtendedResource).
+Source: Kubernetes docs, "Resource Quotas"; upstream pkg/quota/v1/evaluator/core.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import Any
 
 from msgspec import Struct
 
 from orchestrator.api import quota_scopes
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import Amounts, amounts, pod_amounts
 from orchestrator.api.quota_scopes import Scopes
-from orchestrator.apiserver.admission.podresources import Amounts, amounts, pod_amounts
+from orchestrator.api.resources import RESOURCECLAIMS
 
 # Kinds that may be counted by their bare name; every other only as count/….
 BARE = frozenset(
@@ -24,6 +31,9 @@ BARE = frozenset(
 TERMINAL = ("Succeeded", "Failed")
 COMPUTE = ("cpu", "memory", "ephemeral-storage")
 CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
+DEVICES_SUFFIX = ".deviceclass.resource.k8s.io/devices"
+ALLOCATED_MAX = 32  # devices of one claim, whatever it asks for
+COUNT = "count/"
 
 
 class Usage(Struct, frozen=True):
@@ -34,7 +44,7 @@ class Usage(Struct, frozen=True):
 
 def usage(group_resource: str, obj: Object) -> Usage:
     one = Decimal(1)
-    found: Amounts = {f"count/{group_resource}": one}
+    found: Amounts = {f"{COUNT}{group_resource}": one}
     if group_resource == "pods":
         return _pod(obj, found)
     if group_resource in BARE:
@@ -44,6 +54,8 @@ def usage(group_resource: str, obj: Object) -> Usage:
     elif group_resource == "persistentvolumeclaims":
         _claim(obj, found)
         return Usage(found, quota_scopes.of_claim(obj))
+    elif group_resource == RESOURCECLAIMS.group_resource:
+        _devices(obj, found)
     return Usage(found)
 
 
@@ -80,25 +92,51 @@ def _claim(claim: Object, found: Amounts) -> None:
         found[f"{name}{CLASS_SUFFIX}persistentvolumeclaims"] = Decimal(1)
 
 
+def _devices(claim: Object, found: Amounts) -> None:
+    """Requests add up by class. One with alternatives may get any of them, so of each class it counts the most that one
+    of them asks for."""
+    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+        most: Amounts = {}
+        for one in request.get("firstAvailable") or filter(None, [request.get("exactly")]):
+            name = f"{one.get('deviceClassName')}{DEVICES_SUFFIX}"
+            most[name] = max(most.get(name, Decimal(0)), _device_count(one))
+        for name, count in most.items():
+            found[name] = found.get(name, Decimal(0)) + count
+
+
+def _device_count(request: Mapping[str, Any]) -> Decimal:
+    match request.get("allocationMode"):
+        case "ExactCount":
+            return Decimal(request.get("count") or 0)
+        case "All":  # nobody knows yet how many these will be
+            return Decimal(ALLOCATED_MAX)
+    return Decimal(0)
+
+
 def kinds_of(names: Iterable[str]) -> set[str]:
     """The group_resources whose objects use any of these quota names."""
-    return {_kind_of(name) for name in names}
+    return {kind_of(name) for name in names}
 
 
-def _kind_of(name: str) -> str:
-    if name.startswith("count/"):
-        return name.removeprefix("count/")
+def kind_of(name: str) -> str:
+    if name.startswith(COUNT):
+        return name.removeprefix(COUNT)
     if name.startswith("services"):
         return "services"
     if name == "requests.storage" or CLASS_SUFFIX in name:
         return "persistentvolumeclaims"
+    if name.endswith(DEVICES_SUFFIX):
+        return RESOURCECLAIMS.group_resource
     return name if name in BARE else "pods"
 
 
 def unspecified(pod: Object, hard: Iterable[str]) -> list[str]:
-    """A quota on cpu or memory can only be held if every container says how much: those that do not, by resource."""
+    """A quota on cpu or memory can only be held if every container says how much, or the whole pod does: those that do
+    not, by resource."""
     missing: dict[str, list[str]] = {}
     spec = pod.get("spec") or {}
+    if any((spec.get("resources") or {}).get(kind) for kind in ("requests", "limits")):
+        return []
     for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
         resources = container.get("resources") or {}
         for name in hard:

@@ -1,7 +1,8 @@
 """What a pod as a whole asks for: requests and limits of its containers, taken together.
 
 Containers add up. An init container runs before them, alone but for the sidecars (restartPolicy Always) started before
-it, so the most demanding moment counts; then the pod's overhead is added. Source: KEP-753, "Resources calculation";
+it, so the most demanding moment counts. What is said for the whole pod (`spec.resources`) stands in place of that; then
+the pod's overhead is added. Source: KEP-753, "Resources calculation"; KEP-2837, "Pod level resource specifications";
 Kubernetes docs, "Init Containers", resource sharing.
 """
 
@@ -14,6 +15,8 @@ from typing import Any
 from orchestrator.api import quantity
 
 Amounts = dict[str, Decimal]
+
+OF_WHOLE_PODS = ("cpu", "memory")  # and huge pages
 
 
 def amounts(quantities: Mapping[str, Any] | None) -> Amounts:
@@ -34,6 +37,9 @@ def pod_amounts(spec: Mapping[str, Any], kind: str) -> Amounts:
         else:
             starting = _merged(starting, added(sidecars, _of(container, kind)), max)
     total = _merged(added(running, sidecars), starting, max)
+    for name, amount in _of(spec, kind).items():
+        if name in OF_WHOLE_PODS or name.startswith("hugepages-"):
+            total[name] = amount
     overhead = amounts(spec.get("overhead"))
     return added(total, overhead if kind == "requests" else {key: overhead[key] for key in overhead if key in total})
 
@@ -47,5 +53,6 @@ def _merged(left: Amounts, right: Amounts, combine: Callable[[Decimal, Decimal],
     return {name: combine(left.get(name, zero), right.get(name, zero)) for name in {**left, **right}}
 
 
-def _of(container: Mapping[str, Any], kind: str) -> Amounts:
-    return amounts((container.get("resources") or {}).get(kind))
+def _of(holder: Mapping[str, Any], kind: str) -> Amounts:
+    """Of a container, or of a pod's spec."""
+    return amounts((holder.get("resources") or {}).get(kind))
