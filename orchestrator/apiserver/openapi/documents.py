@@ -247,11 +247,14 @@ def _operation(
         "tags": [f"{row.group or 'core'}_{row.version}"],
         "x-kubernetes-action": _ACTIONS.get(verb, verb),
         _GVK: {"group": group, "version": served, "kind": kind},
-        "parameters": parameters,
     }
     sent = body if verb in ("create", "update") else {"$ref": f"{place}{_META}Patch"} if verb == "patch" else None
     patches = tuple(media for media in _PATCHES if not (row.is_custom and "strategic" in media))
     media_types = patches if verb == "patch" else ("application/json", "application/yaml")
+    if sent and version == 2:
+        parameters.append({"name": "body", "in": "body", "required": True, "schema": sent})
+    if parameters:
+        operation["parameters"] = parameters
     if version == 3:
         if sent:
             operation["requestBody"] = {"content": {media: {"schema": sent} for media in media_types}}
@@ -259,7 +262,6 @@ def _operation(
         operation["responses"] = _answers(verb, {"content": content})
         return operation
     if sent:
-        parameters.append({"name": "body", "in": "body", "required": True, "schema": sent})
         operation["consumes"] = list(media_types)
     operation["produces"] = ["application/json", "application/yaml"]
     operation["responses"] = _answers(verb, {"schema": answered})

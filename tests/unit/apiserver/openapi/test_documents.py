@@ -138,6 +138,21 @@ def test_a_version_that_is_not_served_is_not_published() -> None:
     assert not [path for path in made["paths"] if "/v0/" in path]
 
 
+@pytest.mark.parametrize("document", [openapi.document_v2, openapi.document_v3])
+def test_nothing_empty_is_said(document: Callable[[list[Resource]], dict[str, Any]]) -> None:
+    """Go's types do not keep an empty list, so that what they write again would be another document."""
+
+    def empty(value: Any, path: str) -> list[str]:
+        if isinstance(value, dict):
+            return [found for name, inner in value.items() for found in empty(inner, f"{path}/{name}")]
+        if isinstance(value, list):
+            return [found for inner in value for found in empty(inner, path)] if value else [path]
+        return []
+
+    found = empty(document(list(ROWS)), "")
+    assert [path for path in found if path != "/security/BearerToken"] == []  # that scheme has no scopes
+
+
 OLDER = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 BINARY = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
