@@ -105,6 +105,19 @@ def test_limits_of_a_pod_are_the_kernels(lab: VmLab) -> None:
     script = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max"
     assert lab.kubectl("exec", "limited", "--", "sh", "-c", script).split() == [str(64 << 20), "50000", "100000"]
 
+    more = {"memory": "160Mi", "cpu": "700m"}
+    change = {"spec": {"containers": [{"name": "c", "resources": {"limits": more, "requests": more}}]}}
+    lab.kubectl("patch", "pod", "limited", "--subresource=resize", "-p", json.dumps(change))
+
+    def actuated() -> bool:
+        return bool(lab.json("get", "pod", "limited")["status"]["containerStatuses"][0]["resources"]["limits"] == more)
+
+    eventually(actuated, "a running container has more", timeout_s=120)
+    script += " /sys/fs/cgroup/memory.swap.max"
+    found = lab.kubectl("exec", "limited", "--", "sh", "-c", script).split()
+    assert found == [str(160 << 20), "70000", "100000", "0"]
+    assert lab.json("get", "pod", "limited")["status"]["containerStatuses"][0]["restartCount"] == 0
+
 
 def test_a_claim_is_a_disk_of_the_machine(lab: VmLab) -> None:
     """Attached while the machine runs, and grown under the pod that uses it."""
