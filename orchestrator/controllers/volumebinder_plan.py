@@ -126,6 +126,7 @@ def fits(claim: Object, volume: Object, node: Object | None) -> bool:
         not meta.is_deleting(volume)
         and (status_of(volume).get("phase") or "Available") in ("Available", "Pending")
         and class_of(claim) == class_of(volume)
+        and (wish.get("volumeAttributesClassName") or "") == (offer.get("volumeAttributesClassName") or "")
         and (wish.get("volumeMode") or "Filesystem") == (offer.get("volumeMode") or "Filesystem")
         and set(wish.get("accessModes") or ()) <= set(offer.get("accessModes") or ())
         and capacity(volume) >= quantity.parse(asked)
@@ -158,10 +159,14 @@ def bound(claim: Object, volume: Object) -> Object:
 
 
 def bound_status(claim: Object, volume: Object) -> dict[str, Any]:
-    """The capacity is that of the volume when it was bound: afterwards it grows when the file system has."""
+    """The capacity is that of the volume when it was bound: afterwards it grows when the file system has. So is the
+    class of its attributes, which afterwards is for who changes them to tell."""
     present = status_of(claim)
     status = {name: value for name, value in present.items() if name != "phase"}
     is_new = present.get("phase") != "Bound" or not present.get("capacity")
+    attributes = spec(volume).get("volumeAttributesClassName")
+    if present.get("phase") != "Bound" and attributes:
+        status["currentVolumeAttributesClassName"] = attributes
     return status | {
         "phase": "Bound",
         "accessModes": spec(volume).get("accessModes") or [],

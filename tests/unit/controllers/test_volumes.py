@@ -21,6 +21,7 @@ from orchestrator.controllers.volumebinder_plan import (
     bound_status,
     claimed,
     decide,
+    fits,
     volume_phase,
 )
 from tests.unit.controllers.objects import node, pod
@@ -104,6 +105,17 @@ def test_the_claims_of_a_pod() -> None:
     volumes[1]["ephemeral"] = {"volumeClaimTemplate": {}}
     using = {"metadata": {"name": "p", "namespace": "shop"}, "spec": {"volumes": volumes}}
     assert list(by_claim(using)) == ["shop/data", "shop/p-b"]
+
+
+def test_the_class_of_a_volumes_attributes_is_asked_for_and_told_when_it_is_bound() -> None:
+    wish, offer = claim(volumeAttributesClassName="gold"), volume("x", "1Gi")
+    assert not fits(wish, offer, None)
+    offer["spec"]["volumeAttributesClassName"] = "gold"
+    assert fits(wish, offer, None)
+    wish["status"] = bound_status(wish, offer)
+    assert wish["status"]["currentVolumeAttributesClassName"] == "gold"
+    offer["spec"]["volumeAttributesClassName"] = "silver"
+    assert bound_status(wish, offer)["currentVolumeAttributesClassName"] == "gold"
 
 
 def test_a_bound_claim_keeps_its_capacity_until_its_file_system_has_grown() -> None:
