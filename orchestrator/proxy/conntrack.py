@@ -17,12 +17,12 @@ from orchestrator.proxy.ruleset import Rules
 
 
 class Stale(Struct, frozen=True, order=True):
-    """Entries to delete: those from a front (`address` or, if that is empty, any address) and port; with `target`
-    only those that were sent there."""
+    """Entries to delete: those from a front (`address` or, if that is empty, any address) and port; with `target`, an
+    address and a port, only those that were sent there."""
 
     address: str
     port: int
-    target: str = ""
+    target: tuple[str, str] = ("", "")
 
 
 def stale_udp(old: Rules | None, new: Rules | None) -> set[Stale]:
@@ -35,13 +35,14 @@ def stale_udp(old: Rules | None, new: Rules | None) -> set[Stale]:
     return found
 
 
-def _targets(rules: Rules | None) -> dict[tuple[str, int], set[str]]:
-    """UDP front (address, port) → endpoint addresses."""
-    found: dict[tuple[str, int], set[str]] = {}
+def _targets(rules: Rules | None) -> dict[tuple[str, int], set[tuple[str, str]]]:
+    """UDP front (address, port) → endpoints (address, port): another port of the same pod is another target."""
+    found: dict[tuple[str, int], set[tuple[str, str]]] = {}
     for (name, key), value in (rules.elements if rules else {}).items():
         if "-endpoint" in name and "udp . " in key:
             *address, _, port, _ = key.split(" . ")
-            found.setdefault((address[0] if address else "", int(port)), set()).add(value.split(" . ")[0])
+            target, _, target_port = value.partition(" . ")
+            found.setdefault((address[0] if address else "", int(port)), set()).add((target, target_port))
     return found
 
 
@@ -51,8 +52,10 @@ async def forget(stale: Iterable[Stale]) -> None:
     for entry in sorted(stale):
         command = [program, "-D", "-p", "udp", "--orig-port-dst", str(entry.port)]
         command += ["--orig-dst", entry.address] if entry.address else []
-        command += ["--dst-nat", entry.target] if entry.target else []
-        family = "ipv6" if ":" in entry.address + entry.target else "ipv4"
+        target, port = entry.target
+        command += ["--reply-src", target] if target else []
+        command += ["--reply-port-src", port] if port else []
+        family = "ipv6" if ":" in entry.address + target else "ipv4"
         child = await asyncio.create_subprocess_exec(
             *command, "-f", family, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
         )

@@ -34,6 +34,13 @@ spec:
     spec:
       tolerations: [{operator: Exists}]
       containers: [{name: web, image: "nginx:1"}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80}]
 """
 
 
@@ -100,7 +107,6 @@ def test_two_machines_are_a_cluster_and_afterwards_their_owners(hosts: Machines)
     assert f"Lab {lab.name} is up" in said
     assert lab.nodes() == ["control-plane-1", "worker-1"]
     lab.kubectl("apply", "-f", "-", stdin=TWO_OF_THEM)
-    lab.kubectl("expose", "daemonset", "web", "--port=80")
     lab.kubectl("rollout", "status", "daemonset/web", f"--timeout={SERVED_S:.0f}s", timeout_s=SERVED_S + 10)
     there, here = hosts.addresses("control-plane-1"), run(hosts.ssh[1], "cat /proc/sys/kernel/random/boot_id")
     for address in [*there, lab.json("get", "service", "web")["spec"]["clusterIP"]]:

@@ -31,11 +31,11 @@ def service(name: str = "web", protocol: str = "TCP") -> dict[str, Any]:
     return {"metadata": {"namespace": "d", "name": name}, "spec": spec}
 
 
-def endpoint_slice(*addresses: str, protocol: str = "TCP", service: str = "web") -> dict[str, Any]:
+def endpoint_slice(*addresses: str, protocol: str = "TCP", service: str = "web", port: int = 8080) -> dict[str, Any]:
     return {
         "metadata": {"namespace": "d", "name": f"{service}-x", "labels": {"kubernetes.io/service-name": service}},
         "addressType": "IPv4",
-        "ports": [{"port": 8080, "protocol": protocol}],
+        "ports": [{"port": port, "protocol": protocol}],
         "endpoints": [{"addresses": [address]} for address in addresses],
     }
 
@@ -96,7 +96,10 @@ async def test_a_gone_udp_endpoint_is_forgotten_by_conntrack() -> None:
     await it.sync()
     it.on_slice(None, endpoint_slice("10.244.1.2", protocol="UDP"))
     await it.sync()
-    assert forgotten == [Stale("10.96.0.7", 80, "10.244.1.1")]
+    assert forgotten == [Stale("10.96.0.7", 80, ("10.244.1.1", "8080"))]
+    it.on_slice(None, endpoint_slice("10.244.1.2", protocol="UDP", port=9090))
+    await it.sync()
+    assert forgotten[1:] == [Stale("10.96.0.7", 80, ("10.244.1.2", "8080"))], "another port of the same pod"
 
 
 def test_a_udp_front_with_its_first_endpoint_forgets_all_entries() -> None:
