@@ -164,10 +164,32 @@ class Podman:
             raise RuntimeFailure(f"limits could not be set: {error}") from error
 
     async def stop_container(self, container_id: str, grace_s: int) -> None:
+        """By a signal of our own: one that Podman is asked to stop counts as running no more while it still winds down,
+        and nobody may exec in it then, neither a probe nor a person."""
         try:
-            await self.libpod.stop_container(container_id, grace_s)
+            if grace_s > 0 and await self._signal_to_stop(container_id):
+                try:
+                    async with asyncio.timeout(grace_s):
+                        await self.libpod.wait_container(container_id, "exited")
+                        return
+                except TimeoutError:
+                    pass
+            await self.libpod.stop_container(container_id, 0)
         except NoSuchContainer:
             return
+
+    async def _signal_to_stop(self, container_id: str) -> bool:
+        """Whether it was running."""
+        found = await self.libpod.inspect_container(container_id)
+        if found["State"]["Status"] != "running":
+            return False
+        try:
+            await self.libpod.kill_container(container_id, str(found["Config"].get("StopSignal") or "TERM"))
+        except NoSuchContainer:
+            raise
+        except RuntimeFailure as error:  # it has ended meanwhile
+            log.debug("signal refused", extra={"container": container_id, "error": str(error)})
+        return True
 
     async def kill_container(self, container_id: str) -> None:
         try:

@@ -110,6 +110,39 @@ async def test_life_of_a_container(runtime: Runtime) -> None:
     assert not (await runtime.pod(spec.uid)).sandboxes
 
 
+@pytest.mark.parametrize("ends_by_itself", [True, False], ids=["ends-by-itself", "has-to-be-killed"])
+async def test_one_that_winds_down_still_lets_commands_in(
+    podman: Podman, podman_node: PodmanNode, ends_by_itself: bool
+) -> None:
+    podman_node.folder(LOGS)
+    spec = sandbox_spec()
+    sandbox = await podman.run_sandbox(spec)
+    handler = "until [ -e /tmp/go ]; do sleep 0.1; done; exit 7" if ends_by_itself else "true"
+    script = f"trap 'touch /tmp/asked; {handler}' TERM; touch /tmp/up; while true; do sleep 0.1; done"
+    wanted = container_spec(spec, sandbox.id, "sh", "-c", script)
+    container_id = await podman.create_container(wanted)
+    await podman.start_container(container_id, wanted)
+
+    async def there(path: str) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while (await podman.exec(container_id, ["test", "-e", path], LIMIT_S)).exit_code:
+                await asyncio.sleep(0.05)
+
+    await there("/tmp/up")
+    stopping = asyncio.create_task(podman.stop_container(container_id, 60 if ends_by_itself else 3))
+    await there("/tmp/asked")
+    (winding,) = (await podman.pod(spec.uid)).containers
+    assert winding.state is State.RUNNING
+    if ends_by_itself:
+        assert (await podman.exec(container_id, ["touch", "/tmp/go"], LIMIT_S)).exit_code == 0
+    await asyncio.wait_for(stopping, LIMIT_S)
+    (ended,) = (await until(podman, spec.uid, is_over)).containers
+    assert ended.exit_code == (7 if ends_by_itself else 137)
+    await podman.remove_container(container_id)
+    await podman.stop_sandbox(sandbox.id)
+    await podman.remove_sandbox(sandbox.id)
+
+
 async def test_attempts_are_told_newest_first(runtime: Runtime) -> None:
     spec = sandbox_spec()
     sandbox = await runtime.run_sandbox(spec)
