@@ -190,7 +190,7 @@ class Reporter:
             return
         spec = {**self._lease["spec"], **renewed}
         try:
-            self._lease = await self._client.update(LEASES, {**self._lease, "spec": spec})
+            self._lease = await self._client.update(LEASES, self._owned({**self._lease, "spec": spec}))
         except (NotFound, Conflict):
             self._lease = None
             raise
@@ -200,12 +200,16 @@ class Reporter:
         spec = {"holderIdentity": name, "leaseDurationSeconds": self._config.lease_duration_s, **renewed}
         try:
             found = await self._client.get(LEASES, name, LEASE_NAMESPACE)
-            return await self._client.update(LEASES, {**found, "spec": {**(found.get("spec") or {}), **spec}})
+            spec = {**(found.get("spec") or {}), **spec}
+            return await self._client.update(LEASES, self._owned({**found, "spec": spec}))
         except NotFound:
             metadata: Object = {"name": name, "namespace": LEASE_NAMESPACE}
-            if self.node is not None:
-                owner = meta.owner_reference({"apiVersion": "v1", "kind": "Node", **self.node}, controller=False)
-                metadata["ownerReferences"] = [owner]
-            return await self._client.create(
-                LEASES, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
-            )
+            lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+            return await self._client.create(LEASES, self._owned(lease))
+
+    def _owned(self, lease: Object) -> Object:
+        """It goes when its Node does. The first may be there before the Node is."""
+        if self.node is None or meta.owner_references(lease):
+            return lease
+        owner = meta.owner_reference({"apiVersion": "v1", "kind": "Node", **self.node}, controller=False)
+        return {**lease, "metadata": {**meta.metadata(lease), "ownerReferences": [owner]}}

@@ -18,8 +18,12 @@ async def test_a_node_registers_and_renews_its_lease(machine: Machine) -> None:
         assert node["status"]["capacity"]["cpu"] == "4"
         assert [entry["address"] for entry in node["status"]["addresses"]] == ["192.168.0.7", "fd00::7", "n1"]
         async with asyncio.timeout(LIMIT_S):
-            while not (await machine.client.list(LEASES, "kube-node-lease")).items:
+            while not (leases := (await machine.client.list(LEASES, "kube-node-lease")).items):
                 await asyncio.sleep(0.01)
+            while not (owners := meta.owner_references(leases[0])):  # it may have been there before the node
+                await asyncio.sleep(0.01)
+                leases = (await machine.client.list(LEASES, "kube-node-lease")).items
+        assert [(owner["kind"], owner["uid"]) for owner in owners] == [("Node", meta.uid(node))]
 
 
 async def test_a_pod_runs_and_is_removed(machine: Machine) -> None:
