@@ -68,6 +68,8 @@ class StatefulSetController:
         now = self._clock.now()
         seen = Observed(owner, tuple(owned), _current(owner, revisions, update), _revision(update), now)
         actions = statefulset_plan.plan(seen)
+        for pod in owned:
+            await self._settle_claims(owner, pod)
         try:
             results = await asyncio.gather(
                 *(self._act(key, owner, action) for action in actions), return_exceptions=True
@@ -110,9 +112,7 @@ class StatefulSetController:
                 for wanted in claims:
                     await self._create_claim(owner, pod, wanted)
                 await self._create_pod(key, owner, pod)
-            case DeletePod(pod, is_scaling):
-                if is_scaling:
-                    await self._bequeath_claims(owner, pod)
+            case DeletePod(pod):
                 await self._delete_pod(key, owner, pod)
 
     async def _create_pod(self, key: str, owner: Object, pod: Object) -> None:
@@ -150,19 +150,16 @@ class StatefulSetController:
         message = f"delete Pod {meta.name(pod)} in StatefulSet {meta.name(owner)} successful"
         self._recorder.event(owner, "Normal", "SuccessfulDelete", message)
 
-    async def _bequeath_claims(self, owner: Object, pod: Object) -> None:
-        """With `whenScaled: Delete` a claim belongs to the pod that goes, and is garbage after it."""
-        policy = spec(owner).get("persistentVolumeClaimRetentionPolicy") or {}
-        if policy.get("whenScaled") != "Delete":
-            return
+    async def _settle_claims(self, owner: Object, pod: Object) -> None:
+        """Has a pod's claims owned as the set's policy wants it, before anything is deleted."""
         for wanted in statefulset_plan.claims_of(owner, statefulset_plan.ordinal_of(owner, pod)):
             existing = self._claims.cache.get(meta.key(wanted))
-            if existing is None or any(ref["uid"] == meta.uid(pod) for ref in meta.owner_references(existing)):
+            if existing is None:
                 continue
-            others = [ref for ref in meta.owner_references(existing) if ref["uid"] != meta.uid(owner)]
-            references = [*others, meta.owner_reference(pod, controller=False)]
-            patch = {"metadata": {"ownerReferences": references}}
-            await self._client.patch(PERSISTENTVOLUMECLAIMS, meta.name(existing), meta.namespace(existing), patch)
+            references = statefulset_plan.owners_of_claim(owner, pod, existing)
+            if references is not None:
+                changed = {**existing, "metadata": {**meta.metadata(existing), "ownerReferences": references}}
+                await self._client.update(PERSISTENTVOLUMECLAIMS, changed)
 
 
 def _selector(owner: Object) -> selectors.LabelSelector:

@@ -48,7 +48,6 @@ class CreatePod(Struct, frozen=True):
 
 class DeletePod(Struct, frozen=True):
     pod: Object
-    is_scaling: bool = False  # its claims may go with it
 
 
 Action = CreatePod | DeletePod
@@ -94,7 +93,7 @@ def _scale_down(seen: Observed, condemned: Sequence[Object], ordered: bool) -> l
             continue
         if ordered and pod is not first and not is_healthy(owner, pod, now):
             return None
-        actions.append(DeletePod(pod, is_scaling=True))
+        actions.append(DeletePod(pod))
         if ordered:
             return actions
     return actions
@@ -220,6 +219,33 @@ def _creation(seen: Observed, ordinal: int) -> Action:
 
 def claim_name(owner: Object, template: str, ordinal: int) -> str:
     return f"{template}-{meta.name(owner)}-{ordinal}"
+
+
+def owners_of_claim(owner: Object, pod: Object, claim: Object) -> list[Object] | None:
+    """The owner references that the set's policy wants of a claim of one of its pods; None where it has them.
+
+    With `whenDeleted: Delete` the set owns it, with `whenScaled: Delete` a pod that scaling takes away. A claim that
+    has another controller, or is of an earlier set or pod of that name, is left to the garbage collector. KEP-1847.
+    """
+    references = meta.owner_references(claim)
+    own = [ref for ref in references for holder in (owner, pod) if _is_named(ref, holder)]
+    if any(ref.get("uid") not in (meta.uid(owner), meta.uid(pod)) for ref in own):
+        return None
+    policy = spec(owner).get("persistentVolumeClaimRetentionPolicy") or {}
+    with_set, with_pod = policy.get("whenDeleted") == "Delete", policy.get("whenScaled") == "Delete"
+    made = [ref for ref in references if ref not in own]
+    is_leaving = not 0 <= ordinal_of(owner, pod) - start_ordinal(owner) < int(spec(owner).get("replicas") or 0)
+    if not ((with_set or with_pod) and any(ref.get("controller") for ref in made)):
+        if with_pod and is_leaving:
+            made.append(meta.owner_reference(pod))
+        elif with_set:
+            made.append(meta.owner_reference(owner))
+    return made if made != references else None
+
+
+def _is_named(reference: Object, holder: Object) -> bool:
+    named = (reference.get("apiVersion"), reference.get("kind"), reference.get("name"))
+    return named == (holder["apiVersion"], holder["kind"], meta.name(holder))
 
 
 def claims_of(owner: Object, ordinal: int) -> list[Object]:

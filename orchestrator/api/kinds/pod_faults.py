@@ -25,6 +25,7 @@ from orchestrator.api.status import Cause
 Json = Mapping[str, Any]
 
 INT32_MAX = 2**31 - 1
+HOSTNAME_MAX = 64  # characters that Linux has room for
 RESTART_RULES, EXIT_CODES = 20, 255
 NAMESERVERS_MAX, SEARCHES_MAX, SEARCH_CHARACTERS_MAX = 3, 32, 2048
 NEEDS_SIDECAR = "may not be set for init containers without restartPolicy=Always"
@@ -110,6 +111,7 @@ def spec(found: Json, path: str, *, pod_name: str = "") -> list[Cause]:
     causes += _scheduling_gates(found, f"{path}.schedulingGates")
     constraints = found.get("topologySpreadConstraints") or ()
     causes += scheduling_faults.spread_constraints(constraints, f"{path}.topologySpreadConstraints")
+    causes += _hostname_override(found, f"{path}.hostnameOverride")
     causes += name_of(found.get("serviceAccountName"), f"{path}.serviceAccountName", formats.dns_subdomain)
     causes += name_of(found.get("nodeName"), f"{path}.nodeName", formats.dns_subdomain)
     causes += in_range(found.get("activeDeadlineSeconds"), f"{path}.activeDeadlineSeconds", 1, INT32_MAX)
@@ -127,6 +129,21 @@ def spec(found: Json, path: str, *, pod_name: str = "") -> list[Cause]:
     if not system:
         return [*causes, faults.required(f"{path}.os.name")]
     return causes + one_of(system, f"{path}.os", ("linux", "windows"))
+
+
+def _hostname_override(found: Json, path: str) -> list[Cause]:
+    """KEP-4762."""
+    name = found.get("hostnameOverride")
+    if name is None:
+        return []
+    causes = [
+        faults.forbidden(path, f"may not be specified when {other} is true")
+        for other in ("setHostnameAsFQDN", "hostNetwork")
+        if found.get(other)
+    ]
+    if len(name) > HOSTNAME_MAX:
+        causes.append(faults.too_long(path, HOSTNAME_MAX))
+    return causes + faults.each(path, name, formats.dns_subdomain(name))
 
 
 # -- containers --------------------------------------------------------------------------------------------------------

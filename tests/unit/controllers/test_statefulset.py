@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
-from orchestrator.controllers.statefulset_plan import DeletePod, Observed, Revision, plan
+from orchestrator.controllers.statefulset_plan import DeletePod, Observed, Revision, owners_of_claim, plan
 from tests.unit.controllers.objects import NOW, pod
 
 
@@ -46,3 +46,45 @@ def observed(states: list[str], wanted: int = 0, policy: str = "OrderedReady") -
 )
 def test_scaling_down(seen: Observed, gone: list[str]) -> None:
     assert [meta.name(action.pod) for action in plan(seen) if isinstance(action, DeletePod)] == gone
+
+
+SET: Object = {
+    "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "ss", "namespace": "shop", "uid": "set"},
+}  # fmt: skip
+OF_SET = meta.owner_reference(SET)
+OTHER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}
+FOREIGN = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "unknown", "uid": "u", "controller": True}
+STALE = {**OF_SET, "uid": "an earlier one"}
+
+
+def of_pod(ordinal: int) -> Object:
+    return meta.owner_reference(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"ss-{ordinal}", "uid": f"p{ordinal}"}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "ordinal", "references", "wanted"),
+    [
+        pytest.param({}, 0, [], None, id="it-is-kept"),
+        pytest.param({}, 0, [OTHER, OF_SET], [OTHER], id="kept-from-now-on"),
+        pytest.param({}, 0, [FOREIGN], None, id="kept-and-somebody-elses"),
+        pytest.param({"whenDeleted": "Delete"}, 0, [OTHER], [OTHER, OF_SET], id="goes-with-the-set"),
+        pytest.param({"whenDeleted": "Delete"}, 5, [of_pod(5)], [OF_SET], id="with-the-set-alone"),
+        pytest.param({"whenDeleted": "Delete"}, 0, [OF_SET], None, id="as-it-should-be"),
+        pytest.param({"whenDeleted": "Delete"}, 0, [FOREIGN], None, id="another-controller"),
+        pytest.param({"whenDeleted": "Delete"}, 0, [FOREIGN, OF_SET], [FOREIGN], id="not-both"),
+        pytest.param({"whenDeleted": "Delete"}, 0, [STALE], None, id="of-an-earlier-set"),
+        pytest.param({"whenScaled": "Delete"}, 0, [of_pod(0)], [], id="its-pod-stays"),
+        pytest.param({"whenScaled": "Delete"}, 2, [], [of_pod(2)], id="its-pod-goes"),
+        pytest.param({"whenScaled": "Delete", "whenDeleted": "Delete"}, 2, [OF_SET], [of_pod(2)], id="both-and-goes"),
+        pytest.param({"whenScaled": "Delete", "whenDeleted": "Delete"}, 1, [of_pod(1)], [OF_SET], id="both-and-stays"),
+    ],
+)
+def test_who_owns_a_claim(
+    policy: dict[str, str], ordinal: int, references: list[Object], wanted: list[Object] | None
+) -> None:
+    owner = {**SET, "spec": {"replicas": 2, "persistentVolumeClaimRetentionPolicy": policy}}
+    held = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"ss-{ordinal}", "uid": f"p{ordinal}"}}
+    claim = {"metadata": {"name": f"data-ss-{ordinal}", "ownerReferences": references}}
+    assert owners_of_claim(owner, held, claim) == wanted
