@@ -37,6 +37,7 @@ RIGHTS = [
     (CONTROLLERS, "create update delete patch", "replicasets.apps", "default", "web"),
     (CONTROLLERS, "update", "deployments.apps/status", "default", "web"),
     (CONTROLLERS, "update", "statefulsets.apps/status", "default", "web"),
+    (CONTROLLERS, "update", "persistentvolumeclaims", "default", "data-web-0"),
     (CONTROLLERS, "update", "daemonsets.apps/status", "default", "web"),
     (CONTROLLERS, "update", "jobs.batch/status", "default", "web"),
     (CONTROLLERS, "create update delete", "controllerrevisions.apps", "default", "web"),
