@@ -2,7 +2,7 @@
 
 /healthz answers 200 while the rules are in the kernel and the node is not about to go; 503 before the first sync, after
 a refused one until it has been made good, and when the node is being deleted or an autoscaler has marked it. /livez
-says the same of the rules alone: a node that drains is alive.
+says the same of the rules alone: a node that drains is alive. On port 10249 the node itself is told /proxyMode.
 Source: KEP-3836 (kube-proxy improved ingress connectivity reliability); kube-proxy's healthz server.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 REQUEST_TIMEOUT_S = 5.0
 BIND_RETRY_S = 30.0
+MODE = b"nftables"
+TEXT = b"text/plain; charset=utf-8"
 REASONS = {200: b"OK", 404: b"Not Found", 503: b"Service Unavailable"}
 
 
@@ -48,6 +51,7 @@ def is_eligible(node: Object | None) -> bool:
 class Answer(Struct, frozen=True):
     status: int
     body: bytes
+    kind: bytes = b"application/json"
 
 
 def answer(path: str, synced_at: float | None, now: float, *, eligible: bool) -> Answer:
@@ -63,19 +67,25 @@ def answer(path: str, synced_at: float | None, now: float, *, eligible: bool) ->
     return Answer(200 if good else 503, json.dumps(told).encode())
 
 
-class HealthServer:
-    """Answers for one proxier until cancelled. A port that is taken is tried again: services must not wait for it."""
+def about(path: str) -> Answer:
+    """What the proxy tells the node itself. Pure."""
+    told = {"/healthz": b"ok", "/proxyMode": MODE}.get(path)
+    return Answer(404, b"404 page not found\n") if told is None else Answer(200, told, TEXT)
 
-    def __init__(self, watched: Watched, port: int, clock: Clock) -> None:
-        self._watched, self._port, self._clock = watched, port, clock
+
+class PortServer:
+    """Answers by path until cancelled. A port that is taken is tried again: services must not wait for it."""
+
+    def __init__(self, address: str | None, port: int, answer: Callable[[str], Answer]) -> None:
+        self._address, self._port, self._answer = address, port, answer
 
     async def run(self) -> None:
         while True:
             try:
-                server = await asyncio.start_server(self._handle, None, self._port)
+                server = await asyncio.start_server(self._handle, self._address, self._port)
                 break
             except OSError as error:
-                log.warning("health port not opened", extra={"port": self._port, "error": str(error)})
+                log.warning("port not opened", extra={"port": self._port, "error": str(error)})
                 await asyncio.sleep(BIND_RETRY_S)
         async with server:
             await server.serve_forever()
@@ -84,15 +94,27 @@ class HealthServer:
         try:
             request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_TIMEOUT_S)
             target = request.partition(b" ")[2].partition(b" ")[0].partition(b"?")[0].decode(errors="replace")
-            watched = self._watched
-            found = answer(target, watched.synced_at, self._clock.now(), eligible=watched.is_eligible)
+            found = self._answer(target)
             writer.write(
-                b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
+                b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nX-Content-Type-Options: nosniff\r\n"
                 b"Content-Length: %d\r\nConnection: close\r\n\r\n%s"
-                % (found.status, REASONS[found.status], len(found.body), found.body)
+                % (found.status, REASONS[found.status], found.kind, len(found.body), found.body)
             )
             await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass  # a prober that went away
         finally:
             writer.close()
+
+
+def health_server(watched: Watched, port: int, clock: Clock) -> PortServer:
+    """For load balancers: on every address."""
+
+    def told(path: str) -> Answer:
+        return answer(path, watched.synced_at, clock.now(), eligible=watched.is_eligible)
+
+    return PortServer(None, port, told)
+
+
+def local_server(port: int) -> PortServer:
+    return PortServer("127.0.0.1", port, about)

@@ -10,7 +10,7 @@ from orchestrator.api.clock import SystemClock
 from orchestrator.api.resources import ENDPOINTSLICES, NODES, SERVICES
 from orchestrator.client.client import Client
 from orchestrator.client.informer import Informers
-from orchestrator.proxy.healthz import HealthServer
+from orchestrator.proxy.healthz import health_server, local_server
 from orchestrator.proxy.nft import Nft
 from orchestrator.proxy.proxier import Proxier
 from orchestrator.proxy.services import HEADLESS_LABEL, PROXY_NAME_LABEL
@@ -23,6 +23,7 @@ class Config(Struct, frozen=True, kw_only=True):
     kubeconfig: str = ""
     pod_networks: list[str] = field(default_factory=list)
     healthz_port: int = 10256
+    metrics_port: int = 10249  # of what is told to the node itself
 
 
 async def run(config: Config, client: Client | None = None, informers: Informers | None = None) -> None:
@@ -43,4 +44,5 @@ async def run(config: Config, client: Client | None = None, informers: Informers
         for informer in (services, slices, node):
             await informer.wait_synced()
         tasks.create_task(proxier.run())
-        tasks.create_task(HealthServer(proxier, config.healthz_port, SystemClock()).run())
+        tasks.create_task(health_server(proxier, config.healthz_port, SystemClock()).run())
+        tasks.create_task(local_server(config.metrics_port).run())

@@ -1,7 +1,7 @@
 """The kubelet's HTTPS server: TLS, who may ask, and the endpoints.
 
     /containerLogs/{ns}/{pod}/{container}   /exec, /attach (the same three)   /portForward/{ns}/{pod}
-    /run/{ns}/{pod}/{container}   /pods   /stats/summary   /metrics   /configz   /healthz
+    /run/{ns}/{pod}/{container}   /pods   /stats/summary   /metrics   /configz   /healthz   /logs/
 
 Errors are text with the status code, as upstream's kubelet gives them; the API server turns them into Status objects.
 Source: Kubernetes docs, "Kubelet"; kubelet `pkg/kubelet/server`.
@@ -35,11 +35,13 @@ from orchestrator.kubelet.server.access import Access
 from orchestrator.kubelet.server.commands import Commands
 from orchestrator.kubelet.server.containers import log_path, pod_of, running
 from orchestrator.kubelet.server.interface import Pods, Porter, Streaming
+from orchestrator.kubelet.server.systemlogs import PATTERN, SystemLogs
 
 log = logging.getLogger(__name__)
 
 RUN_TIMEOUT_S = 600.0
 SHUTDOWN_S = 1.0
+LINE_BYTES_MAX = 64 << 10  # of a request: as the API server takes it, with a command and its arguments
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -61,7 +63,14 @@ async def serve(config: Config, pods: Pods, runtime: Runtime, porter: Porter, cl
 async def listening(config: Config, endpoints: Endpoints, access: Access) -> AsyncIterator[None]:
     application = make_application(endpoints, access)
     # A handler is told when its caller goes: a followed log must not go on for nobody.
-    runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    runner = web.AppRunner(
+        application,
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=SHUTDOWN_S,
+        max_line_size=LINE_BYTES_MAX,
+        max_field_size=LINE_BYTES_MAX,
+    )
     await runner.setup()
     try:
         site = web.TCPSite(
@@ -108,6 +117,7 @@ def make_application(endpoints: Endpoints, access: Access) -> web.Application:
     application.router.add_get("/metrics", endpoints.metrics)
     application.router.add_get("/configz", endpoints.configz)
     application.router.add_get("/healthz", endpoints.healthz)
+    application.router.add_get(PATTERN, SystemLogs().get)
     return application
 
 

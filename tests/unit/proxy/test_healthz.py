@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.api.clock import FixedClock
 from orchestrator.proxy import healthz
-from orchestrator.proxy.healthz import HealthServer
+from orchestrator.proxy.healthz import about, health_server
 from orchestrator.proxy.proxier import Proxier
 from tests.unit.proxy.test_proxier import Kernel, service
 
@@ -65,7 +65,7 @@ async def test_it_follows_the_proxier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.proxy.proxier.RETRY_S", 0.0)
     kernel, clock, port = Kernel(), FixedClock(), free_port()
     proxier = Proxier("n1", ["10.244.0.0/16"], kernel, clock=clock)
-    task = asyncio.create_task(HealthServer(proxier, port, clock).run())
+    task = asyncio.create_task(health_server(proxier, port, clock).run())
     try:
         async with asyncio.timeout(5):
             while True:
@@ -91,3 +91,8 @@ async def test_it_follows_the_proxier(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def test_the_node_is_told_how_services_are_done() -> None:
+    assert (about("/proxyMode").status, about("/proxyMode").body) == (200, b"nftables")
+    assert (about("/healthz").status, about("/else").status) == (200, 404)
