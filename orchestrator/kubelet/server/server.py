@@ -1,7 +1,8 @@
 """The kubelet's HTTPS server: TLS, who may ask, and the endpoints.
 
     /containerLogs/{ns}/{pod}/{container}   /exec, /attach (the same three)   /portForward/{ns}/{pod}
-    /run/{ns}/{pod}/{container}   /pods   /stats/summary   /metrics   /configz   /healthz   /logs/
+    /run/{ns}/{pod}/{container}   /pods   /stats/summary   /metrics   /metrics/resource
+    /configz   /healthz   /logs/
 
 Errors are text with the status code, as upstream's kubelet gives them; the API server turns them into Status objects.
 Source: Kubernetes docs, "Kubelet"; kubelet `pkg/kubelet/server`.
@@ -30,7 +31,7 @@ from orchestrator.kubelet.dirs import Dirs
 from orchestrator.kubelet.runtime.interface import RuntimeFailure, State
 from orchestrator.kubelet.runtime.libpod import Libpod
 from orchestrator.kubelet.runtime.streaming import PodmanStreaming
-from orchestrator.kubelet.server import interface, logfile, logoptions, stats, volumestats
+from orchestrator.kubelet.server import interface, logfile, logoptions, resourcemetrics, stats, volumestats
 from orchestrator.kubelet.server.access import Access
 from orchestrator.kubelet.server.commands import Commands
 from orchestrator.kubelet.server.containers import log_path, pod_of, running
@@ -115,6 +116,7 @@ def make_application(endpoints: Endpoints, access: Access) -> web.Application:
     application.router.add_get("/pods", endpoints.pods)
     application.router.add_get("/stats/summary", endpoints.summary)
     application.router.add_get("/metrics", endpoints.metrics)
+    application.router.add_get("/metrics/resource", endpoints.resource_metrics)
     application.router.add_get("/configz", endpoints.configz)
     application.router.add_get("/healthz", endpoints.healthz)
     application.router.add_get(PATTERN, SystemLogs().get)
@@ -170,6 +172,10 @@ class Endpoints:
     async def summary(self, request: web.Request) -> web.StreamResponse:
         found = await stats.summary(self._config.node_name, self._pods, self._porter, self._dirs, time.time())
         return _json(found)
+
+    async def resource_metrics(self, request: web.Request) -> web.StreamResponse:
+        found = await stats.summary(self._config.node_name, self._pods, self._porter, self._dirs, time.time())
+        return web.Response(text="\n".join([*resourcemetrics.lines(found), ""]), content_type="text/plain")
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         pod_count = container_count = 0
