@@ -45,6 +45,7 @@ from orchestrator.controllers.policystatus import PolicyStatusController
 from orchestrator.controllers.replicaset import ReplicaSetController
 from orchestrator.controllers.resourcequota import ResourceQuotaController
 from orchestrator.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
+from orchestrator.controllers.servicecidr import ServiceCidrController
 from orchestrator.controllers.statefulset import StatefulSetController
 from orchestrator.controllers.tainteviction import TaintEvictionController
 from orchestrator.controllers.tokensecret import TokenSecretController
@@ -143,6 +144,7 @@ def controllers(context: Context, config: Config) -> Sequence[Controller]:
         BootstrapTokenCleaner(context),
         ClusterRoleAggregationController(context),
         PolicyStatusController(context),
+        ServiceCidrController(context),
     ]
     found += with_credentials(context, config)
     if config.cluster_cidrs:
