@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
@@ -388,7 +390,7 @@ class PodWorker:
             self._prober.stop_killing(state.id for state in self.state.running)
             is_evicted = self._verdict is not None and self._verdict.reason == "Evicted"
             grace_s = 0.0 if is_evicted else killing.pod_grace_s(self.pod)
-            await self._killer.kill_pod(self.pod, self.state.running, self._pod_ip, grace_s)
+            await self._telling(self._killer.kill_pod(self.pod, self.state.running, self._pod_ip, grace_s))
             await self._look()
         self._waiting.clear()
         self._addresses_after_end()
@@ -404,6 +406,24 @@ class PodWorker:
         self._publish()
         self._prober.stop()
         return None
+
+    async def _telling(self, ending: Coroutine[Any, Any, None]) -> None:
+        """Until it is done, telling what probes find meanwhile: a pod that winds down may become unready."""
+        work, was_woken = asyncio.create_task(ending), False
+        try:
+            while not work.done():
+                self._wake.clear()
+                woken = asyncio.create_task(self._wake.wait())
+                await asyncio.wait((work, woken), return_when=asyncio.FIRST_COMPLETED)
+                was_woken |= not woken.cancel()
+                if not work.done():
+                    self._publish()
+        finally:
+            work.cancel()
+            if was_woken:
+                self._wake.set()  # it may have been for more than the status
+            await asyncio.gather(work, return_exceptions=True)
+        work.result()
 
     def _addresses_after_end(self) -> None:
         """The status keeps the addresses that the pod had; a new sandbox would get others."""

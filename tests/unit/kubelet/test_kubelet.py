@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from orchestrator.api import conditions, meta
 from orchestrator.api.resources import CONFIGMAPS, LEASES, NODES, PODS
 from orchestrator.kubelet.runtime.interface import State
@@ -174,6 +176,28 @@ async def test_a_failed_liveness_probe_restarts_the_container(machine: Machine) 
             lambda pod: bool(pod.get("status", {}).get("containerStatuses")) and container(pod)["restartCount"] == 1
         )
         assert (await machine.event("Unhealthy"))["message"].startswith("Liveness probe failed: dial tcp 127.0.0.1:1")
+
+
+async def test_a_pod_that_winds_down_may_become_unready(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its readiness probe goes on, and what it finds is told while its containers still end."""
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    probe = {"tcpSocket": {"port": port, "host": "127.0.0.1"}, "periodSeconds": 1, "failureThreshold": 1}
+    may_end, stop = asyncio.Event(), machine.runtime.stop_container
+
+    async def slow(container_id: str, grace_s: int) -> None:
+        await may_end.wait()
+        await stop(container_id, grace_s)
+
+    monkeypatch.setattr(machine.runtime, "stop_container", slow)
+    async with machine.kubelet():
+        await machine.create(containers=[{"name": "c", "image": "busybox:1", "readinessProbe": probe}])
+        await machine.until(is_ready)
+        await machine.client.delete(PODS, "web", "default", grace_period_s=60)
+        server.close()
+        await machine.until(lambda pod: meta.is_deleting(pod) and not is_ready(pod))
+        may_end.set()
+        await machine.until_gone()
 
 
 async def test_a_static_pod_has_a_mirror(machine: Machine) -> None:
