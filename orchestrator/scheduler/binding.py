@@ -102,7 +102,8 @@ class Binder:
         """The condition and, unless None, the nominated node; nothing is written that is there already."""
         current: Object = seen.get("status") or {}
         old = conditions.find(current.get("conditions"), "PodScheduled") or {}
-        new = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+        new: Object = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+        new["observedGeneration"] = meta.generation(seen)
         patch: Object = {}
         if any(old.get(field) != value for field, value in new.items()):
             now = meta.format_time(self._clock.now())

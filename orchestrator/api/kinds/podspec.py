@@ -28,6 +28,8 @@ def default_pod(pod: Object) -> None:
     spec = pod.setdefault("spec", {})
     default_spec(spec)
     spec.setdefault("enableServiceLinks", True)
+    if spec["terminationGracePeriodSeconds"] < 0:  # of a template it is kept, and only warned of
+        spec["terminationGracePeriodSeconds"] = 1
     for container in containers(spec):
         _requests_from_limits(container.get("resources") or {})
         if spec.get("hostNetwork"):

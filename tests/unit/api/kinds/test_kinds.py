@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.kinds import metadata, podspec, qos, table
+from orchestrator.api.kinds import metadata, pod_faults, podspec, qos, table
 from orchestrator.api.kinds.registry import rules
 from orchestrator.api.resources import DEPLOYMENTS, NODES, PODS, ROWS, SERVICES, Resource
 
@@ -248,3 +248,26 @@ def test_every_column_has_a_definition() -> None:
     for resource in ROWS:
         for column in rules(resource).columns:
             assert isinstance(column.to_json(resource.group_resource)["description"], str)
+
+
+def test_a_negative_grace_period_of_a_pod_is_one_second() -> None:
+    spec = {"containers": [], "terminationGracePeriodSeconds": -7}
+    made: dict[str, Any] = {"spec": dict(spec)}
+    podspec.default_pod(made)
+    assert made["spec"]["terminationGracePeriodSeconds"] == 1
+    podspec.default_spec(spec)
+    assert spec["terminationGracePeriodSeconds"] == -7, "of a template"
+
+
+@pytest.mark.parametrize(
+    ("spec", "faults"),
+    [
+        ({"hostnameOverride": "a.b.example"}, []),
+        ({"hostnameOverride": "Not_A_Name"}, ["FieldValueInvalid"]),
+        ({"hostnameOverride": "a" * 65}, ["FieldValueTooLong"]),
+        ({"hostnameOverride": "a", "setHostnameAsFQDN": True, "hostNetwork": True}, ["FieldValueForbidden"] * 2),
+    ],
+)
+def test_the_name_that_a_pod_sees(spec: dict[str, Any], faults: list[str]) -> None:
+    found = pod_faults.spec({"containers": [], **spec}, "spec")
+    assert [cause.reason for cause in found if cause.field == "spec.hostnameOverride"] == faults
