@@ -15,6 +15,7 @@ from orchestrator.api import meta, quantity
 from orchestrator.api.meta import Object
 from orchestrator.kubelet import podspec
 
+OS_LABEL, OURS = "kubernetes.io/os", "linux"
 UNITS = {"cpu": 1000}  # amounts in messages: millis of CPU, else the resource's own unit
 
 
@@ -26,6 +27,11 @@ class Refusal(NamedTuple):
 def admit(pod: Object, node: Object, others: Iterable[Object]) -> Refusal | None:
     """`others` are the pods that this node has admitted and that have not ended."""
     labels, spec = meta.labels(node), podspec.spec(pod)
+    if meta.labels(pod).get(OS_LABEL, OURS) != OURS:
+        message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+        return Refusal("PodOSSelectorNodeLabelDoesNotMatch", message)
+    if (spec.get("os") or {}).get("name", OURS) != OURS:
+        return Refusal("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
     selector: Mapping[str, str] = spec.get("nodeSelector") or {}
     if any(labels.get(key) != value for key, value in selector.items()) or not _fits_affinity(spec, node):
         return Refusal("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed")

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
 from orchestrator.kubelet import health as probes
-from orchestrator.kubelet import podspec
+from orchestrator.kubelet import podspec, sync
 from orchestrator.kubelet.health import Health
 from orchestrator.kubelet.podspec import Container
 from orchestrator.kubelet.resize import Resizing, Resources
@@ -222,7 +222,6 @@ def _phase(known: Known, lists: Mapping[ContainerKind, list[Status]]) -> str:
         return str(podspec.status(known.pod)["phase"])
     if known.verdict is not None:
         return known.verdict.phase
-    policy = podspec.restart_policy(known.pod)
     declared = {container["name"]: container for container in podspec.containers(known.pod, "init")}
     initializing = failed = False
     for found in lists["init"]:
@@ -231,7 +230,7 @@ def _phase(known: Known, lists: Mapping[ContainerKind, list[Status]]) -> str:
         elif "terminated" not in found["state"]:
             initializing = True
         elif found["state"]["terminated"]["exitCode"] != 0:
-            failed = failed or policy == "Never"
+            failed = failed or not _restarts(known.pod, declared, "init", found)
             initializing = True
     waiting, running, stopped, succeeded = _counted(lists["app"])
     total = len(lists["app"])
@@ -247,16 +246,16 @@ def _phase(known: Known, lists: Mapping[ContainerKind, list[Status]]) -> str:
         return "Pending"
     if known.is_ending:
         return "Succeeded" if stopped == succeeded else "Failed"
-    if policy == "Always" and not _all_have_own_policy(known.pod):
+    declared = {container["name"]: container for container in podspec.containers(known.pod, "app")}
+    if any(_restarts(known.pod, declared, "app", found) for found in lists["app"]):
         return "Running"
-    if stopped == succeeded:
-        return "Succeeded"
-    return "Failed" if policy == "Never" else "Running"
+    return "Succeeded" if stopped == succeeded else "Failed"
 
 
-def _all_have_own_policy(pod: Object) -> bool:
-    own = [container.get("restartPolicy") for container in podspec.containers(pod, "app")]
-    return bool(own) and all(policy in ("Never", "OnFailure") for policy in own)
+def _restarts(pod: Object, declared: Mapping[str, Container], kind: ContainerKind, found: Status) -> bool:
+    """Of a container that has ended, also where it waits for its next run."""
+    ended = found["state"].get("terminated") or found["lastState"].get("terminated") or {}
+    return sync.may_restart(pod, declared[found["name"]], kind, ended.get("exitCode"))
 
 
 def _counted(statuses: list[Status]) -> tuple[int, int, int, int]:

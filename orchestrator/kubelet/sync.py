@@ -117,7 +117,7 @@ def is_finished(seen: Observed) -> bool:
         found = seen.state.latest(container["name"])
         if podspec.is_sidecar(container) or found is None or not _is_over(found):
             continue
-        if not _is_success(found) and not _may_restart(seen, container, "init", found):
+        if not _is_success(found) and not _restarts(seen, container, "init", found):
             return True
     return False
 
@@ -156,7 +156,7 @@ def _keep(seen: Observed, container: Container, kind: ContainerKind) -> list[Act
         return [StartContainer(name, kind, attempt)]
     if found.state is State.RUNNING:
         return _condemn(seen, container, found) or _resized(seen, container, found)
-    if not _may_restart(seen, container, kind, found):
+    if not _restarts(seen, container, kind, found):
         return []
     until = seen.backoff_until.get(name, 0.0)
     if until > seen.now:
@@ -187,7 +187,7 @@ def _has_ended(seen: Observed, container: Container, kind: ContainerKind) -> boo
     found = seen.state.latest(container["name"])
     if found is None:
         return container["name"] in seen.succeeded and _policy(seen.pod, container, kind) != "Always"
-    return _is_over(found) and not _may_restart(seen, container, kind, found)
+    return _is_over(found) and not _restarts(seen, container, kind, found)
 
 
 def _is_over(found: ContainerState) -> bool:
@@ -198,14 +198,20 @@ def _is_success(found: ContainerState) -> bool:
     return found.state is State.EXITED and found.exit_code == 0
 
 
-def _may_restart(seen: Observed, container: Container, kind: ContainerKind, found: ContainerState) -> bool:
+def _restarts(seen: Observed, container: Container, kind: ContainerKind, found: ContainerState) -> bool:
+    code = found.exit_code if found.state is State.EXITED else None
+    return may_restart(seen.pod, container, kind, code)
+
+
+def may_restart(pod: Object, container: Container, kind: ContainerKind, exit_code: int | None) -> bool:
+    """Whether a container that has ended is run again; the code is None where nobody knows it."""
     for rule in container.get("restartPolicyRules") or ():
-        if rule.get("action") == "Restart" and _matches(rule.get("exitCodes") or {}, found.exit_code):
+        if rule.get("action") != "Restart" or exit_code is None:
+            continue
+        if _matches(rule.get("exitCodes") or {}, exit_code):
             return True
-    policy = _policy(seen.pod, container, kind)
-    if policy == "Always":
-        return True
-    return policy == "OnFailure" and not _is_success(found)
+    policy = _policy(pod, container, kind)
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
 def _matches(codes: Mapping[str, object], exit_code: int) -> bool:

@@ -162,6 +162,8 @@ def affinity(**rule: Any) -> dict[str, Any]:
         pytest.param({}, [{}, {}, {}], "OutOfpods", id="too-many-pods"),
         pytest.param({"containers": [PORT]}, [{"containers": [PORT]}], "NodePorts", id="port-taken"),
         pytest.param({"nodeSelector": {"disk": "hdd"}}, [], "NodeAffinity", id="other-disk"),
+        pytest.param({"os": {"name": "windows"}}, [], "PodOSNotSupported", id="another-system"),
+        pytest.param({"os": {"name": "linux"}}, [], None, id="this-system"),
         pytest.param({"affinity": affinity(key="cores", operator="Gt", values=["4"])}, [], None, id="enough-cores"),
         pytest.param(
             {"affinity": affinity(key="disk", operator="NotIn", values=["ssd"])}, [], "NodeAffinity", id="not-in"

@@ -33,6 +33,10 @@ def known(the_pod: dict[str, Any], *containers: ContainerState, **more: Any) -> 
 
 
 INIT = {"name": "init", "image": "i:1"}
+RULES = {
+    "restartPolicy": "Never",
+    "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}],
+}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,16 @@ INIT = {"name": "init", "image": "i:1"}
         pytest.param(known(pod("Never"), state("web", State.EXITED, exit_code=1)), "Failed", id="ended-badly"),
         pytest.param(known(pod("OnFailure"), state("web", State.EXITED, exit_code=1)), "Running", id="to-be-repeated"),
         pytest.param(known(pod("Never"), state("web", State.UNKNOWN)), "Failed", id="unknown-is-not-success"),
+        pytest.param(
+            known(pod("Always", restartPolicy="Never"), state("web", State.EXITED, exit_code=1)),
+            "Failed",
+            id="own-policy",
+        ),
+        pytest.param(
+            known(pod("Never", restartPolicy="Always"), state("web", State.EXITED)), "Running", id="own-policy-always"
+        ),
+        pytest.param(known(pod("Always", **RULES), state("web", State.EXITED, exit_code=42)), "Running", id="a-rule"),
+        pytest.param(known(pod("Always", **RULES), state("web", State.EXITED, exit_code=1)), "Failed", id="no-rule"),
         pytest.param(known(pod(inits=[INIT]), state("init", State.RUNNING, "init")), "Pending", id="initializing"),
         pytest.param(
             known(pod("Never", [INIT]), state("init", State.EXITED, "init", exit_code=1)), "Failed", id="init-failed"
