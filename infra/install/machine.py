@@ -15,7 +15,9 @@ from infra.install.templates import render
 from infra.topology import NODE_IDS, Node, Topology
 
 HOME = "/var/lib/sampan/home"  # of the user `sampan`
-SERVER_USER_ID = 990  # `sampan-server`: API server, scheduler and controllers of a control-plane node
+# `sampan-server`: API server, scheduler and controllers of a control-plane node. Not below 1000: distributions give
+# those numbers to whatever is installed, and systemd-sysusers takes another where one is taken, without a word.
+SERVER_USER_ID = 59990
 
 
 @dataclass(frozen=True, kw_only=True)

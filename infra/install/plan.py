@@ -60,8 +60,21 @@ def ranges_line(node: Node) -> str:
     return f"sampan:{node.user_id + 1}:{NODE_IDS - 1}"
 
 
+def users_of(node: Node) -> dict[str, int]:
+    return {"sampan": node.user_id, "sampan-server": SERVER_USER_ID}
+
+
+def taken(node: Node, facts: Facts) -> str:
+    """Whose number of a user is not to be had; "" where all are."""
+    for name, number in users_of(node).items():
+        others = [other for other, known in facts.users.items() if known == number and other != name]
+        if others:
+            return f"user id {number}, which {name} needs, is that of {others[0]}: give {others[0]} another"
+    return ""
+
+
 def accounts(node: Node, facts: Facts) -> list[Step]:
-    users = {"sampan": node.user_id, "sampan-server": SERVER_USER_ID}
+    users = users_of(node)
     has_users = all(facts.users.get(name) == number for name, number in users.items())
     has_ranges = all(ranges_line(node) in text.splitlines() for text in facts.ranges)
     if has_users and has_ranges and facts.lingers:
@@ -75,11 +88,14 @@ def accounts(node: Node, facts: Facts) -> list[Step]:
 
 
 def folders(wanted: Sequence[Folder], facts: Facts) -> list[Step]:
-    lines = [
-        f"install -d -o {folder.user_id} -g {folder.group_id} -m {folder.mode:o} {shlex.quote(folder.path)}"
-        for folder in wanted
-        if facts.folders.get(folder.path) != (folder.user_id, folder.group_id, folder.mode)
-    ]
+    lines = []
+    for folder in wanted:
+        known, path = facts.folders.get(folder.path), shlex.quote(folder.path)
+        if known == (folder.user_id, folder.group_id, folder.mode):
+            continue
+        lines.append(f"install -d -o {folder.user_id} -g {folder.group_id} -m {folder.mode:o} {path}")
+        if known is not None and known[0] != folder.user_id == SERVER_USER_ID:  # what it wrote under another number
+            lines.append(f"chown -R {folder.user_id}:{folder.group_id} {path}")
     if not lines:
         return []
     return [Step(title="folders", command=SHELL, stdin="\n".join(["set -e", *lines]).encode())]

@@ -95,7 +95,7 @@ class Ssh:
             complaints: list[bytes] = []
             helpers = [
                 threading.Thread(target=_send, args=(channel, stdin or b""), daemon=True),
-                threading.Thread(target=_drain, args=(channel.recv_stderr, complaints), daemon=True),
+                threading.Thread(target=_listen, args=(channel.recv_stderr, complaints), daemon=True),
             ]
             for helper in helpers:
                 helper.start()
@@ -222,6 +222,16 @@ def _send(channel: paramiko.Channel, data: bytes) -> None:
 def _drain(read: Callable[[int], bytes], into: list[bytes]) -> None:
     while data := read(CHUNK_BYTES):
         into.append(data)
+
+
+def _listen(read: Callable[[int], bytes], into: list[bytes]) -> None:
+    """Most commands complain of nothing for as long as they run: how long that may be is for their output to tell."""
+    while True:
+        try:
+            _drain(read, into)
+            return
+        except TimeoutError:
+            continue
 
 
 def _public_key(line: str) -> paramiko.PKey:

@@ -154,6 +154,8 @@ def install(connection: Connection, wish: Wanted, say: Say, started: Callable[[]
         run(todo)
         seen = _look(connection, wish)
     refuse(name, seen)
+    if problem := plan.taken(wish.node, seen):
+        raise InstallError(f"node {name}: {problem}")
     run(steps(wish, seen))
     started()
     _wait(connection, wish)

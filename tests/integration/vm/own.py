@@ -15,6 +15,7 @@ from infra.hypervisor import host
 from infra.hypervisor.kvm import domain_type
 from infra.hypervisor.libvirtd import Libvirtd
 from infra.images.vm import vm_image
+from infra.install.machine import SERVER_USER_ID
 from infra.install.ssh import Ssh
 from infra.libvirt import cloud_init, keys
 from infra.provider import iso
@@ -108,8 +109,9 @@ def booted() -> Iterator[Own]:
 
 def left(run: Callable[[str], str], user: int) -> dict[str, str]:
     """What a lab left on a machine of its user, by what it is. `run`: a script there; `user`: the node's first id."""
+    ours = f"$1 >= {user} && $1 < {user} + 4194304 || $1 == {SERVER_USER_ID}"
     checks = {
-        "processes of its users": f"ps -eo uid= | awk '$1 >= {user} && $1 < {user} + 4194304 || $1 == 990'",
+        "processes of its users": f"ps -eo uid= | awk '{ours}'",
         "units": "systemctl list-units --all --no-legend 'sampan*'; ls /etc/systemd/system | grep sampan || true",
         "mounts": "grep sampan /proc/self/mounts || true",
         "rules": "nft list tables",

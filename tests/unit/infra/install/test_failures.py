@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.install import vm
+from infra.install import ssh, vm
 from infra.install.connection import CommandError, File, SshError
 from tests.unit.infra.install.test_plan import INSTALLED, NODE, WISH
 
@@ -118,3 +118,17 @@ def test_a_component_that_does_not_come_up_is_named() -> None:
     ) as caught:
         vm.install(Fake(problem=problem), WISH, print)
     assert str(caught.value).endswith("no such setting")
+
+
+def test_a_command_may_complain_of_nothing_for_long() -> None:
+    answers: list[bytes | Exception] = [TimeoutError(), b"at last", TimeoutError(), b""]
+
+    def read(count: int) -> bytes:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    heard: list[bytes] = []
+    ssh._listen(read, heard)
+    assert heard == [b"at last"]

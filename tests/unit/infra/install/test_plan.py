@@ -15,7 +15,7 @@ from infra import pki
 from infra.images.sysctls import SYSCTLS
 from infra.install import plan, release, vm
 from infra.install.facts import Facts, SeenUnit
-from infra.install.machine import SERVER_USER_ID, digest
+from infra.install.machine import SERVER_USER_ID, Folder, digest
 from infra.topology import Topology
 
 LAB = Topology(backend="libvirt", workers=1)
@@ -120,6 +120,22 @@ def test_a_wrong_id_is_taken_away_before_the_right_one_is_made() -> None:
     assert "sed -i '/^sampan:/d' /etc/passwd" in script
     assert "/^sampan-server:/d" not in script
     assert script.index("/^sampan:/d") < script.index(f"u sampan {NODE.user_id}")
+
+
+def test_a_number_that_is_somebody_elses_is_refused() -> None:
+    """systemd-sysusers would give the server another, and its own folder would be closed to it."""
+    assert plan.taken(NODE, INSTALLED) == ""
+    clashing = replace(INSTALLED, users={"root": 0, "polkitd": SERVER_USER_ID})
+    wanted = f"user id {SERVER_USER_ID}, which sampan-server needs, is that of polkitd: give polkitd another"
+    assert plan.taken(NODE, clashing) == wanted
+
+
+def test_what_the_server_wrote_under_another_number_is_its_own_again() -> None:
+    store = Folder(path="/var/lib/sampan/store", user_id=SERVER_USER_ID, group_id=SERVER_USER_ID, mode=0o700)
+    (step,) = plan.folders([store], replace(INSTALLED, folders={store.path: (990, 990, 0o700)}))
+    assert f"chown -R {SERVER_USER_ID}:{SERVER_USER_ID} {store.path}" in step.stdin.decode()
+    (step,) = plan.folders([store], replace(INSTALLED, folders={}))
+    assert "chown" not in step.stdin.decode()
 
 
 def test_a_unit_of_another_role_is_stopped_and_removed() -> None:
