@@ -72,7 +72,7 @@ async def create(
     attributes.operation, attributes.object = "CREATE", obj
     rules.default(obj)
     metadata = obj.setdefault("metadata", {})
-    claimed = str(metadata.get("resourceVersion") or "")
+    claimed = "" if applied else str(metadata.get("resourceVersion") or "")  # an apply may name the one that was
     if not applied:  # what the client asked for is the client's; what the server adds from here on is nobody's
         metadata_rules.wipe_system_fields(obj)
         _record(core, endpoint, attributes, write, None, obj)
