@@ -135,8 +135,10 @@ class Libpod:
 
     async def update_container(self, container: str, resources: Json) -> None:
         """Sets OCI LinuxResources of a running container; what is not given stays. Without a word on health checks
-        Podman 5.4 takes them for given, and wrong."""
-        await self.call("POST", f"/containers/{container}/update", body={**resources, "no_healthcheck": True})
+        Podman 5.4 takes them for given, and wrong. It answers with the container's id, bare: no JSON."""
+        body = {**resources, "no_healthcheck": True}
+        async with self.answer("POST", f"/containers/{container}/update", body=body) as response:
+            await response.read()
 
     async def wait_container(self, container: str, condition: str) -> int:
         """The exit code, once the container is in the condition (`exited`, `stopped`, `removing` …)."""

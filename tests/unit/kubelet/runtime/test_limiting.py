@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from yarl import URL
 
 from orchestrator.kubelet.porter import PorterFailure, SocketPorter
 from orchestrator.kubelet.runtime.interface import ContainerState, Limits, PodState, RuntimeFailure, State
@@ -18,13 +21,24 @@ CONTAINER = ContainerState(id="c1", name="c", kind="app", state=State.RUNNING)
 LIMITS = Limits(memory_bytes=1 << 26, cpu_quota_us=50_000, cpu_shares=512)
 
 
-class RecordingLibpod(Libpod):
-    def __init__(self) -> None:
-        super().__init__(Path("/nowhere"))
-        self.calls: list[tuple[str, str, Any]] = []
+@asynccontextmanager
+async def podman_at(socket: Path) -> AsyncIterator[list[tuple[str, str, Any]]]:
+    """What answers an update as Podman's service does: with an id, bare. Yields what it was asked."""
+    asked = []
 
-    async def call(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None) -> Any:
-        self.calls.append((method, path, body))
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((request.method, request.path, await request.json()))
+        return web.Response(status=201, text="bb96fde01034\n")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, str(socket)).start()
+    try:
+        yield asked
+    finally:
+        await runner.cleanup()
 
 
 class RecordingPorter(SocketPorter):
@@ -40,25 +54,27 @@ class RecordingPorter(SocketPorter):
         return {}
 
 
-async def test_podman_is_given_what_it_was_given_at_creation() -> None:
-    libpod = RecordingLibpod()
-    await Podman(libpod, RecordingPorter(), limits_by_porter=False).limit_container(POD, CONTAINER, LIMITS)
+async def test_podman_is_given_what_it_was_given_at_creation(tmp_path: Path) -> None:
+    libpod = Libpod(tmp_path / "podman.sock")
+    async with podman_at(libpod.socket) as asked:
+        await Podman(libpod, RecordingPorter(), limits_by_porter=False).limit_container(POD, CONTAINER, LIMITS)
+        await libpod.close()
     resources = {
         "cpu": {"shares": 512, "quota": 50_000, "period": 100_000},
         "memory": {"limit": 1 << 26, "swap": 1 << 26},
     }
-    assert libpod.calls == [("POST", "/containers/c1/update", resources | {"no_healthcheck": True})]
+    assert asked == [("POST", URL(libpod.url("/containers/c1/update")).path, resources | {"no_healthcheck": True})]
 
 
 async def test_the_porter_lifts_what_has_no_limit() -> None:
     porter = RecordingPorter()
-    podman = Podman(RecordingLibpod(), porter, limits_by_porter=True)
+    podman = Podman(Libpod(Path("/nowhere")), porter, limits_by_porter=True)
     await podman.limit_container(POD, CONTAINER, Limits(cpu_shares=512))
     limits = {"memory_bytes": -1, "cpu_quota_us": -1, "cpu_period_us": 100_000, "cpu_shares": 512, "pids": -1}
     assert porter.calls == [("cgroup.update", {"uid": "u", "pod": "default/web", "container": "c", "limits": limits})]
 
 
 async def test_a_refusal_is_the_runtimes() -> None:
-    podman = Podman(RecordingLibpod(), RecordingPorter("device busy"), limits_by_porter=True)
+    podman = Podman(Libpod(Path("/nowhere")), RecordingPorter("device busy"), limits_by_porter=True)
     with pytest.raises(RuntimeFailure, match="limits could not be set: device busy"):
         await podman.limit_container(POD, CONTAINER, LIMITS)
