@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ import msgspec
 import yaml
 from msgspec import Struct, field
 
+from orchestrator.api import go_duration
 from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.api.kinds import faults
 from orchestrator.api.status import Cause
@@ -49,7 +49,6 @@ _OVERLAP = (
     "as they will be masked"
 )
 _NO_API = ("apiserveripinfo", "serviceipallocations", "servicenodeportallocations")
-_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class ConfigurationError(ValueError):
@@ -227,11 +226,7 @@ def _plugin(kms: Kms, around: Surroundings) -> KmsProvider:
 
 def _duration_s(text: str | None) -> float:
     """As Go writes it: `1m30s`. ValueError where it is none."""
-    pieces = re.findall(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)", text or KMS_TIMEOUT)
-    if "".join(number + unit for number, unit in pieces) != (text or KMS_TIMEOUT).removeprefix("-"):
-        raise ValueError(text)
-    total = sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
-    return -total if (text or "").startswith("-") else total
+    return go_duration.seconds(text or KMS_TIMEOUT)
 
 
 # -- validation --------------------------------------------------------------------------------------------------------
