@@ -9,7 +9,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
+MATCHES_KEPT = 4096
+KEPT_MAX = 253  # characters: no name is longer
 NameFormat = Callable[[str, bool], list[str]]
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -52,6 +55,11 @@ def _regex(rule: str, pattern: str, *examples: str) -> str:
 
 
 def _matches(pattern: str, text: str) -> bool:
+    return _matched(pattern, text) if len(text) <= KEPT_MAX else re.fullmatch(pattern, text) is not None
+
+
+@lru_cache(maxsize=MATCHES_KEPT)  # the same few names, keys and labels are checked again and again
+def _matched(pattern: str, text: str) -> bool:
     return re.fullmatch(pattern, text) is not None
 
 
@@ -187,7 +195,7 @@ def config_key(key: str) -> list[str]:
 def environment_name(name: str) -> list[str]:
     if not name:
         return ["environment variable name must be non-empty"]
-    if any(not " " <= char <= "~" or char == "=" for char in name):
+    if not (name.isascii() and name.isprintable()) or "=" in name:
         return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]
     return []
 

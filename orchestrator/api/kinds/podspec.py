@@ -97,8 +97,9 @@ def default_container(container: Json) -> None:
     for port in container.get("ports") or ():
         port.setdefault("protocol", "TCP")
     for variable in container.get("env") or ():
-        _field_reference((variable.get("valueFrom") or {}).get("fieldRef"))
-        _file_key((variable.get("valueFrom") or {}).get("fileKeyRef"))
+        if source := variable.get("valueFrom"):
+            _field_reference(source.get("fieldRef"))
+            _file_key(source.get("fileKeyRef"))
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if container.get(name) is not None:
             default_probe(container[name])

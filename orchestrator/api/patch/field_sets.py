@@ -112,6 +112,15 @@ class FieldSet:
         return result
 
 
+# Fields that nobody owns: identity, and what the server alone writes.
+IDENTITY = FieldSet().add("f:apiVersion").add("f:kind").add("f:metadata")
+for _name in (
+    "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields",
+    "resourceVersion",
+):  # fmt: skip
+    IDENTITY.add("f:metadata", f"f:{_name}")
+
+
 def decode(fields: Mapping[str, Any]) -> FieldSet:
     """The set that a fieldsV1 object stands for; ValueError where it is malformed."""
     result = FieldSet()

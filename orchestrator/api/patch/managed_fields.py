@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.api.meta import Object
-from orchestrator.api.patch import field_sets, nulls, structured
+from orchestrator.api.patch import creation, field_sets, nulls, structured
 from orchestrator.api.patch.field_sets import FieldSet
 from orchestrator.api.schema import Type
 
@@ -26,14 +26,6 @@ UPDATE_MANAGERS_MAX = 10
 ANCIENT = "ancient-changes"
 SETS_KEPT = 256  # about 10 KB each for a Pod
 NO_FIELDS = FieldSet()
-
-# Fields that nobody owns: identity, and what the server alone writes.
-_SYSTEM = FieldSet().add("f:apiVersion").add("f:kind").add("f:metadata")
-for _name in (
-    "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields",
-    "resourceVersion",
-):  # fmt: skip
-    _SYSTEM.add("f:metadata", f"f:{_name}")
 
 
 class Manager(NamedTuple):
@@ -92,13 +84,23 @@ def encode(managers: Managers) -> list[dict[str, Any]]:
 
 
 def _entry(manager: Manager, owned: Owned) -> dict[str, Any]:
+    return _written(manager, owned.api_version, owned.time, field_sets.encode(owned.fields))
+
+
+def _store_creator(obj: Object, writer: Writer, fields: dict[str, Any]) -> None:
+    manager = Manager(writer.manager, "Update", writer.api_version, writer.subresource)
+    if fields:
+        obj["metadata"]["managedFields"] = [_written(manager, writer.api_version, writer.now, fields)]
+
+
+def _written(manager: Manager, api_version: str, time: str, fields: dict[str, Any]) -> dict[str, Any]:
     entry = {
         "manager": manager.name,
         "operation": manager.operation,
-        "apiVersion": owned.api_version,
-        "time": owned.time,
+        "apiVersion": api_version,
+        "time": time,
         "fieldsType": "FieldsV1",
-        "fieldsV1": field_sets.encode(owned.fields),
+        "fieldsV1": fields,
         "subresource": manager.subresource,
     }
     return {name: value for name, value in entry.items() if value != ""}
@@ -134,9 +136,12 @@ def record_update(
     new.setdefault("metadata", {}).pop("managedFields", None)
     if kind is None or (live is not None and not managers):
         return  # an object that was cleared is not tracked until someone applies
-    before = live if live is not None else structured.unset(kind)
     try:
         after = nulls.shown(new, kind)
+        if live is None and not managers:
+            _store_creator(new, writer, creation.owned(after, kind, ignored))
+            return
+        before = live if live is not None else structured.unset(kind)
         store(new, updated(managers, nulls.shown(before, kind), after, kind, writer, ignored))
     except structured.StructureError:
         store(new, {})  # items that cannot be told apart: what is known no longer holds
@@ -166,7 +171,7 @@ def updated(
     difference = structured.compare(live, new, kind)
     changed = difference.changed().without(ignored)
     left = taken(managers, changed, difference.removed.without(ignored), by=None)
-    mine = changed.difference(_SYSTEM)
+    mine = changed.difference(field_sets.IDENTITY)
     if mine:
         manager = Manager(writer.manager, "Update", writer.api_version, writer.subresource)
         if manager in left:
@@ -186,7 +191,7 @@ def taken(managers: Managers, changed: FieldSet, removed: FieldSet, by: Manager 
 
 
 def without_system_fields(fields: FieldSet) -> FieldSet:
-    return fields.difference(_SYSTEM)
+    return fields.difference(field_sets.IDENTITY)
 
 
 def _capped(managers: Managers) -> Managers:

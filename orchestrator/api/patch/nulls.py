@@ -37,16 +37,16 @@ def _planned(kind: Type, above: tuple[Type, ...]) -> _Plan:
         inner, how = known.type, ""
         if inner.kind in (LIST, MAP) and inner.item is not None:
             inner, how = inner.item, inner.kind
-        if inner.kind == STRUCT and _planned(inner, (*above, kind)) != _NOTHING:
+        if inner.kind == STRUCT and _planned(inner, (*above, kind)) is not _NOTHING:
             within.append((name, inner, how))
     nulls = tuple(name for name, known in kind.fields.items() if known.is_null and known.type.kind in NULLABLE)
-    return _Plan(nulls, tuple(within))
+    return _Plan(nulls, tuple(within)) if nulls or within else _NOTHING
 
 
 def shown(value: Any, kind: Type) -> Any:
     """`value` with its nulls, as a new object where it has any; what has none is shared."""
     plan = _plan(kind)
-    if plan == _NOTHING or not isinstance(value, dict):
+    if plan is _NOTHING or not isinstance(value, dict):
         return value
     made = {**value, **{name: None for name in plan.nulls if name not in value}}
     for name, inner, how in plan.within:
@@ -64,7 +64,7 @@ def shown(value: Any, kind: Type) -> Any:
 def settled(value: Any, kind: Type) -> None:
     """Takes empty lists and maps away, in place, that were kept only because their owner set them."""
     plan = _plan(kind)
-    if plan == _NOTHING or not isinstance(value, dict):
+    if plan is _NOTHING or not isinstance(value, dict):
         return
     for name in plan.nulls:
         if name in value and not value[name]:

@@ -50,7 +50,8 @@ def is_list(kind: Type) -> bool:
     return kind.kind == LIST and kind.list_type in ("map", "set")
 
 
-def _inner(kind: Type, name: str) -> Type:
+def inner_type(kind: Type, name: str) -> Type:
+    """Of the value that a map or struct of this kind has under a name."""
     if kind.kind == STRUCT:
         known = kind.fields.get(name)
         return known.type if known else kind.rest or ANY_TYPE
@@ -166,7 +167,7 @@ def _all_of(value: Any, kind: Type) -> FieldSet:
     result = FieldSet()
     if is_list(kind):
         inner = kind.item or ANY_TYPE
-        for path, items in _indexed(value, kind).items():
+        for path, items in indexed(value, kind).items():
             result.members.add(path)
             if len(items) == 1:
                 _attach_all(result, path, items[0], inner)
@@ -177,7 +178,7 @@ def _all_of(value: Any, kind: Type) -> FieldSet:
         path = field_sets.field(name)
         result.members.add(path)
         if item and isinstance(item, (dict, list)):  # most are leaves
-            _attach_all(result, path, item, _inner(kind, name))
+            _attach_all(result, path, item, inner_type(kind, name))
     return result
 
 
@@ -197,14 +198,14 @@ def _attach_all(result: FieldSet, path: str, item: Any, kind: Type) -> None:
 def _compare_maps(old: Any, new: Any, kind: Type) -> Comparison:
     result, old, new = Comparison(), old or {}, new or {}
     for name in {**old, **new}:
-        verdict, below = _compare(old.get(name, ABSENT), new.get(name, ABSENT), _inner(kind, name))
+        verdict, below = _compare(old.get(name, ABSENT), new.get(name, ABSENT), inner_type(kind, name))
         result.attach(field_sets.field(name), verdict, below)
     return result
 
 
 def _compare_lists(old: Any, new: Any, kind: Type) -> Comparison:
     result = Comparison()
-    before, after = _indexed(old or [], kind), _indexed(new or [], kind)
+    before, after = indexed(old or [], kind), indexed(new or [], kind)
     for name in {**before, **after}:
         lefts, rights = before.get(name, []), after.get(name, [])
         if len(lefts) > 1 or len(rights) > 1:  # an item that occurs twice is one leaf
@@ -228,7 +229,8 @@ def _compare_repeated(result: Comparison, name: str, lefts: list[Any], rights: l
         result.added.members.add(name)
 
 
-def _indexed(items: list[Any], kind: Type) -> dict[str, list[Any]]:
+def indexed(items: list[Any], kind: Type) -> dict[str, list[Any]]:
+    """The items of a list of type map or set, by path element; StructureError where one has no key."""
     found: dict[str, list[Any]] = {}
     for item in items:
         found.setdefault(element(kind, item), []).append(item)
@@ -243,14 +245,14 @@ def field_set(value: Any, kind: Type) -> FieldSet:
     result = FieldSet()
     if is_map(kind, value):
         for name, item in (value or {}).items():
-            inner, path = _inner(kind, name), field_sets.field(name)
+            inner, path = inner_type(kind, name), field_sets.field(name)
             nested = is_map(inner, item) or is_list(inner)
             if nested:
                 result.attach(path, field_set(item, inner))
             if not nested or item is None or item == {} or not (kind.kind == STRUCT and name in kind.fields):
                 result.members.add(path)
     elif is_list(kind):
-        for path, items in _indexed(value or [], kind).items():
+        for path, items in indexed(value or [], kind).items():
             result.members.add(path)
             inner = kind.item or ANY_TYPE
             if len(items) == 1 and is_map(inner, items[0]):
@@ -267,7 +269,7 @@ def with_named_fields(fields: FieldSet, kind: Type) -> FieldSet:
             name = path[2:]
             if kind.kind == STRUCT and name in kind.fields:
                 result.members.add(path)
-            inner = _inner(kind, name)
+            inner = inner_type(kind, name)
         else:
             inner = kind.item or ANY_TYPE
         result.attach(path, with_named_fields(child, inner))
@@ -287,7 +289,7 @@ def merge(live: Any, applied: Any, kind: Type) -> Any:
         return live or applied  # an empty or null granular part adds nothing
     if is_map(kind, applied) and isinstance(live, dict) and isinstance(applied, dict):
         names = {**live, **applied}
-        return {n: merge(live.get(n, ABSENT), applied.get(n, ABSENT), _inner(kind, n)) for n in names}
+        return {n: merge(live.get(n, ABSENT), applied.get(n, ABSENT), inner_type(kind, n)) for n in names}
     if is_list(kind) and isinstance(live, list) and isinstance(applied, list):
         return _merge_lists(live, applied, kind)
     return applied
@@ -328,7 +330,7 @@ def remove(value: Any, fields: FieldSet, kind: Type) -> Any:
         kept = {name: item for name, item in value.items() if field_sets.field(name) not in fields.members}
         for name, item in kept.items():
             if below := fields.children.get(field_sets.field(name)):
-                kept[name] = remove(item, below, _inner(kind, name))
+                kept[name] = remove(item, below, inner_type(kind, name))
         return kept or None
     if is_list(kind) and isinstance(value, list) and value:
         items = []
@@ -364,7 +366,7 @@ def _faults(value: Any, kind: Type, repeats: bool) -> Iterator[tuple[str, str]]:
             if kind.kind == STRUCT and name not in kind.fields and kind.rest is None:
                 yield f".{name}", "field not declared in schema"
                 return
-            for path, what in _faults(item, _inner(kind, name), repeats):
+            for path, what in _faults(item, inner_type(kind, name), repeats):
                 yield f".{name}{path}", what
     elif kind.kind == LIST:
         if not isinstance(value, list):
