@@ -19,13 +19,15 @@ KEYS_KEPT = 4096
 
 
 class FieldSet:
-    """`members` are the paths of one element in this set; `children` hold the longer ones."""
+    """`members` are the paths of one element in this set; `children` hold the longer ones. `written` is what `encode`
+    makes of a set that many share, if someone keeps it."""
 
-    __slots__ = ("children", "members")
+    __slots__ = ("children", "members", "written")
 
     def __init__(self) -> None:
         self.members: set[str] = set()
         self.children: dict[str, FieldSet] = {}
+        self.written: dict[str, Any] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.members or self.children)  # a child is never empty

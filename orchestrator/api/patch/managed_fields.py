@@ -73,8 +73,10 @@ def decode(entries: Sequence[dict[str, Any]] | None) -> Managers:
 
 @lru_cache(maxsize=SETS_KEPT)
 def _field_set(text: bytes) -> FieldSet:
-    """Sets are not changed once made, and all Pods of a template have the same one."""
-    return field_sets.decode(orjson.loads(text))
+    """Sets are not changed once made, and all Pods of a template have the same one; written down again as often."""
+    found = field_sets.decode(orjson.loads(text))
+    found.written = field_sets.encode(found)
+    return found
 
 
 def encode(managers: Managers) -> list[dict[str, Any]]:
@@ -84,7 +86,10 @@ def encode(managers: Managers) -> list[dict[str, Any]]:
 
 
 def _entry(manager: Manager, owned: Owned) -> dict[str, Any]:
-    return _written(manager, owned.api_version, owned.time, field_sets.encode(owned.fields))
+    fields = owned.fields.written
+    return _written(
+        manager, owned.api_version, owned.time, field_sets.encode(owned.fields) if fields is None else fields
+    )
 
 
 def _store_creator(obj: Object, writer: Writer, fields: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.api import decoding
 from orchestrator.api.decoding import bad_base64_at
 from orchestrator.api.schema import (
+    ANY,
     ANY_TYPE,
     BOOL,
     BYTES,
@@ -35,37 +36,50 @@ class NotRestorable(ValueError):
 
 
 def restore(value: Any, kind: Type) -> Any:
-    """The value as `kind` holds it; containers are changed in place."""
-    if value is None:
-        return None
-    match kind.kind:
-        case k if k == STRUCT:
-            if not isinstance(value, dict):
-                raise NotRestorable(f"cannot restore struct from: {go_kind(value)}")
-            for key, item in value.items():
-                if (field := kind.fields.get(key)) is not None:
-                    value[key] = restore(item, field.type)
-        case k if k == LIST:
-            if not isinstance(value, list):
-                raise NotRestorable(f"cannot restore slice from {go_kind(value)}")
-            value[:] = [restore(item, kind.item or ANY_TYPE) for item in value]
-        case k if k == MAP:
-            if not isinstance(value, dict):
-                raise NotRestorable(f"cannot restore map from {go_kind(value)}")
-            for key, item in value.items():
-                value[key] = restore(item, kind.item or ANY_TYPE)
-        case k if k in (STRING, BOOL, INTEGER, NUMBER):
-            return _scalar(value, kind)
-        case k if k == BYTES and isinstance(value, str):
-            _check_bytes(value)
-        case k if (k in (TIME, MICRO_TIME) and not isinstance(value, str)) or (
-            k == INT_OR_STRING and (isinstance(value, bool) or not isinstance(value, str | int))
-        ):
-            found = decoding.json_kind(value, kind)
-            raise NotRestorable(f"json: cannot unmarshal {found} into Go value of type {kind.name}")
-        case k if k == INT_OR_STRING and isinstance(value, int) and not -(2**31) <= value < 2**31:
-            raise NotRestorable(f"json: cannot unmarshal number {value} into Go value of type int32")
+    """The value as `kind` holds it; containers are changed in place, what is right already is left at a glance."""
+    held = kind.kind
+    if value is None or held == ANY:
+        return value
+    if held == STRUCT:
+        if not isinstance(value, dict):
+            raise NotRestorable(f"cannot restore struct from: {go_kind(value)}")
+        fields = kind.fields
+        for key, item in value.items():
+            field = fields.get(key)
+            if field is not None and type(item) is not field.type.plain:
+                value[key] = restore(item, field.type)
+    elif held == LIST:
+        if not isinstance(value, list):
+            raise NotRestorable(f"cannot restore slice from {go_kind(value)}")
+        value[:] = _restored(value, kind.item or ANY_TYPE)
+    elif held == MAP:
+        if not isinstance(value, dict):
+            raise NotRestorable(f"cannot restore map from {go_kind(value)}")
+        for key, item in zip(value, _restored([*value.values()], kind.item or ANY_TYPE), strict=True):
+            value[key] = item
+    elif held in (STRING, BOOL, INTEGER, NUMBER):
+        return _scalar(value, kind)
+    else:
+        _check_special(value, kind)
     return value
+
+
+def _restored(items: list[Any], kind: Type) -> list[Any]:
+    plain = kind.plain
+    return [item if type(item) is plain else restore(item, kind) for item in items]
+
+
+def _check_special(value: Any, kind: Type) -> None:
+    held = kind.kind
+    if held == BYTES and isinstance(value, str):
+        _check_bytes(value)
+    elif (held in (TIME, MICRO_TIME) and not isinstance(value, str)) or (
+        held == INT_OR_STRING and (isinstance(value, bool) or not isinstance(value, str | int))
+    ):
+        found = decoding.json_kind(value, kind)
+        raise NotRestorable(f"json: cannot unmarshal {found} into Go value of type {kind.name}")
+    elif held == INT_OR_STRING and isinstance(value, int) and not -(2**31) <= value < 2**31:
+        raise NotRestorable(f"json: cannot unmarshal number {value} into Go value of type int32")
 
 
 def _scalar(value: Any, kind: Type) -> Any:
