@@ -20,6 +20,7 @@ from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.schema import Type
 from orchestrator.apiserver import binary, encoding, negotiation
 from orchestrator.apiserver.binary import BinaryObjects
+from orchestrator.apiserver.components import Components
 from orchestrator.apiserver.conversion import Conversion
 from orchestrator.apiserver.handlers import Tables
 from orchestrator.apiserver.request import AdmissionChain
@@ -44,6 +45,7 @@ class Core(Struct):
     tables: Tables
     resources: ResourceTable
     conversions: Conversions = field(default_factory=Conversions)
+    components: Components | None = None
     endpoints: dict[tuple[str, str, str], Endpoint] = field(default_factory=dict)
 
     def now(self) -> str:

@@ -39,6 +39,7 @@ from orchestrator.apiserver.authn.oidc import OidcTokens
 from orchestrator.apiserver.authn.requestheader import FrontProxies, RequestHeaders
 from orchestrator.apiserver.bootstrap import Advertised
 from orchestrator.apiserver.cachedlookup import CachedLookup
+from orchestrator.apiserver.components import Components
 from orchestrator.apiserver.custom.serving import CustomResources
 from orchestrator.apiserver.discovery import Discovery
 from orchestrator.apiserver.endpoint import Core
@@ -255,6 +256,8 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
     state.webhooks, state.oidc = access.webhooks, access.oidc
     if access.oidc is not None:
         access.oidc.start()
+    components = Components(lookup, clock)
+    components.checks["etcd-0"] = lambda: store.failure
     core = Core(
         store=store,
         cache=cache,
@@ -265,6 +268,7 @@ async def _assembled(config: Config, store: Store, state: _State) -> ApiServer:
         tables=Tables(),
         resources=table,
         conversions=access.conversions,
+        components=components,
     )
     server = ApiServer(core, lookup, access.authenticator, access.authorizer)
     if config.audit_policy_file:

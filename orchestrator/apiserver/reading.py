@@ -17,6 +17,7 @@ import orjson
 from msgspec import Struct
 
 from orchestrator.api import decoding
+from orchestrator.api.resources import COMPONENTSTATUSES
 from orchestrator.api.status import ApiError, BadRequest, Cause, Expired, ServiceUnavailable, Timeout, not_found
 from orchestrator.api.wire import Request
 from orchestrator.apiserver import options, selection
@@ -40,7 +41,9 @@ CONTINUE_TOO_OLD = (
 
 
 async def settled(core: Core, endpoint: Endpoint) -> None:
-    """Until what was written in another version is there in the one that is kept."""
+    """Until what was written in another version is there in the one that is kept; what is not stored is observed."""
+    if endpoint.resource is COMPONENTSTATUSES and core.components is not None:
+        await core.components.observe(endpoint.cache)
     if endpoint.cache.held is not None:
         try:
             await core.cache.settled(endpoint.cache)

@@ -201,6 +201,13 @@ class ResourceCache:
         self._put(entry)
         self.changed = max(self.changed, entry.revision)
 
+    def show(self, entries: Sequence[Entry]) -> None:
+        """These are all there are, of a resource that is not stored; in key order."""
+        for key in [*self.entries]:
+            self._remove(key)
+        for entry in entries:
+            self._put(entry)
+
     def apply(self, event: Event) -> Change:
         self.events_applied += 1
         previous = self.entries.get(event.key)

@@ -33,7 +33,10 @@ async def server(folder: Path) -> None:
         for name, (module, config) in parts.items():
             user, agent = USERS[name]
             transport = InProcessTransport(served.handle, Identity(user, (AUTHENTICATED,)))
-            tasks.create_task(module.run(config, Client(transport, agent)), name=name)
+            task = tasks.create_task(module.run(config, Client(transport, agent)), name=name)
+            components = served.core.components
+            if components is not None:
+                components.checks[name] = lambda task=task: "it has ended" if task.done() else None
 
 
 async def node(folder: Path) -> None:
