@@ -79,6 +79,7 @@ def _all(value: Any, kind: Type) -> Fields:
         inner = kind.item or ANY_TYPE
         items = structured.indexed(value, kind)
         return {path: _whole(items[path][0], inner) if len(items[path]) == 1 else {} for path in sorted(items)}
+    structured.expect_map(value)
     for item in value.values():
         if item and isinstance(item, (dict, list)):
             return {

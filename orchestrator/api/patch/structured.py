@@ -175,6 +175,7 @@ def _all_of(value: Any, kind: Type) -> FieldSet:
             if len(items) == 1:
                 _attach_all(result, path, items[0], inner)
         return result
+    expect_map(value)
     if not any(item and isinstance(item, (dict, list)) for item in value.values()):
         return _leaves(tuple(value))
     for name, item in value.items():
@@ -198,8 +199,16 @@ def _attach_all(result: FieldSet, path: str, item: Any, kind: Type) -> None:
         result.attach(path, _all_of(item, kind))
 
 
+def expect_map(value: Any) -> None:
+    """StructureError for a list where the schema has an object: a custom one is looked at before it is validated."""
+    if not isinstance(value, dict):
+        raise StructureError(f"expected map, got {_go(value)}")
+
+
 def _compare_maps(old: Any, new: Any, kind: Type) -> Comparison:
     result, old, new = Comparison(), old or {}, new or {}
+    expect_map(old)
+    expect_map(new)
     for name in {**old, **new}:
         verdict, below = _compare(old.get(name, ABSENT), new.get(name, ABSENT), inner_type(kind, name))
         result.attach(field_sets.field(name), verdict, below)
@@ -234,6 +243,8 @@ def _compare_repeated(result: Comparison, name: str, lefts: list[Any], rights: l
 
 def indexed(items: list[Any], kind: Type) -> dict[str, list[Any]]:
     """The items of a list of type map or set, by path element; StructureError where one has no key."""
+    if not isinstance(items, list):
+        raise StructureError(f"expected list, got {_go(items)}")
     found: dict[str, list[Any]] = {}
     for item in items:
         found.setdefault(element(kind, item), []).append(item)

@@ -78,6 +78,26 @@ def test_a_creator_owns_what_a_comparison_with_nothing_finds(group: str, version
     assert result(creation.owned, new, kind, ignored) == result(compared, new, kind, ignored)
 
 
+@pytest.mark.parametrize(
+    "new",
+    [
+        {"metadata": {"labels": ["a"]}},
+        {"spec": ["a"]},
+        {"spec": {"containers": {"a": {"b": 1}}}},
+        {"spec": {"containers": [["a"]]}},
+        {"spec": {"containers": [{"name": "a", "resources": [1]}]}},
+        {"spec": {"dnsConfig": [{"name": "a"}]}},
+    ],
+)
+def test_what_is_not_of_its_type_cannot_be_told_apart(new: Any) -> None:
+    """A custom object is recorded before it is validated."""
+    kind = schema.type_of_kind("", "v1", "Pod")
+    assert kind is not None
+    for find in (creation.owned, compared):
+        with pytest.raises(structured.StructureError):
+            find(new, kind, FieldSet())
+
+
 def test_the_order_is_that_of_the_names() -> None:
     kind = schema.type_of_kind("", "v1", "ConfigMap")
     assert kind is not None
