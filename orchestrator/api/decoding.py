@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.api import go_time, quantity
+from orchestrator.api import go_time, quantity, schema
 from orchestrator.api.meta import Object, format_micro_time, format_time, parse_time
 from orchestrator.api.resources import Resource
 from orchestrator.api.schema import (
@@ -329,6 +329,15 @@ def unregistered(api_version: str, kind: str) -> str:
     """Why a body of an unknown kind cannot be read."""
     shown = f"no kind {json.dumps(kind, ensure_ascii=False)} is registered for version"
     return f'{shown} {json.dumps(api_version, ensure_ascii=False)} in scheme "{SCHEME}"'
+
+
+def unconvertible(api_version: str, kind: str, resource: Resource) -> str:
+    """Why a body of another kind is not this one: it is nothing that is known, or cannot become this."""
+    group, _, version = api_version.rpartition("/")
+    if schema.type_of_kind(group, version, kind) is None:
+        return unregistered(api_version, kind)
+    package = resource.group.partition(".")[0] or "core"
+    return f"converting ({version}.{kind}) to ({package}.{resource.kind}): unknown conversion"
 
 
 def decode_as(obj: Object, resource: Resource) -> list[str]:

@@ -9,6 +9,7 @@ from orchestrator.api.meta import Object
 from orchestrator.api.patch import managed_fields
 from orchestrator.api.patch import request as patch_request
 from orchestrator.api.patch.managed_fields import Writer
+from orchestrator.api.status import UnsupportedMediaType
 from orchestrator.api.wire import Response
 from orchestrator.apiserver import body, encoding, reading, writing
 from orchestrator.apiserver.asked import Asked, decoded, object_answer, prepare
@@ -49,6 +50,8 @@ def _changed_scale(asked: Asked, write: WriteOptions) -> Callable[[Object], Obje
     if info.verb == "update":
         obj, sent = body.read(request, SCALES.kind)
         text = encoding.encode_as_is(decoded(asked, SCALES, obj, sent, write))
+    elif asked.endpoint.resource.is_custom and media_type == patch_request.STRATEGIC_PATCH:
+        raise UnsupportedMediaType(patch_request.NOT_OF_CUSTOM)
     elif media_type == patch_request.APPLY_PATCH:
         return merging(asked, write, wanted_of(asked), SCALES, kind, managed_fields.NO_FIELDS)
 

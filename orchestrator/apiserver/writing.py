@@ -276,17 +276,8 @@ def check_kind(endpoint: Endpoint, obj: Object) -> None:
 
 def not_this(api_version: str, kind: str, resource: Resource) -> str:
     """What a client is told whose body is of another kind."""
-    version, why = faults.shown(api_version.rpartition("/")[2]), _why_not(api_version, kind, resource)
+    version, why = faults.shown(api_version.rpartition("/")[2]), decoding.unconvertible(api_version, kind, resource)
     return f"{kind} in version {version} cannot be handled as a {resource.kind}: {why}"
-
-
-def _why_not(api_version: str, kind: str, resource: Resource) -> str:
-    """Why a body of another kind is not this one: it is nothing that is known, or cannot become this."""
-    group, _, version = api_version.rpartition("/")
-    if schema.type_of_kind(group, version, kind) is None:
-        return decoding.unregistered(api_version, kind)
-    package = resource.group.partition(".")[0] or "core"
-    return f"converting ({version}.{kind}) to ({package}.{resource.kind}): unknown conversion"
 
 
 def _check_preconditions(endpoint: Endpoint, new: Object, old: Object, *, is_patch: bool) -> bool:

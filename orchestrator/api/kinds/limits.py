@@ -134,6 +134,7 @@ def _order(limit: Json, resource: str, path: str) -> list[Cause]:
 # -- ResourceQuota -----------------------------------------------------------------------------------------------------
 
 
+NO_QUOTA = {"storage"}  # claims are counted by requests.storage
 EXISTING = ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity")
 MUST_EXIST = (
     "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
@@ -203,7 +204,7 @@ def _is_misapplied(scope: str, name: str) -> bool:
 
 def _quota_name(name: str, path: str) -> list[Cause]:
     causes = resource_faults.resource_name(name, path)
-    known = name in resource_faults.STANDARD or name.startswith(("hugepages-", "requests.hugepages-"))
+    known = name in resource_faults.STANDARD - NO_QUOTA or name.startswith(("hugepages-", "requests.hugepages-"))
     if "/" not in name and not known:
         causes.append(faults.invalid(path, name, "must be a standard resource for quota"))
     return causes

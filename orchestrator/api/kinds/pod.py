@@ -31,9 +31,21 @@ def on_create(pod: Object) -> None:
 
 
 def on_status_update(new: Object, old: Object) -> None:
-    """What of a node's own resources is claimed is behind a gate that is off in v1.36."""
+    """The QoS class and what was observed of a generation stay where a writer, who may not know them, leaves them out.
+    What of a node's own resources is claimed is behind a gate that is off in v1.36."""
+    status, before = new.setdefault("status", {}), old.get("status") or {}
+    observed = {each.get("type"): each.get("observedGeneration") for each in before.get("conditions") or ()}
+    _keep_known(status, before, "qosClass", "observedGeneration")
+    for condition in status.get("conditions") or ():
+        _keep_known(condition, {"observedGeneration": observed.get(condition.get("type"))}, "observedGeneration")
     if "nodeAllocatableResourceClaimStatuses" not in (old.get("status") or {}):
         (new.get("status") or {}).pop("nodeAllocatableResourceClaimStatuses", None)
+
+
+def _keep_known(new: Object, old: Object, *names: str) -> None:
+    for name in names:
+        if not new.get(name) and old.get(name):
+            new[name] = old[name]
 
 
 def _template_cells(obj: Object, now: float) -> table.Cells:

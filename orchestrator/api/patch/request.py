@@ -48,6 +48,7 @@ def patched(
             unstructured.restore(result, kind)
         except unstructured.NotRestorable as error:
             raise _invalid(strategic.left_of(current, patch, kind), str(error)) from error
+        result |= {name: current[name] for name in ("apiVersion", "kind") if name in current}  # a Go type is what it is
         left = partial(strategic.left_of, current, patch, kind)
         return result, _decode(result, resource, field_validation, left, _repeats(body))
     if media_type == MERGE_PATCH:
@@ -87,8 +88,12 @@ def _why_unreadable(result: Object, resource: Resource) -> str:
             return f"couldn't get version/kind; json parse error: json: cannot unmarshal {found} into {where}"
     version, kind = result.get("apiVersion") or resource.api_version, result.get("kind") or resource.kind
     group, _, bare = version.rpartition("/")
-    is_known = resource.is_custom or schema.type_of_kind(group, bare, kind) is not None
-    return "" if is_known else decoding.unregistered(version, kind)
+    if resource.is_custom:
+        return ""
+    is_this = (group, kind) == (resource.group, resource.kind)
+    if is_this and schema.type_of_kind(group, bare, kind) is not None:
+        return ""
+    return decoding.unconvertible(version, kind, resource)
 
 
 def _repeats(body: bytes) -> list[str]:
