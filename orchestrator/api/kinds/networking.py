@@ -343,7 +343,7 @@ def _address_cells(obj: Object, now: float) -> Cells:
         group = f".{parent['group']}" if parent.get("group") else ""
         parts = [f"{parent.get('resource')}{group}".lower(), parent.get("namespace"), parent.get("name")]
         shown = "/".join(part for part in parts if part)
-    return [meta.name(obj), shown]
+    return [meta.name(obj), shown, age(obj, now)]  # which has no column: kube-apiserver sends it all the same
 
 
 RULES = (
