@@ -1,4 +1,4 @@
-"""Pod and PodTemplate: defaults and preparation; what is valid is in `pod_faults`, the table in `pod_table`.
+"""Pod and PodTemplate: defaults and preparation. Valid is what `pod_faults` and `pod_update_faults` let pass.
 
 A new Pod is Pending with its QoS class; a Pod with scheduling gates says so in its PodScheduled condition.
 Source: core/v1 API reference, Pod.
@@ -7,7 +7,7 @@ Source: core/v1 API reference, Pod.
 from __future__ import annotations
 
 from orchestrator.api import meta
-from orchestrator.api.kinds import pod_faults, pod_resize, pod_warnings, podspec, table
+from orchestrator.api.kinds import pod_faults, pod_resize, pod_update_faults, pod_warnings, podspec, table
 from orchestrator.api.kinds.pod_table import COLUMNS, cells
 from orchestrator.api.kinds.qos import qos_class
 from orchestrator.api.kinds.rules import KindRules
@@ -63,9 +63,9 @@ RULES = (
         on_create=on_create,
         on_status_update=on_status_update,
         faults=pod_faults.create,
-        update_faults=pod_faults.update,
-        status_faults=pod_faults.status_update,
-        subresource_faults={"ephemeralcontainers": pod_faults.ephemeral_update, "resize": pod_resize.faults_of},
+        update_faults=pod_update_faults.update,
+        status_faults=pod_update_faults.status_update,
+        subresource_faults={"ephemeralcontainers": pod_update_faults.ephemeral_update, "resize": pod_resize.faults_of},
         warnings=pod_warnings.of_pod,
         update_warnings=pod_warnings.of_changed_pod,
         columns=COLUMNS,

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.api import meta, quantity
 from orchestrator.api.kinds import faults, formats, podspec, resource_faults, scheduling_faults, table
 from orchestrator.api.kinds.claim_faults import VOLUME_MODES, access_modes, claim_spec, positive
-from orchestrator.api.kinds.pod_faults import difference
+from orchestrator.api.kinds.pod_update_faults import difference
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, wide
 from orchestrator.api.kinds.values import name_of, one_of
