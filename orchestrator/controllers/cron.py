@@ -2,16 +2,17 @@
 
 A field is `*` or `?`, numbers, names, ranges, lists and steps. Where both days are restricted, either is enough, as in
 cron. Times are local to a zone: an hour that a change of clocks skips has no times, one that it repeats has its times
-once. `@every 90m` counts from an origin, without a calendar. Errors: ValueError says which field.
+once. `@every 90m` counts from an origin, without a calendar, in whole seconds. Errors: ValueError says which field.
 Source: Concepts, CronJob, "Schedule syntax"; crontab(5).
 """
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from msgspec import Struct
+
+from orchestrator.api import go_duration
 
 NAMES = {
     "@yearly": "0 0 1 1 *",
@@ -26,7 +27,6 @@ MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "o
 MONTHS = {name: number for number, name in enumerate(MONTH_NAMES, 1)}
 DAYS = {name: number for number, name in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
 YEARS_MAX = 5  # beyond which a schedule never comes (30 February)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|m|s)")
 
 
 class Schedule(Struct, frozen=True):
@@ -77,7 +77,7 @@ def _next_month(moment: datetime) -> datetime:
 def parse(text: str) -> Schedule:
     text = text.strip()
     if text.startswith("@every "):
-        return Schedule(every_s=_duration(text.removeprefix("@every ").strip()))
+        return Schedule(every_s=max(1, int(go_duration.seconds(text.removeprefix("@every ")))))
     fields = NAMES.get(text, text).split()
     if len(fields) != 5:
         raise ValueError(f"expected exactly 5 fields, found {len(fields)}: [{text}]")
@@ -92,13 +92,6 @@ def parse(text: str) -> Schedule:
         day[0] in "*?",
         weekday[0] in "*?",
     )
-
-
-def _duration(text: str) -> float:
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"failed to parse duration @every {text}")
-    return max(1.0, sum(float(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in parts))
 
 
 def _field(text: str, first: int, last: int, names: dict[str, int]) -> frozenset[int]:

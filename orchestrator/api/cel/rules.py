@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -21,6 +20,7 @@ from orchestrator.api.cel.engine import TOO_DEAR, CompileError, EvaluationError,
 from orchestrator.api.kinds import faults
 from orchestrator.api.status import Cause
 from orchestrator.api.structural.compiled import Structural
+from orchestrator.api.structural.formats import duration_s
 
 ABSENT = object()
 VARIABLES = {"self": "dyn", "oldSelf": "dyn", "oldSelf__": "dyn"}
@@ -217,23 +217,12 @@ def _text(value: str, form: str) -> Any:
             case "date-time":
                 return engine.timestamp(datetime.fromisoformat(value))
             case "duration":
-                return engine.duration(_seconds(value))
+                return engine.duration(duration_s(value))
             case "byte":
                 return base64.b64decode(value, validate=True)
     except (ValueError, binascii.Error):
         return value
     return value
-
-
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-
-
-def _seconds(text: str) -> float:
-    """Of Go's notation: `1h30m`. ValueError where it is none."""
-    parts = re.findall(r"([+-]?\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d|w)", text)
-    if "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(text)
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 # -- when a definition is written --------------------------------------------------------------------------------------

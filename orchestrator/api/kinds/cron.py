@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.api import go_duration
 from orchestrator.api.kinds.faults import shown
 
 CRON_FIELDS = (
@@ -22,9 +23,14 @@ CRON_NAMES = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnigh
 def fault(schedule: str) -> str:
     """What the usual cron grammar of five fields says against a schedule; "" where nothing."""
     text = re.sub(r"^(CRON_)?TZ=\S+\s+", "", schedule)
+    if text.startswith("@every "):
+        try:
+            go_duration.seconds(text.removeprefix("@every "))
+        except ValueError as error:
+            return f"failed to parse duration {text}: {error}"
+        return ""
     if text.startswith("@"):
-        is_known = text in CRON_NAMES or re.fullmatch(r"@every (\d+(\.\d+)?(h|m|s|ms|us|ns))+", text)
-        return "" if is_known else f"unrecognized descriptor: {text}"
+        return "" if text in CRON_NAMES else f"unrecognized descriptor: {text}"
     fields = text.split()
     if len(fields) != len(CRON_FIELDS):
         shown = " ".join(fields)

@@ -13,14 +13,42 @@ from collections.abc import Callable
 from datetime import date, datetime
 from urllib.parse import urlsplit
 
+from orchestrator.api import go_duration
 from orchestrator.api.kinds import formats as names
 
 _UUID = "^[0-9a-f]{8}-?[0-9a-f]{4}-?%s-?%s-?[0-9a-f]{12}$"
 _HEX = "[0-9a-f]{4}"
-_DURATION = re.compile(
-    r"^(\d+(\.\d+)?\s*(ns|us|µs|μs|ms|s|m|h|d|w|nanos?|nanoseconds?|micros?|microseconds?|millis?|milliseconds?|"
-    r"secs?|seconds?|mins?|minutes?|hrs?|hours?|days?|weeks?|wks?)\s*)+$|^[+-]?0$"
+_LENGTH = re.compile(r"(\d+)\s*([A-Za-zµ]+)", re.ASCII)
+# Seconds by the names of units; of the last name of each line whatever begins with it is one too: `minutes`.
+_UNITS_S = (
+    (1e-9, "ns", "nano"),
+    (1e-6, "us", "µs", "micro"),
+    (1e-3, "ms", "milli"),
+    (1, "s", "sec"),
+    (60, "m", "min"),
+    (3600, "h", "hr", "hour"),
+    (86400, "d", "day"),
+    (604800, "w", "wk", "week"),
 )
+
+
+def duration_s(text: str) -> float:
+    """As Go writes it, or by words (`1 hour 2 minutes`, `3d`), of which what is no length is passed over: `1.5d` is
+    five days. ValueError where nothing is one."""
+    try:
+        return go_duration.seconds(text)
+    except ValueError:
+        found = [int(number) * unit for number, name in _LENGTH.findall(text) if (unit := _unit_s(name.lower()))]
+        if not found:
+            raise
+        return sum(found)
+
+
+def _unit_s(name: str) -> float:
+    for seconds, *known in _UNITS_S:
+        if name in known or name.startswith(known[-1]):
+            return seconds
+    return 0
 
 
 def _matches(expression: str, flags: int = 0) -> Callable[[str], bool]:
@@ -81,7 +109,7 @@ _FORMATS: dict[str, Callable[[str], bool]] = {
     "rgbcolor": _matches(r"^rgb\(\s*\d{1,3}\s*,\s*\d{1,3}\s*,\s*\d{1,3}\s*\)$"),
     "byte": _parses(lambda text: base64.b64decode(text, validate=True)),
     "date": _parses(date.fromisoformat),
-    "duration": _matches(_DURATION.pattern),
+    "duration": _parses(duration_s),
     "datetime": _parses(_date_time),
     "date-time": _parses(_date_time),
     "k8s-short-name": lambda text: not names.dns_label(text),
