@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from orchestrator.api.kinds.faults import shown
 from orchestrator.api.label_grammar import SelectorError
 from orchestrator.api.selectors import FieldSelector, LabelSelector, parse_fields, parse_labels
 from orchestrator.api.status import BadRequest
@@ -70,6 +71,7 @@ class Picker:
     """Picks labels and the selectable fields of one resource out of JSON."""
 
     def __init__(self, group_resource: str, extra: tuple[str, ...] = ()) -> None:
+        self._kind = group_resource
         self.paths = (*SELECTABLE.get(group_resource, ()), *extra)
         self._aliases = ALIASES.get(group_resource, {})
         self._steps = {path: tuple(_READ_FROM.get(path, path).split(".")) for path in self.paths}
@@ -101,6 +103,8 @@ class Picker:
         path = self._aliases.get(path, path)
         if path in ("metadata.name", "metadata.namespace") or path in self.paths:
             return path
+        if self._kind == "jobs.batch":
+            raise BadRequest(f"field label {shown(path)} not supported for Job")
         if self.paths:
             raise BadRequest(f"field label not supported: {path}")
         raise BadRequest(f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"')

@@ -6,12 +6,11 @@ Source: resource.k8s.io/v1 API reference, ResourceClaimStatus; upstream pkg/apis
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.api import meta
-from orchestrator.api.kinds import faults, formats, go_values, scheduling_faults
+from orchestrator.api.kinds import condition_faults, faults, go_values, scheduling_faults
 from orchestrator.api.kinds.device_claims import Names, references, request_names, request_reference
 from orchestrator.api.kinds.device_values import (
     CONFIGS_MAX,
@@ -33,9 +32,7 @@ from orchestrator.api.status import Cause
 Json = Mapping[str, Any]
 
 CONSUMERS_MAX, RESULTS_MAX, CONDITIONS_MAX, ADDRESSES_MAX = 256, 32, 8, 16
-INTERFACE_NAME_MAX, HARDWARE_ADDRESS_MAX, REASON_MAX, MESSAGE_MAX = 256, 128, 1024, 32 * 1024  # bytes
-_REASON = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
-_REASON_RULE = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')"  # noqa: E501
+INTERFACE_NAME_MAX, HARDWARE_ADDRESS_MAX = 256, 128  # bytes
 
 
 DeviceId = tuple[tuple[str, str], ...]
@@ -147,45 +144,12 @@ def _device(allocated: set[DeviceId]) -> Check:
         conditions = device.get("conditions") or []
         if len(conditions) > CONDITIONS_MAX:
             causes.append(faults.too_many(f"{path}.conditions", len(conditions), CONDITIONS_MAX))
-        causes += _conditions(conditions, f"{path}.conditions")
+        causes += condition_faults.of(conditions, f"{path}.conditions")
         if device.get("data") is not None:
             causes += raw_object(device["data"], f"{path}.data", PARAMETERS_BYTES_MAX)
         return causes + _network(device.get("networkData") or {}, f"{path}.networkData")
 
     return check
-
-
-def _conditions(conditions: list[Json], path: str) -> list[Cause]:
-    causes: list[Cause] = []
-    seen: set[str] = set()
-    for index, condition in enumerate(conditions):
-        at, kind = f"{path}[{index}]", condition.get("type") or ""
-        if kind in seen:
-            causes.append(faults.duplicate(f"{at}.type", kind))
-        seen.add(kind)
-        causes += _condition(condition, at)
-    return causes
-
-
-def _condition(condition: Json, path: str) -> list[Cause]:
-    kind, status = condition.get("type") or "", condition.get("status") or ""
-    reason, generation = condition.get("reason") or "", condition.get("observedGeneration") or 0
-    causes = faults.each(f"{path}.type", kind, formats.qualified_name(kind))
-    if status not in ("False", "True", "Unknown"):
-        causes.append(faults.not_supported(f"{path}.status", status, ("False", "True", "Unknown")))
-    if generation < 0:
-        detail = "must be greater than or equal to zero"
-        causes.append(faults.invalid(f"{path}.observedGeneration", generation, detail))
-    if not condition.get("lastTransitionTime"):
-        causes.append(faults.required(f"{path}.lastTransitionTime"))
-    if not reason:
-        causes.append(faults.required(f"{path}.reason"))
-    elif re.fullmatch(_REASON, reason) is None:
-        causes.append(faults.invalid(f"{path}.reason", reason, _REASON_RULE))
-    for name, bytes_max in (("reason", REASON_MAX), ("message", MESSAGE_MAX)):
-        if len((condition.get(name) or "").encode()) > bytes_max:
-            causes.append(faults.too_long(f"{path}.{name}", bytes_max))
-    return causes
 
 
 def _network(network: Json, path: str) -> list[Cause]:

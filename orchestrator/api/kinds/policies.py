@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.api import meta
 from orchestrator.api.cel import objects
 from orchestrator.api.cel.engine import TYPES, CompileError, compile_expression
-from orchestrator.api.kinds import faults, formats
+from orchestrator.api.kinds import condition_faults, faults, formats
 from orchestrator.api.kinds.expressions import BASE, compiles, match_conditions
 from orchestrator.api.kinds.rules import KindRules
 from orchestrator.api.kinds.table import AGE, NAME, Cells, age, integer, texts
@@ -341,10 +341,20 @@ def _binding_cells(obj: Object, now: float) -> Cells:
     return [meta.name(obj), spec.get("policyName") or "", shown, age(obj, now)]
 
 
+def checked(new: Object, old: Object) -> list[Cause]:
+    """The status: what type checking found."""
+    status, path = new.get("status") or {}, "status.typeChecking.expressionWarnings"
+    causes: list[Cause] = []
+    for index, warning in enumerate((status.get("typeChecking") or {}).get("expressionWarnings") or ()):
+        missing = [name for name in ("warning", "fieldRef") if not warning.get(name)]
+        causes += [faults.required(f"{path}[{index}].{name}") for name in missing]
+    return causes + condition_faults.of(status.get("conditions") or (), "status.conditions")
+
+
 RULES = (
     KindRules(
         resource=VALIDATINGADMISSIONPOLICIES, status_keeps_metadata=True,
-        has_generation=True, default=default_policy, faults=validating,
+        has_generation=True, default=default_policy, faults=validating, status_faults=checked,
         update_faults=lambda new, old: validating(new),
         columns=(NAME, integer("Validations"), *texts("ParamKind"), AGE), cells=_validating_cells,
     ),

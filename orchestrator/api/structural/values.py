@@ -21,6 +21,9 @@ from orchestrator.api.structural import formats
 from orchestrator.api.structural.compiled import Structural
 
 INTEGER_FORMATS = ("int32", "int64")
+FLOAT32_MAX = 3.4028234663852886e38
+WHOLE_MAX = 2**53 - 1
+EPSILON = 1e-9
 ABSENT = object()
 Json = Mapping[str, Any]
 
@@ -38,9 +41,8 @@ def _value(value: Any, node: Structural | None, raw: Json, path: str, old: Any) 
     wrong = _wrong_type(value, raw, path)
     if wrong is not None:
         yield wrong
-        if isinstance(value, float) and raw.get("format") in INTEGER_FORMATS:
-            form = f"Checked value must be of type {raw.get('type')} with format {raw['format']} in {path}"
-            yield field_faults.invalid("<nil>", "", form)
+        if isinstance(value, float):
+            yield from _number(value, raw, path)
         return
     if "enum" in raw and value not in raw["enum"]:
         yield _unsupported(path, value, raw["enum"])
@@ -131,21 +133,53 @@ def _text(value: str, raw: Json, path: str) -> Iterator[Cause]:
 
 
 def _number(value: float, raw: Json, path: str) -> Iterator[Cause]:
+    """An integer is compared with integers: what a bound has of a fraction is cut off, as Go's conversion does."""
+    if not _is_in_range(value, raw):
+        form = f"with format {raw['format']}" if raw.get("format") else "(default format)"
+        yield _of_whole(f"Checked value must be of type {raw['type']} {form} in {path}")
+    bound = int if isinstance(value, int) else float
+    if (step := raw.get("multipleOf")) is not None:
+        yield from _multiple(value, bound(step), path)
     if (most := raw.get("maximum")) is not None:
+        most = bound(most)
         if raw.get("exclusiveMaximum") and value >= most:
             yield _invalid(path, value, f"should be less than {_go_number(most)}")
         elif value > most:
             yield _invalid(path, value, f"should be less than or equal to {_go_number(most)}")
     if (least := raw.get("minimum")) is not None:
+        least = bound(least)
         if raw.get("exclusiveMinimum") and value <= least:
             yield _invalid(path, value, f"should be greater than {_go_number(least)}")
         elif value < least:
             yield _invalid(path, value, f"should be greater than or equal to {_go_number(least)}")
-    if (step := raw.get("multipleOf")) is not None and step > 0 and value % step != 0:
+
+
+def _is_in_range(value: float, raw: Json) -> bool:
+    """Whether the format, by default 64 bits, has room for it."""
+    kind, form = raw.get("type"), raw.get("format")
+    if kind == "number":
+        return form != "float" or abs(value) <= FLOAT32_MAX
+    if kind != "integer":
+        return True
+    limit = 2**31 if form == "int32" else 2**63
+    return float(value).is_integer() and -limit <= value < limit
+
+
+def _multiple(value: float, step: float, path: str) -> Iterator[Cause]:
+    if step <= 0:
+        detail = f"factor MultipleOf declared for {path} must be positive: {_go_number(step)}"
+        yield field_faults.invalid(path or "<nil>", step, detail)
+    elif value % step if isinstance(value, int) else not _is_whole(1 / step * value if step < 1 else value / step):
         yield _invalid(path, value, f"should be a multiple of {_go_number(step)}")
-    low, high = {"int32": (-(2**31), 2**31), "int64": (-(2**63), 2**63)}.get(raw.get("format") or "", (0, 0))
-    if raw.get("type") == "integer" and high and not low <= value < high:
-        yield _invalid(path, value, f"must be of type {raw['format']}: {field_faults.shown(value)}")
+
+
+def _is_whole(value: float) -> bool:
+    """Nearly: 0.3 is three tenths. What JSON numbers cannot tell apart is none."""
+    if abs(value) > WHOLE_MAX:
+        return False
+    whole = int(value)
+    rest = abs(value - whole)
+    return rest == 0 or (whole != 0 and rest / (abs(value) + abs(whole)) < EPSILON)
 
 
 def _go_number(value: float) -> str:
@@ -209,29 +243,34 @@ def _child(path: str, name: str) -> str:
 
 
 def _combinations(value: Any, raw: Json, path: str, old: Any) -> Iterator[Cause]:
-    for inner in raw.get("allOf") or ():
-        yield from _value(value, None, inner, path, old)
-
     def holds(inner: Json) -> bool:
         return next(_value(value, None, inner, path, ABSENT), None) is None
 
     shown = field_faults.shown(path)
+    if all_of := raw.get("allOf"):
+        against = [list(_value(value, None, inner, path, old)) for inner in all_of]
+        for found in against:
+            yield from found
+        if any(against):
+            none = ". None validated" if all(against) else ""
+            yield _of_whole(f"{shown} must validate all the schemas (allOf){none}")
     if (any_of := raw.get("anyOf")) and not any(map(holds, any_of)):
-        detail = f"{shown} must validate at least one schema (anyOf)"
-        yield field_faults.invalid(path or "<nil>", value if path else "", detail)
+        yield _of_whole(f"{shown} must validate at least one schema (anyOf)")
         yield from _nearest(value, any_of, path)
     if one_of := raw.get("oneOf"):
         count = sum(map(holds, one_of))
         if count != 1:
-            found = "Found none valid" if count == 0 else f"Found {count} valid alternatives"
-            detail = f"{shown} must validate one and only one schema (oneOf). {found}"
-            yield field_faults.invalid(path or "<nil>", value if path else "", detail)
+            amount = "Found none valid" if count == 0 else f"Found {count} valid alternatives"
+            yield _of_whole(f"{shown} must validate one and only one schema (oneOf). {amount}")
             if count == 0:
                 yield from _nearest(value, one_of, path)
     if (wrong := raw.get("not")) is not None and holds(wrong):
-        yield field_faults.invalid(
-            path or "<nil>", value if path else "", f"{shown} must not validate the schema (not)"
-        )
+        yield _of_whole(f"{shown} must not validate the schema (not)")
+
+
+def _of_whole(detail: str) -> Cause:
+    """What is told of no field."""
+    return field_faults.invalid("<nil>", "", detail)
 
 
 def _nearest(value: Any, alternatives: list[Json], path: str) -> Iterator[Cause]:
