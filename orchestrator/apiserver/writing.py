@@ -37,6 +37,7 @@ NAME_RANDOM_LENGTH = 5
 NAME_LENGTH_MAX = 63
 NAME_TRIES = 8
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+BEGIN_MAX = 30  # characters of a body that are told again
 _RETRIES_MAX = 100  # lost races of one request: with this many someone is writing in a loop
 # Kinds whose updates must say what they were based on.
 NEEDS_REVISION = frozenset(
@@ -259,19 +260,43 @@ def check_names(endpoint: Endpoint, obj: Object, namespace: str, name: str, *, i
 
 
 def check_kind(endpoint: Endpoint, obj: Object) -> None:
-    """The body is of this kind and version, or does not say."""
+    """The body is of this kind and version, or does not say; of a custom kind it has to say its version."""
     resource = endpoint.resource
+    if resource.is_custom:
+        _check_custom_kind(resource, obj)
+    else:
+        _check_built_in_kind(resource, obj)
+    obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
+
+
+def _check_custom_kind(resource: Resource, obj: Object) -> None:
+    version, kind = obj.get("apiVersion") or "", obj.get("kind") or ""
+    if not kind:
+        text = encoding.encode_as_is(obj).decode()
+        begin = f"{text[:BEGIN_MAX]} ..." if len(text) > BEGIN_MAX else text
+        what = f"the object provided is unrecognized (must be of type {resource.kind})"
+        raise BadRequest(f"{what}: Object 'Kind' is missing in '{text}' ({begin})")
+    if version != resource.api_version:
+        raise _other_version(version, resource)
+    if kind != resource.kind:
+        causes = [faults.invalid("kind", kind, f"must be {resource.kind}")]
+        raise status.invalid(resource.group, kind, meta.name(obj), causes)
+
+
+def _check_built_in_kind(resource: Resource, obj: Object) -> None:
     version, kind = obj.get("apiVersion") or resource.api_version, obj.get("kind") or resource.kind
     group, _, bare = version.rpartition("/")
-    is_known = resource.is_custom or schema.type_of_kind(group, bare, kind) is not None
-    is_other = version != resource.api_version
-    if not (resource.is_custom and is_other) and ((group, kind) != (resource.group, resource.kind) or not is_known):
+    is_known = schema.type_of_kind(group, bare, kind) is not None
+    if (group, kind) != (resource.group, resource.kind) or not is_known:
         raise BadRequest(not_this(version, kind, resource))
-    if is_other:
-        raise BadRequest(
-            f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
-        )
-    obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
+    if version != resource.api_version:
+        raise _other_version(version, resource)
+
+
+def _other_version(version: str, resource: Resource) -> BadRequest:
+    return BadRequest(
+        f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
+    )
 
 
 def not_this(api_version: str, kind: str, resource: Resource) -> str:

@@ -23,6 +23,7 @@ from orchestrator.api.structural.compiled import Structural
 INTEGER_FORMATS = ("int32", "int64")
 FLOAT32_MAX = 3.4028234663852886e38
 WHOLE_MAX = 2**53 - 1
+PLAIN_MAX = 1e21  # from which on Go writes an exponent
 EPSILON = 1e-9
 ABSENT = object()
 Json = Mapping[str, Any]
@@ -89,6 +90,8 @@ def _wrong_type(value: Any, raw: Json, path: str) -> Cause | None:
 
 
 def _invalid(path: str, value: Any, detail: str) -> Cause:
+    if isinstance(value, float) and value.is_integer() and abs(value) < PLAIN_MAX:
+        value = int(value)  # as Go writes it
     return field_faults.invalid(path or "<nil>", value, f"{path} in body {detail}")
 
 
@@ -183,7 +186,7 @@ def _is_whole(value: float) -> bool:
 
 
 def _go_number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e21 else repr(value)
+    return str(int(value)) if float(value).is_integer() and abs(value) < PLAIN_MAX else repr(value)
 
 
 # -- lists and objects -------------------------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ SCHEMA = {"type": "object", "properties": {"s": {"type": "object", "properties":
         ("high", 2, ["s.high: Invalid value: 2: s.high in body should be less than or equal to 1"]),
         ("high", 1.6, ["s.high: Invalid value: 1.6: s.high in body should be less than or equal to 1.5"]),
         ("below", 1, ["s.below: Invalid value: 1: s.below in body should be less than 1"]),
+        ("high", 1000.0, ["s.high: Invalid value: 1000: s.high in body should be less than or equal to 1.5"]),
         ("below", 1.5, ["s.below: Invalid value: 1.5: s.below in body should be less than 1.5"]),
         ("either", "2", []),
         (
