@@ -35,6 +35,10 @@ class Waiting(NamedTuple):
     message: str = ""
 
 
+RESTARTING_REASON = "RestartingAllContainers"
+RESTARTING = Waiting(RESTARTING_REASON, "The container is removed because RestartAllContainers in place")
+
+
 class Verdict(NamedTuple):
     """A phase that was decided for the pod, whatever its containers do: not admitted, deadline exceeded, evicted."""
 
@@ -151,6 +155,10 @@ def _last_state(previous: Status, restart_count: int) -> Status:
 def _not_there(known: Known, kind: ContainerKind, made: Status, previous: Status, waiting: Waiting | None) -> None:
     """The state of a container that the runtime does not have: it is to come, or what became of it is on record."""
     before = previous.get("state") or {}
+    if waiting == RESTARTING:
+        made["state"] = {"waiting": _waiting(waiting)}
+        made["lastState"] = previous["lastState"] if "waiting" in before else {"terminated": _RESET}
+        return
     if "terminated" in before and waiting is None:
         made["state"] = before
         made["ready"] = bool(previous.get("ready"))
@@ -166,6 +174,15 @@ def _not_there(known: Known, kind: ContainerKind, made: Status, previous: Status
         has_inits = bool(podspec.containers(known.pod, "init"))
         waiting = Waiting("PodInitializing" if has_inits or kind == "init" else "ContainerCreating")
     made["state"] = {"waiting": _waiting(waiting)}
+
+
+_RESET = {
+    "exitCode": LOST_EXIT_CODE,
+    "reason": RESTARTING_REASON,
+    "message": RESTARTING.message,
+    "startedAt": None,
+    "finishedAt": None,
+}
 
 
 def _waiting(waiting: Waiting) -> Status:
@@ -255,6 +272,8 @@ def _phase(known: Known, lists: Mapping[ContainerKind, list[Status]]) -> str:
 def _restarts(pod: Object, declared: Mapping[str, Container], kind: ContainerKind, found: Status) -> bool:
     """Of a container that has ended, also where it waits for its next run."""
     ended = found["state"].get("terminated") or found["lastState"].get("terminated") or {}
+    if ended.get("reason") == RESTARTING_REASON:
+        return True
     return sync.may_restart(pod, declared[found["name"]], kind, ended.get("exitCode"))
 
 
@@ -284,11 +303,13 @@ def _conditions(known: Known, lists: Mapping[ContainerKind, list[Status]], phase
     containers_ready = _containers_ready(known, lists, phase)
     wanted = [
         {"type": "PodReadyToStartContainers", "status": _text(ready_to_start)},
-        {"type": "Initialized"} | _initialized(known, lists, phase),
+        {"type": "Initialized"} | _initialized(known, lists, previous, phase),
         {"type": "Ready"} | _ready(known, previous, containers_ready),
         {"type": "ContainersReady"} | containers_ready,
         conditions.find(previous, "PodScheduled") or {"type": "PodScheduled", "status": "True"},
     ]
+    if sync.may_restart_all(known.pod):
+        wanted.append({"type": "AllContainersRestarting"} | _restarting(known, phase))
     made: list[Status] = []
     for condition in wanted:
         merged = conditions.updated([old for old in previous if old["type"] == condition["type"]], condition, now)
@@ -302,7 +323,22 @@ def _text(value: bool) -> str:
     return "True" if value else "False"
 
 
-def _initialized(known: Known, lists: Mapping[ContainerKind, list[Status]], phase: str) -> Status:
+def _restarting(known: Known, phase: str) -> Status:
+    """Whether a container ended whose rule restarts all, and they are not removed yet."""
+    if phase in ("Succeeded", "Failed"):
+        return {"status": "False", "reason": "PodCompleted" if phase == "Succeeded" else "PodFailed"}
+    declared = {container["name"]: container for _, container in podspec.all_containers(known.pod)}
+    ended = [found for found in known.state.containers if found.state is State.EXITED and found.name in declared]
+    if not any(sync.restarts_all(declared[found.name], found.exit_code) for found in ended):
+        return {"status": "False"}
+    message = "container exited with restart policy rule"
+    return {"status": "True", "reason": "RestartAllContainersStarted", "message": message}
+
+
+def _initialized(
+    known: Known, lists: Mapping[ContainerKind, list[Status]], previous: list[Status], phase: str
+) -> Status:
+    """A pod that was initialized stays so, also where its init containers run again."""
     if phase == "Succeeded":
         return {"status": "True", "reason": "PodCompleted"}
     declared = {container["name"]: container for container in podspec.containers(known.pod, "init")}
@@ -312,7 +348,7 @@ def _initialized(known: Known, lists: Mapping[ContainerKind, list[Status]], phas
         for found in lists["init"]
         if not (begun or (found["started"] if podspec.is_sidecar(declared[found["name"]]) else found["ready"]))
     ]
-    if incomplete:
+    if incomplete and (conditions.find(previous, "Initialized") or {}).get("status") != "True":
         message = f"containers with incomplete status: [{' '.join(incomplete)}]"
         return {"status": "False", "reason": "ContainersNotInitialized", "message": message}
     return {"status": "True"}

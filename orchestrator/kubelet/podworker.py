@@ -246,7 +246,7 @@ class PodWorker:
         for _, container in podspec.all_containers(self.pod):
             name = container["name"]
             before = podstatus.previous_status(self.overlay, name)
-            if self.state.latest(name) is None and before.get("containerID"):
+            if self.state.latest(name) is None and (before.get("containerID") or before.get("lastState")):
                 attempts[name] = int(before.get("restartCount") or 0)
         return sync.Observed(
             pod=self.pod,
@@ -295,6 +295,8 @@ class PodWorker:
                 await self._kill(state, container, action.message, action.probe)
             case sync.ResizeContainer():
                 return await self._limit(action)
+            case sync.ResetContainers(ids):
+                await self._reset(ids)
             case sync.BackOff(name, until):
                 self._back_off(name, until)
                 return False
@@ -311,6 +313,21 @@ class PodWorker:
             self._publish()  # what is known of the containers that go with it
         self._retry_at.clear()
         await self._starting.replace_sandbox(self.pod, self.state, attempt)
+
+    async def _reset(self, ids: tuple[str, ...]) -> None:
+        """All containers go, without a grace period; what they are started with again, sandbox and volumes, stays."""
+        self._publish()  # how they ended, and why they go
+        states = [state for each in ids for state in self.state.containers if state.id == each]
+        running = [state for state in states if state.state is State.RUNNING]
+        self._prober.stop_killing(state.id for state in running)
+        await self._killer.end(self.pod, running, self._pod_ip)
+        for state in states:
+            await self._around.runtime.remove_container(state.id)
+            self._waiting[state.name] = podstatus.RESTARTING
+        self._succeeded.clear()
+        self._retry_at.clear()
+        await self._look()
+        self._publish()  # that they wait, and for what: their next run is told with how this one ended
 
     async def _follow_volumes(self) -> None:
         if not self.state.containers or not mounter.has_live(self.pod):

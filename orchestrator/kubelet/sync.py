@@ -1,6 +1,7 @@
 """What to do next for a pod: a pure function of the pod, what the runtime has of it, and the time.
 
     no ready sandbox  → ReplaceSandbox          (and look again)
+    a container ended whose rule restarts all → ResetContainers     (and look again: initialization begins anew)
     initialization    → one init container after the other; a sidecar counts once it has started
     then              → every app container that is not there or may be restarted; ephemeral ones once
     all ended for good → StopPod
@@ -8,12 +9,14 @@
 Level-triggered: the answer depends on nothing but the arguments, so any action may be lost or repeated. A container
 that ended is restarted by its policy, not before its back-off is over (BackOff says until when). A running container is
 killed when its image was changed, a probe condemns it or its resize policy wants it; the next look restarts it.
-Source: Kubernetes docs, "Pod lifecycle", "Init containers", KEP-753 (sidecars); kubelet's computePodActions.
+Source: Kubernetes docs, "Pod lifecycle", "Init containers", KEP-753 (sidecars), KEP-5532 (all containers restarted);
+kubelet's computePodActions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -24,6 +27,8 @@ from orchestrator.kubelet.health import Health
 from orchestrator.kubelet.podspec import Container
 from orchestrator.kubelet.resize import Resources
 from orchestrator.kubelet.runtime.interface import ContainerKind, ContainerState, PodState, State
+
+RESTART_ALL = "RestartAllContainers"
 
 
 class Observed(Struct, frozen=True, kw_only=True):
@@ -73,6 +78,13 @@ class ResizeContainer(Struct, frozen=True):
     name: str
 
 
+class ResetContainers(Struct, frozen=True):
+    """A container's rule wants all of them run again, in this sandbox and with these volumes: end what runs, remove all
+    in this order. The one that wants it comes last, so that it is still seen should the kubelet die meanwhile."""
+
+    ids: tuple[str, ...]
+
+
 class BackOff(Struct, frozen=True):
     """The container waits for its restart."""
 
@@ -84,7 +96,16 @@ class StopPod(Struct, frozen=True):
     """Nothing will run any more: end what still does, and the sandbox; what ended stays to be seen."""
 
 
-Action = ReplaceSandbox | RemoveSandbox | StartContainer | KillContainer | ResizeContainer | BackOff | StopPod
+Action = (
+    ReplaceSandbox
+    | RemoveSandbox
+    | StartContainer
+    | KillContainer
+    | ResizeContainer
+    | ResetContainers
+    | BackOff
+    | StopPod
+)
 
 
 def sync(seen: Observed) -> list[Action]:
@@ -96,6 +117,8 @@ def sync(seen: Observed) -> list[Action]:
         return [ReplaceSandbox(newest + 1)]
     if stray := [found for found in seen.state.sandboxes if found is not sandbox]:
         return [RemoveSandbox(found.id) for found in stray]
+    if ids := _reset(seen):
+        return [ResetContainers(ids)]
     actions, is_initialized = _initialize(seen)
     if is_initialized:
         for container in podspec.containers(seen.pod, "app"):
@@ -203,13 +226,47 @@ def _restarts(seen: Observed, container: Container, kind: ContainerKind, found: 
     return may_restart(seen.pod, container, kind, code)
 
 
+def _reset(seen: Observed) -> tuple[str, ...]:
+    """What has to go where a container ended whose rule restarts all: app containers before init containers."""
+    others: list[str] = []
+    sources: list[str] = []
+    for kind in ("app", "init"):
+        for container in podspec.containers(seen.pod, kind):
+            for found in seen.state.containers:
+                if found.name == container["name"] and found.kind == kind:
+                    wants = found.state is State.EXITED and restarts_all(container, found.exit_code)
+                    (sources if wants else others).append(found.id)
+    return (*others, *sources) if sources else ()
+
+
+def may_restart_all(pod: Object) -> bool:
+    """Whether a container of the pod has such a rule."""
+    return any(
+        rule.get("action") == RESTART_ALL
+        for kind, container in podspec.all_containers(pod)
+        if kind != "ephemeral"
+        for rule in container.get("restartPolicyRules") or ()
+    )
+
+
+def restarts_all(container: Container, exit_code: int | None) -> bool:
+    rule = _rule_of(container, exit_code)
+    return rule is not None and rule.get("action") == RESTART_ALL
+
+
+def _rule_of(container: Container, exit_code: int | None) -> Mapping[str, Any] | None:
+    """The first rule that is about an exit code decides."""
+    if exit_code is None:
+        return None
+    rules = container.get("restartPolicyRules") or ()
+    return next((rule for rule in rules if _matches(rule.get("exitCodes") or {}, exit_code)), None)
+
+
 def may_restart(pod: Object, container: Container, kind: ContainerKind, exit_code: int | None) -> bool:
     """Whether a container that has ended is run again; the code is None where nobody knows it."""
-    for rule in container.get("restartPolicyRules") or ():
-        if rule.get("action") != "Restart" or exit_code is None:
-            continue
-        if _matches(rule.get("exitCodes") or {}, exit_code):
-            return True
+    rule = _rule_of(container, exit_code)
+    if rule is not None and rule.get("action") in ("Restart", RESTART_ALL):
+        return True
     policy = _policy(pod, container, kind)
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 

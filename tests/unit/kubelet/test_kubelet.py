@@ -167,6 +167,32 @@ async def test_initialization_in_order(machine: Machine) -> None:
         assert all(status["ready"] for status in pod["status"]["initContainerStatuses"])
 
 
+async def test_a_rule_runs_all_containers_again(machine: Machine) -> None:
+    """In the same sandbox, initialization first; how each ended is told, and how often it was started."""
+    machine.runtime.behaviour["init"] = 0
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]
+    source = {"name": "c", "image": "busybox:1", "restartPolicy": "Never", "restartPolicyRules": rules}
+    containers = [source, {"name": "other", "image": "busybox:1"}]
+    inits = [{"name": "init", "image": "busybox:1"}]
+    async with machine.kubelet():
+        await machine.create(containers=containers, initContainers=inits, restartPolicy="Never")
+        pod = await machine.until(is_ready)
+        assert not conditions.is_true(pod, "AllContainersRestarting")
+        running = (await machine.runtime.pod(meta.uid(pod))).latest("c")
+        assert running is not None
+        machine.runtime.exit(running.id, 42)
+        pod = await machine.until(lambda pod: is_ready(pod) and container(pod)["restartCount"] == 1)
+        started = [line.split()[1] for line in machine.runtime.log if line.startswith("start")]
+        assert started == ["init/0", "c/0", "other/0", "init/1", "c/1", "other/1"]
+        assert [line for line in machine.runtime.log if "sandbox" in line] == ["run sandbox web/0"]
+        assert "stop other/0 2s" in machine.runtime.log
+        statuses = [*pod["status"]["initContainerStatuses"], *pod["status"]["containerStatuses"]]
+        assert [status["restartCount"] for status in statuses] == [1, 1, 1]
+        assert {status["lastState"]["terminated"]["reason"] for status in statuses} == {"RestartingAllContainers"}
+        assert pod["status"]["phase"] == "Running"
+        assert conditions.is_true(pod, "Initialized")
+
+
 async def test_a_failed_liveness_probe_restarts_the_container(machine: Machine) -> None:
     probe = {"tcpSocket": {"port": 1, "host": "127.0.0.1"}, "periodSeconds": 1, "failureThreshold": 1}
     containers = [{"name": "c", "image": "busybox:1", "livenessProbe": probe}]

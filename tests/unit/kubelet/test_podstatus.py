@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.api import conditions
 from orchestrator.kubelet.health import Health
-from orchestrator.kubelet.podstatus import Known, Verdict, Waiting, pod_status
+from orchestrator.kubelet.podstatus import RESTARTING, Known, Verdict, Waiting, pod_status
 from orchestrator.kubelet.runtime.interface import ContainerState, PodState, Sandbox, State
 
 NOW = 1_700_000_000.0
@@ -38,6 +38,11 @@ RULES = {
     "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}],
 }
 
+RESTART_ALL = {
+    "restartPolicy": "Never",
+    "restartPolicyRules": [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}],
+}
+
 
 @pytest.mark.parametrize(
     ("what", "phase"),
@@ -56,6 +61,9 @@ RULES = {
         ),
         pytest.param(
             known(pod("Never", restartPolicy="Always"), state("web", State.EXITED)), "Running", id="own-policy-always"
+        ),
+        pytest.param(
+            known(pod("Never", **RESTART_ALL), state("web", State.EXITED, exit_code=42)), "Running", id="all-restart"
         ),
         pytest.param(known(pod("Always", **RULES), state("web", State.EXITED, exit_code=42)), "Running", id="a-rule"),
         pytest.param(known(pod("Always", **RULES), state("web", State.EXITED, exit_code=1)), "Failed", id="no-rule"),
@@ -164,3 +172,31 @@ def test_transition_times_move_only_with_the_status() -> None:
         host_ips=("1.2.3.4",),
     )
     assert pod_status(later) == first
+
+
+@pytest.mark.parametrize(
+    ("code", "want"),
+    [
+        (42, {"status": "True", "reason": "RestartAllContainersStarted"}),
+        (1, {"status": "False", "reason": "PodFailed"}),
+        (0, {"status": "False", "reason": "PodCompleted"}),
+    ],
+)
+def test_whether_all_restart_is_a_condition(code: int, want: dict[str, str]) -> None:
+    the_pod = pod("Never", **RESTART_ALL)
+    status = pod_status(known(the_pod, state("web", State.EXITED, exit_code=code)))
+    found = next(each for each in status["conditions"] if each["type"] == "AllContainersRestarting")
+    assert found.items() >= want.items()
+
+
+def test_what_was_removed_to_be_restarted_waits() -> None:
+    """Also where it ended for good: it is what the phase goes by, and stays until the container runs again."""
+    the_pod = pod("Never", **RESTART_ALL)
+    the_pod["status"] = pod_status(known(the_pod, state("web", State.EXITED, exit_code=42)))
+    for _ in range(2):
+        status = pod_status(known(the_pod, waiting={"web": RESTARTING}))
+        found = status["containerStatuses"][0]
+        assert found["state"]["waiting"]["reason"] == "RestartingAllContainers"
+        assert found["lastState"]["terminated"]["exitCode"] == 137
+        assert status["phase"] == "Running"
+        the_pod["status"] = status

@@ -19,6 +19,7 @@ from orchestrator.kubelet.sync import (
     Observed,
     RemoveSandbox,
     ReplaceSandbox,
+    ResetContainers,
     ResizeContainer,
     StartContainer,
     StopPod,
@@ -51,6 +52,12 @@ RESIZED = {"requests": {"cpu": "2"}}
 INIT = {"name": "init", "image": "i:1"}
 SIDECAR = {"name": "side", "image": "s:1", "restartPolicy": "Always"}
 STARTUP = {"startupProbe": {"exec": {}}}
+RESTART_ALL = {
+    "restartPolicyRules": [
+        {"action": "Restart", "exitCodes": {"operator": "In", "values": [3]}},
+        {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [3, 42]}},
+    ]
+}
 running, exited, unknown, created = State.RUNNING, State.EXITED, State.UNKNOWN, State.CREATED
 
 
@@ -109,6 +116,31 @@ running, exited, unknown, created = State.RUNNING, State.EXITED, State.UNKNOWN, 
             ),
             [StartContainer("web", "app", 1)],
             id="a-rule-restarts-this-exit-code",
+        ),
+        pytest.param(
+            seen(
+                pod("Never", inits=(INIT, SIDECAR), **RESTART_ALL),
+                state("web", exited, exit_code=42),
+                state("side", running, "init"),
+                state("init", exited, "init"),
+            ),
+            [ResetContainers(("init-id", "side-id", "web-id"))],
+            id="a-rule-restarts-all",
+        ),
+        pytest.param(
+            seen(pod("Never", **RESTART_ALL), state("web", exited, exit_code=3)),
+            [StartContainer("web", "app", 1)],
+            id="the-first-rule-decides",
+        ),
+        pytest.param(
+            seen(pod("Never", **RESTART_ALL), state("web", exited, exit_code=1)),
+            [StopPod()],
+            id="no-rule-is-about-this-exit-code",
+        ),
+        pytest.param(
+            seen(pod("Never", inits=({**INIT, **RESTART_ALL},)), state("init", exited, "init", exit_code=42)),
+            [ResetContainers(("init-id",))],
+            id="a-rule-of-an-init-container",
         ),
         pytest.param(
             seen(pod(), state("web", running, spec_hash="other")),
