@@ -29,6 +29,8 @@ MEMORY_AVAILABLE_MIN_KIB = 100 * 1024
 DISK_AVAILABLE_MIN_PERCENT = 10
 PIDS_AVAILABLE_MIN_PERCENT = 5
 IMAGES_MAX, IMAGE_NAMES_MAX = 50, 5
+# What a scheduler of v1.36 asks of a node before it takes pods that need it (KEP-5328).
+DECLARED_FEATURES = ("RestartAllContainersOnContainerExits",)
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -60,6 +62,7 @@ def node_status(config: Config, measured: Measured, previous: Mapping[str, Any],
             "kubeProxyVersion": "",
             "operatingSystem": "linux",
         },
+        "declaredFeatures": [*DECLARED_FEATURES],
         "images": [_image(image) for image in sorted(measured.images, key=lambda image: -image.size_bytes)][
             :IMAGES_MAX
         ],
