@@ -20,6 +20,7 @@ from orchestrator.api.status import AlreadyExists
 from orchestrator.apiserver.admission.certificates import CertificateApproval, CertificateSubjectRestriction
 from orchestrator.apiserver.admission.chain import Chain
 from orchestrator.apiserver.admission.claimresize import PersistentVolumeClaimResize
+from orchestrator.apiserver.admission.declaredfeatures import NodeDeclaredFeatures
 from orchestrator.apiserver.admission.defaultclass import DefaultIngressClass, DefaultStorageClass
 from orchestrator.apiserver.admission.defaulttolerationseconds import DefaultTolerationSeconds
 from orchestrator.apiserver.admission.limitranger import LimitRanger
@@ -162,6 +163,7 @@ class Access:
                 PersistentVolumeClaimResize(lookup),
                 CertificateApproval(self.authorizer),
                 CertificateSubjectRestriction(),
+                NodeDeclaredFeatures(lookup),
                 ValidatingPolicies(lookup, resources, self.authorizer, self.conversions, timing),
                 ValidatingWebhooks(lookup, resources, self.webhooks, self.conversions, conditions, new_uid, timing),
                 self._quota,

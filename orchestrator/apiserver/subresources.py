@@ -30,17 +30,24 @@ def _ephemeral_containers(new: Object, old: Object, _: str) -> Object:
 
 
 def _resize(new: Object, old: Object, _: str) -> Object:
-    spec = dict(old["spec"])
-    for field in ("containers", "initContainers"):
-        asked = {container.get("name"): container for container in (new.get("spec") or {}).get(field) or ()}
-        if field in spec:
-            spec[field] = [_resized(container, asked.get(container["name"])) for container in spec[field]]
+    """The stored pod with the resources that are asked for; containers that are others stay, to be refused."""
+    asked, spec = new.get("spec") or {}, dict(old["spec"])
+    kept = ("containers", "initContainers")
+    names = [[[one.get("name") for one in held.get(kind) or ()] for kind in kept] for held in (asked, spec)]
+    if [len(found) for found in names[0]] != [len(found) for found in names[1]]:
+        return new
+    for kind, after, before in zip(kept, *names, strict=True):
+        if after != before:
+            spec[kind] = asked[kind]
+        elif kind in spec:
+            spec[kind] = [_resized(one, other) for one, other in zip(spec[kind], asked[kind], strict=True)]
+    spec.pop("resources", None)
+    if asked.get("resources") is not None:
+        spec["resources"] = asked["resources"]
     return {**old, "metadata": _based_on(new, old), "spec": spec}
 
 
-def _resized(container: dict[str, Any], asked: dict[str, Any] | None) -> dict[str, Any]:
-    if asked is None:
-        return container
+def _resized(container: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in container.items() if key not in ("resources", "resizePolicy")}
     return kept | {key: asked[key] for key in ("resources", "resizePolicy") if key in asked}
 

@@ -140,8 +140,9 @@ def _container_status(known: Known, kind: ContainerKind, container: Container) -
         else:
             made["state"] = ended
             made["ready"] = kind == "init" and not podspec.is_sidecar(container) and latest.exit_code == 0
-    actuated = known.resizing.actuated.get(name) if known.resizing and "running" in made["state"] else None
-    return made | _declared(container, actuated)
+    is_running = "running" in made["state"]
+    actuated = known.resizing.actuated.get(name) if known.resizing and is_running else None
+    return made | _declared(container, actuated, is_running=is_running)
 
 
 def _last_state(previous: Status, restart_count: int) -> Status:
@@ -214,13 +215,13 @@ def _reason(container: ContainerState) -> str:
     return "Completed" if container.exit_code == 0 else "Error"
 
 
-def _declared(container: Container, actuated: Resources | None) -> Status:
+def _declared(container: Container, actuated: Resources | None, *, is_running: bool) -> Status:
     """What a status repeats of the specification: the resources that are allocated, and those in force."""
     made: Status = {}
     if allocated := podspec.requests(container):
         made["allocatedResources"] = allocated
     resources = (container.get("resources") or {}) if actuated is None else actuated
-    if resources:
+    if resources or is_running:  # where there are none too: it tells that this node can resize
         made["resources"] = {part: resources[part] for part in ("limits", "requests") if resources.get(part)}
     if mounts := container.get("volumeMounts"):
         made["volumeMounts"] = [_mount_status(mount) for mount in mounts]

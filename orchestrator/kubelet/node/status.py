@@ -29,8 +29,8 @@ MEMORY_AVAILABLE_MIN_KIB = 100 * 1024
 DISK_AVAILABLE_MIN_PERCENT = 10
 PIDS_AVAILABLE_MIN_PERCENT = 5
 IMAGES_MAX, IMAGE_NAMES_MAX = 50, 5
-# What a scheduler of v1.36 asks of a node before it takes pods that need it (KEP-5328).
-DECLARED_FEATURES = ("RestartAllContainersOnContainerExits",)
+# What the scheduler and the API server of v1.36 ask of a node before a pod may need it (KEP-5328).
+DECLARED_FEATURES = ("InPlacePodVerticalScalingInitContainers", "RestartAllContainersOnContainerExits")
 
 
 class Measured(Struct, frozen=True, kw_only=True):

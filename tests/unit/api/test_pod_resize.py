@@ -38,7 +38,7 @@ def pod(**resources: Any) -> Object:
         pytest.param(
             {"requests": {"cpu": "1"}},
             {"requests": {"cpu": "1", "ephemeral-storage": "1Gi"}},
-            ["spec.containers[0].resources.requests"],
+            ["spec"],
             id="another-resource",
         ),
     ],
@@ -48,6 +48,56 @@ def test_resize(before: dict[str, Any], after: dict[str, Any], fields: list[str]
     assert [cause.field for cause in found] == fields
     if before != after:
         assert rules(PODS).validate_update(pod(**after), pod(**before)) != []
+
+
+def resized(new: Object, old: Object) -> list[str]:
+    return [f"{cause.field}: {cause.message}" for cause in rules(PODS).validate_update(new, old, "resize")]
+
+
+def test_a_pod_is_resized_as_a_whole() -> None:
+    old = pod(requests={"cpu": "1"})
+    old["spec"]["resources"] = {"requests": {"cpu": "1", "memory": "1Gi"}}
+    new = deepcopy(old)
+    new["spec"]["resources"]["requests"]["cpu"] = "2"
+    assert resized(new, old) == []
+    del new["spec"]["resources"]["requests"]["memory"]
+    removed = "spec.resources.requests: Forbidden: pod-level resource requests cannot be removed"
+    assert resized(new, old) == [removed]
+    del new["spec"]["resources"]
+    assert "spec.resources: Forbidden: pod-level resources cannot be removed" in resized(new, old)
+
+
+def test_containers_stay_where_they_are() -> None:
+    old = pod(requests={"cpu": "1"})
+    new = deepcopy(old)
+    new["spec"]["containers"][0]["name"] = "other"
+    told = "spec.containers[0].name: Forbidden: containers may not be renamed or reordered on resize"
+    assert resized(new, old) == [told]
+    new["spec"]["containers"] += deepcopy(old["spec"]["containers"])
+    assert resized(new, old) == ["spec.containers: Forbidden: containers may not be added or removed on resize"]
+
+
+def test_neither_static_pods_nor_those_of_an_old_node_are_resized() -> None:
+    old = pod(requests={"cpu": "1"})
+    new = deepcopy(old)
+    old["status"]["containerStatuses"] = [{"name": "c", "state": {"running": {}}}]
+    assert resized(new, old) == ["spec: Forbidden: Pod running on node without support for resize"]
+    for each in (old, new):
+        each["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
+    assert resized(new, old) == [": Forbidden: static pods cannot be resized"]
+
+
+def test_an_init_container_that_is_no_sidecar_may_not_want_a_restart() -> None:
+    old = pod(requests={"cpu": "1"})
+    policy = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+    init = {"name": "i", "image": "i", "resources": {"requests": {"cpu": "1"}}, "resizePolicy": policy}
+    old["spec"]["initContainers"] = [init]
+    rules(PODS).default(old)
+    new = deepcopy(old)
+    assert resized(new, old) == []
+    new["spec"]["initContainers"][0]["resources"]["requests"]["cpu"] = "2"
+    told = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized"
+    assert resized(new, old) == [f"spec.initContainers[0]: Forbidden: {told}"]
 
 
 def test_an_ephemeral_container_may_be_added_and_not_changed() -> None:

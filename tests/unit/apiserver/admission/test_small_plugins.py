@@ -19,6 +19,7 @@ from orchestrator.api.status import Forbidden
 from orchestrator.api.wire import Identity
 from orchestrator.apiserver.admission.certificates import CertificateApproval, CertificateSubjectRestriction
 from orchestrator.apiserver.admission.claimresize import PersistentVolumeClaimResize
+from orchestrator.apiserver.admission.declaredfeatures import NodeDeclaredFeatures
 from orchestrator.apiserver.admission.defaultclass import DefaultIngressClass, DefaultStorageClass
 from orchestrator.apiserver.admission.defaulttolerationseconds import DefaultTolerationSeconds
 from orchestrator.apiserver.admission.noderestriction import NodeRestriction
@@ -341,3 +342,37 @@ async def test_storage_is_protected_from_the_first_moment(resource: str, finaliz
     for _ in range(2):
         await StorageObjectInUseProtection().mutate(asked(obj, resource))
     assert obj["metadata"]["finalizers"] == ["example.com/mine", finalizer]
+
+
+def bound(generation: int, **spec: Any) -> Object:
+    return {"metadata": {"name": "p", "generation": generation}, "spec": {"nodeName": "n1", **spec}}
+
+
+INIT = {"name": "i", "resources": {"requests": {"cpu": "1"}}}
+MORE = {"requests": {"cpu": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        ({}, {"resources": MORE}, ["InPlacePodLevelResourcesVerticalScaling"]),
+        ({"initContainers": [INIT]}, {"initContainers": [{**INIT, "resources": MORE}]}, []),
+        ({"containers": [INIT]}, {"containers": [{**INIT, "resources": MORE}]}, []),
+    ],
+)
+async def test_a_node_is_asked_whether_it_can(old: dict[str, Any], new: dict[str, Any], missing: list[str]) -> None:
+    node = {"metadata": {"name": "n1"}, "status": {"declaredFeatures": ["InPlacePodVerticalScalingInitContainers"]}}
+    lookup = MemoryLookup()
+    lookup.put(NODES, node)
+    plugin = NodeDeclaredFeatures(lookup)
+    attributes = asked(bound(2, **new), operation="UPDATE", old_object=bound(1, **old), subresource="resize")
+    if not missing:
+        await plugin.validate(attributes)
+        return
+    why = f'pod update requires features {missing[0]} which are not available on node "n1"'
+    with pytest.raises(Forbidden, match=why):
+        await plugin.validate(attributes)
+    nobody = NodeDeclaredFeatures(MemoryLookup())
+    with pytest.raises(Forbidden, match='node "n1" not found'):
+        await nobody.validate(attributes)
+    await plugin.validate(asked(bound(1, **new), operation="UPDATE", old_object=bound(1, **old)))
