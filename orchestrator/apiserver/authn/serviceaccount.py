@@ -23,7 +23,7 @@ from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from orchestrator.api.wire import Identity
 from orchestrator.apiserver.authn.clientcert import CREDENTIAL_ID
-from orchestrator.apiserver.authn.jwt import KeySet, Signer, TokenError
+from orchestrator.apiserver.authn.jwt import KeySet, NoJwt, Signer, TokenError, unverified
 from orchestrator.apiserver.lookup import Lookup
 
 USER_PREFIX = "system:serviceaccount:"
@@ -116,12 +116,12 @@ class ServiceAccountTokens:
     def _claims(self, token: str) -> dict[str, Any]:
         claims = self._verified.get(token)
         if claims is None:
+            if unverified(token).get("iss") not in (LEGACY_ISSUER, self.settings.issuer):
+                raise NoJwt("the issuer is not ours")
             claims = self._keys.verify(token)
             self._verified[token] = claims
             if len(self._verified) > CACHE_SIZE:
                 self._verified.popitem(last=False)
-        if claims.get("iss") not in (LEGACY_ISSUER, self.settings.issuer):
-            raise TokenError("the issuer is not ours")
         return claims
 
     def _check_time(self, claims: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from orchestrator.api.wire import Identity, Request
 from orchestrator.apiserver.authn.bootstraptoken import BootstrapTokens
 from orchestrator.apiserver.authn.chain import ANONYMOUS, KEPT_S, Authenticator
 from orchestrator.apiserver.authn.clientcert import ClientCertificates
-from orchestrator.apiserver.authn.jwt import KeySet, Signer, TokenError, public_keys
+from orchestrator.apiserver.authn.jwt import KeySet, NoJwt, Signer, TokenError, public_keys
 from orchestrator.apiserver.authn.serviceaccount import Binding, ServiceAccountTokens, TokenSettings, claims_for
 from orchestrator.apiserver.authn.tokenfile import TokenFile, parse
 from orchestrator.apiserver.lookup import MemoryLookup
@@ -169,6 +169,22 @@ def test_a_forged_token_is_refused_even_on_an_open_path() -> None:
     for token in (f"{head}.{claims}.{other}", f"{head}.{claims}.", "a.b.c", "nonsense"):
         with pytest.raises(Unauthorized):
             world.ask(token, "/healthz")
+
+
+FOREIGN = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2ln"  # of the issuer x
+
+
+@pytest.mark.parametrize("token", ["../x", "a.b.c", "e30.e30.x", "a.b", FOREIGN])
+def test_nothing_is_said_of_a_token_that_is_none_of_ours(token: str) -> None:
+    with pytest.raises(NoJwt):
+        World().authenticator.token(token)
+
+
+def test_a_bad_signature_is_told_in_the_words_that_people_know() -> None:
+    world = World()
+    head, claims, _ = world.token().split(".")
+    with pytest.raises(TokenError, match="error in cryptographic primitive"):
+        world.authenticator.token(f"{head}.{claims}.c2ln")
 
 
 def test_a_token_in_a_secret_lives_as_long_as_the_secret_holds_it() -> None:
