@@ -35,11 +35,13 @@ def default_slice(obj: Object) -> None:
         port.setdefault("protocol", "TCP")
 
 
-def slice_(obj: Object) -> list[Cause]:
-    kind = obj.get("addressType") or ""
+def slice_(obj: Object, old: Object | None = None) -> list[Cause]:
+    """Endpoints that an update leaves as they were are not held against it."""
+    kind, found = obj.get("addressType") or "", obj.get("endpoints") or []
     causes = one_of(kind, "addressType", ADDRESS_TYPES)
     causes += _ports(obj.get("ports") or [])
-    found = obj.get("endpoints") or []
+    if old is not None and found == (old.get("endpoints") or []):
+        return causes
     if len(found) > ENDPOINTS_MAX:
         return [*causes, faults.too_many("endpoints", len(found), ENDPOINTS_MAX)]
     for index, endpoint in enumerate(found):
@@ -107,7 +109,7 @@ def _address(address: str, path: str, whole: str, kind: str) -> list[Cause]:
 
 
 def slice_update(new: Object, old: Object) -> list[Cause]:
-    return slice_(new) + faults.immutable("addressType", new.get("addressType"), old.get("addressType"))
+    return slice_(new, old) + faults.immutable("addressType", new.get("addressType"), old.get("addressType"))
 
 
 def default_endpoints(obj: Object) -> None:

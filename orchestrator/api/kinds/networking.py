@@ -296,15 +296,14 @@ def ranges(obj: Object) -> list[Cause]:
 
 
 def ranges_update(new: Object, old: Object) -> list[Cause]:
-    now, held = _spec(new).get("cidrs") or [], _spec(old).get("cidrs") or []
-    path = "spec.cidrs"
+    path, now, held = "spec.cidrs", _spec(new).get("cidrs") or [], _spec(old).get("cidrs") or []
     if len(held) == len(now):
         changed = [i for i, text in enumerate(held) if text != now[i]]
         return [faults.invalid(f"{path}[{index}]", now[index], faults.IMMUTABLE) for index in changed]
     if (len(held), len(now)) == (1, 2):
         causes = [faults.invalid(f"{path}[0]", now[0], faults.IMMUTABLE)] if now[0] != held[0] else []
         return causes + ranges(new)
-    return [faults.invalid(path, now, faults.IMMUTABLE)]
+    return [faults.invalid(path, now or None, faults.IMMUTABLE)]
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ NEGATIVE = "must be greater than or equal to 0"
 def nonnegative(holder: Json, path: str, *names: str) -> list[Cause]:
     """Numbers of `holder` that must not be below zero."""
     return [
-        faults.invalid(f"{path}.{name}", holder[name], NEGATIVE)
+        faults.invalid(f"{path}.{name}".lstrip("."), holder[name], NEGATIVE)
         for name in names
         if isinstance(holder.get(name), int) and holder[name] < 0
     ]

@@ -268,4 +268,4 @@ def controller_revision(obj: Object) -> list[Cause]:
 
 
 def controller_revision_update(new: Object, old: Object) -> list[Cause]:
-    return controller_revision(new) + faults.immutable("data", new.get("data"), old.get("data"))
+    return nonnegative(new, "", "revision") + faults.immutable("data", new.get("data"), old.get("data"))
