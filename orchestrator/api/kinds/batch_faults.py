@@ -211,8 +211,7 @@ def _success_policy(spec: Json, policy: Json, path: str) -> list[Cause]:
     return causes
 
 
-JOB_FIXED = ("completions", "selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy",
-             "successPolicy")  # fmt: skip
+JOB_FIXED = ("selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
 # What may change of the pods while a Job is at rest, beside node affinity and what its containers need.
 SCHEDULING = ("nodeSelector", "tolerations", "schedulingGates")
 
@@ -220,9 +219,8 @@ SCHEDULING = ("nodeSelector", "tolerations", "schedulingGates")
 def job_update(new: Object, old: Object) -> list[Cause]:
     spec, before = _spec(new), _spec(old)
     causes = job(new) if meta.uid(new) else []
+    causes += _completions(spec, before)
     for name in JOB_FIXED:
-        if name == "completions" and _elastic(spec, before):
-            continue
         causes += faults.immutable(f"spec.{name}", spec.get(name), before.get(name))
     if _is_at_rest(old):
         was = before.get("template") or {}
@@ -239,13 +237,14 @@ def _is_at_rest(job: Object) -> bool:
     return status.get("startTime") is None or (conditions.is_true(job, "Suspended") and not status.get("active"))
 
 
-def _elastic(spec: Json, before: Json) -> bool:
-    """An Indexed Job may be resized with completions and parallelism in step."""
-    return (
-        before.get("completionMode") == "Indexed"
-        and spec.get("completions") == spec.get("parallelism")
-        and before.get("completions") == before.get("parallelism")
-    )
+def _completions(spec: Json, before: Json) -> list[Cause]:
+    """Those of an Indexed Job may change to what its parallelism is; that they are missing is told of every Job."""
+    now, was = spec.get("completions"), before.get("completions")
+    if spec.get("completionMode") != "Indexed":
+        return faults.immutable("spec.completions", now, was)
+    if now in (was, None) or now == spec.get("parallelism"):
+        return []
+    return [faults.invalid("spec.completions", now, "can only be modified in tandem with spec.parallelism")]
 
 
 def _without_changeable(pod: Json, old: Json) -> Json:

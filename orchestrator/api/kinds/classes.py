@@ -69,10 +69,13 @@ def runtime(obj: Object) -> list[Cause]:
     scheduling = obj.get("scheduling") or {}
     causes += check_labels(scheduling.get("nodeSelector"), "scheduling.nodeSelector")
     found, path = scheduling.get("tolerations") or [], "scheduling.tolerations"
+    seen: list[list[Any]] = []
     for index, toleration in enumerate(found):
         causes += scheduling_faults.tolerations([toleration], path, index)
-        if toleration in found[:index]:
+        key = [toleration.get(name) for name in ("key", "operator", "value", "effect")]
+        if key in seen:
             causes.append(faults.duplicate(f"{path}[{index}]", toleration))
+        seen.append(key)
     return causes
 
 
