@@ -227,7 +227,8 @@ def _install(topology: Topology, layout: Layout, connections: Mapping[str, Ssh],
 
 
 def _leave_gone(before: Known | None, known: Known, key: bytes | None, show: Steps) -> None:
-    """Machines that the lab no longer names: drained, forgotten by the cluster, Sampan taken off."""
+    """Machines that the lab no longer names: drained, Sampan taken off, forgotten by the cluster; a kubelet that still
+    ran would register its node again."""
     if before is None:
         return
     kept = {node.ssh for node in known.topology.nodes}
@@ -236,8 +237,8 @@ def _leave_gone(before: Known | None, known: Known, key: bytes | None, show: Ste
             with show.step(f"{node.name} ({node.ssh}) drained and left"):
                 file = Layout(known.topology.name).kubeconfig
                 cluster.drain(file, node.name, show.note, with_bare=True)
-                cluster.forget(file, node.name)
                 _uninstall(connection(before, node, key), node, show.note)
+                cluster.forget(file, node.name)
 
 
 def _uninstall(ssh: Ssh, node: Node, say: Say) -> None:

@@ -2,7 +2,9 @@
 ten seconds.
 
 The lease is the heartbeat that the node controller watches; the status carries what changes rarely. A Node that someone
-deleted is registered again. While the API cannot be reached the node goes on as it is.
+deleted is registered again, but not one that was cordoned: by drain and delete a node is taken out, until its kubelet
+starts anew. (Upstream's kubelet registers once, whatever becomes of its Node.) While the API cannot be reached the node
+goes on as it is.
 Source: KEP-589 (node leases); Kubernetes docs, "Nodes", heartbeats.
 """
 
@@ -49,15 +51,23 @@ class Reporter:
         )  # of two writes the later must come last: volumesInUse keeps disks from being taken
         self.volumes_in_use: list[str] | None = None
         self.node: Object | None = None
+        self._is_dismissed = False  # taken out: drained and deleted
         self.registered = asyncio.Event()
         self.capacity = capacity.capacity(Path(config.root_dir), config.pods_max, config.capacity)
         self.allocatable = capacity.allocatable(self.capacity, config.reserved)
 
     def on_node(self, old: Object | None, new: Object | None) -> None:
         """The informer's handler."""
-        self.node = new
         if new is None:
+            self._lose(old)
             self._due.set()
+        self.node = new
+
+    def _lose(self, last: Object | None) -> None:
+        if last is not None and (last.get("spec") or {}).get("unschedulable"):
+            self._is_dismissed = True
+            log.info("node taken out", extra={"node": self._config.node_name})
+        self.node = None
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -88,6 +98,8 @@ class Reporter:
 
     async def report(self) -> None:
         """Looks at the node, and tells the API what is new."""
+        if self._is_dismissed:
+            return
         node = self.node
         if node is None:
             node = await self._register()
@@ -107,7 +119,7 @@ class Reporter:
                     NODES, self._config.node_name, "", patch, "strategic", subresource="status"
                 )
             except NotFound:
-                self.node = None
+                self._lose(node)
                 raise
         if self._reported_at == float("-inf"):
             log.info("node reported", extra={"node": self._config.node_name})
@@ -184,6 +196,8 @@ class Reporter:
                 await asyncio.sleep(RETRY_S)
 
     async def _renew_lease(self) -> None:
+        if self._is_dismissed:
+            return
         renewed = {"renewTime": meta.format_micro_time(self._clock.now())}
         if self._lease is None:
             self._lease = await self._find_or_make_lease(renewed)

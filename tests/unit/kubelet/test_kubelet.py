@@ -29,6 +29,32 @@ async def test_a_node_registers_and_renews_its_lease(machine: Machine) -> None:
         assert [(owner["kind"], owner["uid"]) for owner in owners] == [("Node", meta.uid(node))]
 
 
+async def test_a_node_that_was_deleted_registers_again(machine: Machine) -> None:
+    async with machine.kubelet():
+        before = meta.uid(await machine.client.get(NODES, "n1"))
+        await machine.client.delete(NODES, "n1")
+        async with asyncio.timeout(LIMIT_S):
+            while not (nodes := (await machine.client.list(NODES)).items):
+                await asyncio.sleep(0.01)
+        assert meta.uid(nodes[0]) != before
+
+
+async def test_a_node_that_was_drained_and_deleted_stays_away_until_its_kubelet_starts(machine: Machine) -> None:
+    async with machine.kubelet() as kubelet:
+        await machine.client.patch(NODES, "n1", "", {"spec": {"unschedulable": True}})
+        async with asyncio.timeout(LIMIT_S):
+            while not ((kubelet.reporter.node or {}).get("spec") or {}).get("unschedulable"):
+                await asyncio.sleep(0.01)
+        await machine.client.delete(NODES, "n1")
+        async with asyncio.timeout(LIMIT_S):
+            while kubelet.reporter.node is not None:
+                await asyncio.sleep(0.01)
+        await kubelet.reporter.report()
+        assert (await machine.client.list(NODES)).items == []
+    async with machine.kubelet():
+        assert [meta.name(node) for node in (await machine.client.list(NODES)).items] == ["n1"]
+
+
 async def test_a_pod_runs_and_is_removed(machine: Machine) -> None:
     async with machine.kubelet():
         await machine.create()
