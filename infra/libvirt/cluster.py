@@ -1,6 +1,7 @@
 """What installing and removing a node asks of the cluster: that the API answers, that a node is Ready, and, before a
-machine goes, that its pods have gone elsewhere. `drain_plan` is pure; the rest polls, each wait with its limit.
-
+machine goes, that its pods have gone elsewhere. `drain_plan` and `spared` are pure; the rest polls, each wait with its
+limit. A drain goes easier on workloads than kubectl's: of pods that are replicas of each other the last ready one is
+evicted when another is ready elsewhere, whether they have a budget or not.
 Source: kubectl drain; Concepts, "Safely Drain a Node" (DaemonSet and mirror pods stay, evictions respect budgets).
 """
 
@@ -13,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from infra.readiness import label_roles, why_not_ready
-from orchestrator.api import meta
+from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import NODES, PODS
 from orchestrator.api.status import ApiError, NotFound
@@ -24,7 +25,8 @@ POLL_S = 0.2
 READY_TIMEOUT_S = 300.0  # a guest without KVM needs a while to import its components
 INITIALIZED_TIMEOUT_S = 900.0  # a worker may be Ready before the cloud controller has been started
 API_TIMEOUT_S = 900.0  # the control plane's machine may still have to boot and be installed
-DRAIN_TIMEOUT_S = 120.0
+DRAIN_TIMEOUT_S = 300.0
+SPARE_S = 120.0  # so long a drain waits for a replica elsewhere
 ANSWER_TIMEOUT_S = 120.0  # of an API that answered a moment ago: its machine may be busy
 ASK_TIMEOUT_S = 10.0
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
@@ -83,28 +85,51 @@ def drain_plan(pods: Iterable[Object], *, with_bare: bool) -> list[tuple[str, st
     return sorted(leaving)
 
 
+def spared(pods: Iterable[Object], leaving: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Which of the pods that leave stay for now: of replicas, where no other is ready that stays or is not leaving, one
+    that is. `pods` are those of all nodes."""
+    going = set(leaving)
+    groups: dict[str, list[Object]] = {}
+    for pod in pods:
+        owner = meta.controller_of(pod)
+        if owner is not None and not meta.is_deleting(pod):
+            groups.setdefault(owner["uid"], []).append(pod)
+    found = set()
+    for replicas in groups.values():
+        ready = [(meta.namespace(pod), meta.name(pod)) for pod in replicas if conditions.is_true(pod, "Ready")]
+        if len(replicas) > 1 and ready and going.issuperset(ready):
+            found.add(ready[0])
+    return found
+
+
 def drain(kubeconfig: Path, node: str, say: Say, *, with_bare: bool) -> None:
     """Cordon the node and evict its pods; returns when they have gone. A node that is not in the cluster is done."""
     asyncio.run(_drain(kubeconfig, node, say, with_bare))
 
 
 async def _drain(kubeconfig: Path, node: str, say: Say, with_bare: bool) -> None:
+    began = time.monotonic()
+
     async def look(client: Client) -> str:
         try:
             await client.patch(NODES, node, "", {"spec": {"unschedulable": True}})
         except NotFound:
             return ""
-        pods = (await client.list(PODS, field_selector=f"spec.nodeName={node}")).items
-        leaving = drain_plan(pods, with_bare=with_bare)
-        refused = ""
+        pods = (await client.list(PODS)).items
+        here = [pod for pod in pods if (pod.get("spec") or {}).get("nodeName") == node]
+        leaving = drain_plan(here, with_bare=with_bare)
+        stays = spared(pods, leaving) if time.monotonic() - began < SPARE_S else set()
+        refused = "".join(f"; {namespace}/{name} waits for a replica elsewhere" for namespace, name in sorted(stays))
         for namespace, name in leaving:
+            if (namespace, name) in stays:
+                continue
             eviction = {"metadata": {"name": name, "namespace": namespace}}
             try:
                 await client.create(PODS, {**_EVICTION, **eviction}, namespace, subresource="eviction", name=name)
             except NotFound:
                 continue
             except ApiError as error:  # 429: a budget does not allow it yet
-                refused = f"; {namespace}/{name}: {error}"
+                refused += f"; {namespace}/{name}: {error}"
         if not leaving:
             return ""
         return f"{len(leaving)} pods are still there ({', '.join(name for _, name in leaving[:5])}){refused}"

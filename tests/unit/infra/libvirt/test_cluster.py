@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from infra.libvirt import cluster
+from orchestrator.api.meta import Object
 
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}}
 
@@ -85,3 +86,29 @@ def test_one_that_stays_silent_is_told_in_words(slow: Slow, kubeconfig: Path, mo
     slow.late = 1000
     with pytest.raises(cluster.ClusterError, match="uncordoning node worker-1: not after 0 s: the API does not answer"):
         cluster.uncordon(kubeconfig, "worker-1")
+
+
+def replica(name: str, *, ready: bool = True, owner: str = "set", ends: bool = False) -> Object:
+    metadata: Object = {"name": name, "namespace": "d"}
+    if owner:
+        metadata["ownerReferences"] = [{"kind": "ReplicaSet", "name": owner, "uid": owner, "controller": True}]
+    if ends:
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": "True" if ready else "False"}]}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "leaving", "stay"),
+    [
+        pytest.param([replica("a"), replica("b")], "ab", "a", id="both-are-here"),
+        pytest.param([replica("a"), replica("b")], "a", "", id="another-is-elsewhere"),
+        pytest.param([replica("a"), replica("b", ready=False)], "a", "a", id="the-other-is-not-ready-yet"),
+        pytest.param([replica("a"), replica("b", ends=True), replica("c", ready=False)], "ab", "a", id="one-has-gone"),
+        pytest.param([replica("a")], "a", "", id="there-is-but-one"),
+        pytest.param([replica("a", ready=False), replica("b", ready=False)], "ab", "", id="none-is-ready"),
+        pytest.param([replica("a", owner=""), replica("b", owner="")], "ab", "", id="nobodys"),
+        pytest.param([replica("a", owner="x"), replica("b", owner="y")], "ab", "", id="of-two-owners"),
+    ],
+)
+def test_of_replicas_the_last_ready_one_waits_for_another(pods: list[Object], leaving: str, stay: str) -> None:
+    assert cluster.spared(pods, [("d", name) for name in leaving]) == {("d", name) for name in stay}
