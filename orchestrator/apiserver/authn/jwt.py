@@ -42,6 +42,10 @@ class NoJwt(TokenError):
     """A token of some other sort: nothing can be said about it."""
 
 
+class BadSignature(TokenError):
+    """Not signed by a key we trust."""
+
+
 class Signer:
     """Holds the one private key that new tokens are signed with."""
 
@@ -88,7 +92,7 @@ class KeySet:
         candidates = [self._keys[header["kid"]]] if header.get("kid") in self._keys else list(self._keys.values())
         signed, signature = f"{parts[0]}.{parts[1]}".encode(), _decode(parts[2])
         if not any(_verifies(key, header.get("alg"), signed, signature) for key in candidates):
-            raise TokenError(BAD_SIGNATURE)
+            raise BadSignature(BAD_SIGNATURE)
         return claims
 
     def jwks(self) -> dict[str, Any]:

@@ -22,12 +22,13 @@ from msgspec import Struct, field
 
 from orchestrator.api.clock import Clock
 from orchestrator.api.wire import Identity
-from orchestrator.apiserver.authn.jwt import KeySet, PublicKey, TokenError
+from orchestrator.apiserver.authn.jwt import BadSignature, KeySet, PublicKey, TokenError
 
 log = logging.getLogger(__name__)
 
 REFRESH_S = 10.0
 TIMEOUT_S = 10.0
+NOT_SIGNED = "oidc: verify token: failed to verify signature: failed to verify id token signature"
 
 
 class OidcConfig(Struct, frozen=True, kw_only=True):
@@ -71,7 +72,10 @@ class OidcTokens:
         config = self._config
         if _header(token).get("kid") not in self._known:
             self._refresh()
-        claims = self._keys.verify(token)
+        try:
+            claims = self._keys.verify(token)
+        except BadSignature as error:
+            raise TokenError(NOT_SIGNED) from error
         now = self._clock.now()
         audiences = claims.get("aud")
         if config.client_id not in (audiences if isinstance(audiences, list) else [audiences]):
