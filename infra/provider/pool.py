@@ -270,8 +270,16 @@ def _remove_parents(place: str, topmost: str) -> None:
 
 
 def _refuse_same_folder(connection: Any, pool: PoolInputs) -> None:
+    if pool.type != "dir":
+        return
     for other in connection.listAllStoragePools():
-        if pool.type == "dir" and parse(other.XMLDesc(0))["target"]["path"].rstrip("/") == pool.place:
+        try:
+            seen = parse(other.XMLDesc(0))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:  # another update has just removed it
+                continue
+            raise
+        if seen["target"]["path"].rstrip("/") == pool.place:
             raise ProviderError(
                 f"pool {pool.name}: the folder {pool.place} is that of the pool {other.name()}, which this stack did "
                 f"not make. Choose another target.path, or use that pool by its name."
