@@ -30,7 +30,6 @@ SPARE_S = 120.0  # so long a drain waits for a replica elsewhere
 ANSWER_TIMEOUT_S = 120.0  # of an API that answered a moment ago: its machine may be busy
 ASK_TIMEOUT_S = 10.0
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
-MIRROR = "kubernetes.io/config.mirror"
 Say = Callable[[str], None]
 
 
@@ -79,15 +78,15 @@ def drain_plan(pods: Iterable[Object], *, with_bare: bool) -> list[tuple[str, st
     for pod in pods:
         owners = {owner["kind"] for owner in meta.metadata(pod).get("ownerReferences") or () if owner.get("controller")}
         is_over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-        stays = MIRROR in meta.annotations(pod) or "DaemonSet" in owners or is_over
+        stays = meta.MIRROR_ANNOTATION in meta.annotations(pod) or "DaemonSet" in owners or is_over
         if not stays and (owners or with_bare):
             leaving.append((meta.namespace(pod), meta.name(pod)))
     return sorted(leaving)
 
 
 def spared(pods: Iterable[Object], leaving: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Which of the pods that leave stay for now: of replicas, where no other is ready that stays or is not leaving, one
-    that is. `pods` are those of all nodes."""
+    """Which of the pods that leave have to wait: of replicas whose ready ones all leave, one that is ready. `pods` are
+    those of all nodes."""
     going = set(leaving)
     groups: dict[str, list[Object]] = {}
     for pod in pods:

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 Object = dict[str, Any]
+MIRROR_ANNOTATION = "kubernetes.io/config.mirror"  # on the API's copy of a static pod: the uid that the kubelet uses
 
 
 def copied(obj: Any) -> Any:

@@ -8,14 +8,12 @@ Source: API reference, "ComponentStatus v1" (deprecated since v1.19).
 
 from __future__ import annotations
 
-import inspect
-
 from orchestrator.api import meta
 from orchestrator.api.clock import Clock
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import COMPONENTSTATUSES, LEASES
 from orchestrator.apiserver import encoding
-from orchestrator.apiserver.health import Check
+from orchestrator.apiserver.health import Check, asked
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.resourcecache import Entry, ResourceCache
 
@@ -33,10 +31,7 @@ class Components:
 
     async def observe(self, cache: ResourceCache) -> None:
         """Puts what there is into the cache of the resource, where all reads look."""
-        seen: dict[str, str | None] = {}
-        for name, check in self.checks.items():
-            found = check()
-            seen[name] = await found if inspect.isawaitable(found) else found
+        seen = {name: await asked(check) for name, check in self.checks.items()}
         for name, lease in LEADERS.items():
             if name not in seen and (held := self._lookup.get(LEASES, NAMESPACE, lease)) is not None:
                 seen[name] = self._late(held)

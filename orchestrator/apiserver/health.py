@@ -69,7 +69,7 @@ class Health:
         return Response(500 if failures else 200, dict(TEXT_HEADERS), text.encode())
 
     async def _observed(self, name: str, check: str, ask: Check) -> str | None:
-        why = await _asked(ask)
+        why = await asked(ask)
         self._last[check, name] = why is None
         self._seen[check, name, why is None] = self._seen.get((check, name, why is None), 0) + 1
         return why
@@ -88,12 +88,13 @@ class Health:
     async def _single(self, checks: Mapping[str, Check], name: str) -> Response:
         if name not in checks:
             return Response(404, dict(TEXT_HEADERS), b"404 page not found\n")
-        why = await _asked(checks[name])
+        why = await asked(checks[name])
         if why is None:
             return Response(200, {"content-type": TEXT_HEADERS["content-type"]}, b"ok")
         return Response(500, dict(TEXT_HEADERS), f"internal server error: {why}\n".encode())
 
 
-async def _asked(check: Check) -> str | None:
+async def asked(check: Check) -> str | None:
+    """What a check says, whether it has to be waited for or not."""
     found = check()
     return await found if inspect.isawaitable(found) else found

@@ -20,7 +20,6 @@ from orchestrator.api.meta import Object
 from orchestrator.porter.verbs import PodArguments, PorterError
 
 WAIT_MAX_S = 5.0
-MIRROR_ANNOTATION = "kubernetes.io/config.mirror"  # on the API's copy of a static pod: the uid that the kubelet uses
 
 
 class Cache(Protocol):
@@ -31,7 +30,7 @@ class Cache(Protocol):
 
 def uids_of(pod: Object) -> list[str]:
     """The uids that the kubelet may know a pod by; the informer's index."""
-    mirrored = meta.annotations(pod).get(MIRROR_ANNOTATION)
+    mirrored = meta.annotations(pod).get(meta.MIRROR_ANNOTATION)
     return [meta.uid(pod), *([mirrored] if mirrored else [])]
 
 

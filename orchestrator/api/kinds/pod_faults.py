@@ -12,6 +12,7 @@ from orchestrator.api.kinds import (
     container_faults,
     faults,
     formats,
+    podspec,
     resource_faults,
     scheduling_faults,
     sysctls,
@@ -200,7 +201,7 @@ def _init_containers(found: Json, path: str, volumes: Mapping[str, Json], claims
         elif name:
             names.add(name)
         causes += container_faults.host_port_conflicts([container], f"{path}.initContainers")
-        if container.get("restartPolicy") == "Always":
+        if podspec.is_sidecar(container):
             causes += container_faults.lifecycle(container.get("lifecycle"), f"{where}.lifecycle", grace)
             causes += container_faults.probes(container, where, grace)
             continue

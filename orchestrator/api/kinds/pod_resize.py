@@ -19,13 +19,12 @@ from orchestrator.api.status import Cause
 
 RESIZABLE = ("cpu", "memory")
 PARTS = ("requests", "limits")
-MIRROR = "kubernetes.io/config.mirror"
 Json = Mapping[str, Any]
 
 
 def faults_of(new: Object, old: Object) -> list[Cause]:
     spec, before = new.get("spec") or {}, old.get("spec") or {}
-    if MIRROR in meta.annotations(old):
+    if meta.MIRROR_ANNOTATION in meta.annotations(old):
         return [faults.forbidden("", "static pods cannot be resized")]
     if (before.get("os") or {}).get("name") == "windows":
         return [faults.forbidden("", "windows pods cannot be resized")]

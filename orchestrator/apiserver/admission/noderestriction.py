@@ -10,7 +10,7 @@ from orchestrator.api import meta
 from orchestrator.api.meta import Object
 from orchestrator.api.resources import PODS
 from orchestrator.apiserver.admission.chain import refuse
-from orchestrator.apiserver.authz.node import LEASE_NAMESPACE, MIRROR_ANNOTATION, node_name
+from orchestrator.apiserver.authz.node import LEASE_NAMESPACE, node_name
 from orchestrator.apiserver.authz.podreferences import references
 from orchestrator.apiserver.lookup import Lookup
 from orchestrator.apiserver.request import Attributes
@@ -93,8 +93,8 @@ def is_on(pod: Object, node: str) -> bool:
 
 
 def mirror_pod(node: str, pod: Object) -> str:
-    if MIRROR_ANNOTATION not in meta.annotations(pod):
-        return f'pod does not have "{MIRROR_ANNOTATION}" annotation, node "{node}" can only create mirror pods'
+    if meta.MIRROR_ANNOTATION not in meta.annotations(pod):
+        return f'pod does not have "{meta.MIRROR_ANNOTATION}" annotation, node "{node}" can only create mirror pods'
     if not is_on(pod, node):
         return f'node "{node}" can only create pods with spec.nodeName set to itself'
     owners = meta.owner_references(pod)

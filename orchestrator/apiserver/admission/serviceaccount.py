@@ -27,7 +27,6 @@ TOKEN_LIFETIME_S = 3607  # an hour and a little, by which such tokens are told f
 ROOT_CA = "kube-root-ca.crt"
 DEFAULT_MODE = 0o644
 WAIT_FOR_ACCOUNT_S = 2.0
-MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -46,7 +45,7 @@ class ServiceAccountAdmission:
         if pod is None:
             return
         spec = pod.setdefault("spec", {})
-        if MIRROR_ANNOTATION in meta.annotations(pod):
+        if meta.MIRROR_ANNOTATION in meta.annotations(pod):
             check_mirror(attributes, pod)
             return
         name = spec.get("serviceAccountName") or spec.get("serviceAccount") or DEFAULT_ACCOUNT

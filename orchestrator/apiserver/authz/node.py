@@ -25,7 +25,6 @@ from orchestrator.apiserver.request import Attributes, Decision
 NODES_GROUP = "system:nodes"
 USER_PREFIX = "system:node:"
 LEASE_NAMESPACE = "kube-node-lease"
-MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 READ = ("get", "list", "watch")
 OWN_OBJECT_VERBS = ("get", "create", "update", "patch", "delete")
 
@@ -175,7 +174,7 @@ class NodeAuthorizer:
 def needs_of(pod: Object | None) -> set[tuple[str, Needed]]:
     """What a pod makes its node need. A mirror pod makes it need nothing: the kubelet itself writes those."""
     node = ((pod or {}).get("spec") or {}).get("nodeName")
-    if pod is None or not node or MIRROR_ANNOTATION in meta.annotations(pod):
+    if pod is None or not node or meta.MIRROR_ANNOTATION in meta.annotations(pod):
         return set()
     namespace = meta.namespace(pod)
     return {(node, (resource, namespace, name)) for resource, name in references(pod)}

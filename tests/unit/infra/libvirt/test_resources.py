@@ -21,6 +21,7 @@ from infra.libvirt.nodes import MachineUnreachable, NodeProvider
 from infra.libvirt.registry import Claimed, Lab
 from infra.libvirt.reservation import ReservationProvider
 from infra.topology import LIBVIRT, Topology
+from orchestrator.api import meta
 
 LAB = Topology(name="a", backend=LIBVIRT, workers=1)
 
@@ -201,7 +202,7 @@ def test_pods_that_a_drain_leaves_alone() -> None:
         pod("replaced", metadata={"ownerReferences": [{"kind": "ReplicaSet", "name": "r", "controller": True}]}),
         pod("finished", status={"phase": "Succeeded"}),
         pod("daemon", metadata={"ownerReferences": owner}),
-        pod("static", metadata={"annotations": {cluster.MIRROR: "x"}}),
+        pod("static", metadata={"annotations": {meta.MIRROR_ANNOTATION: "x"}}),
     ]
     assert cluster.drain_plan(pods, with_bare=True) == [("default", "bare"), ("default", "replaced")]
     assert cluster.drain_plan(pods, with_bare=False) == [("default", "replaced")]
