@@ -272,4 +272,5 @@ def test_settings_are_those_of_our_namespace() -> None:
 def test_flags_of_the_kernel_keep_their_order() -> None:
     words = [{"root": "/dev/vda"}, {"_": "rw"}, {"a": "b=c"}]
     assert arguments.kernel_arguments("root=/dev/vda rw a=b=c", "kvm") == words
-    assert arguments.kernel_arguments("root=/dev/vda rw a=b=c", "qemu") == [*words, {"clearcpuid": "erms,fsrm"}]
+    emulated = [{"clearcpuid": "erms,fsrm"}, {"_": "norandmaps"}]
+    assert arguments.kernel_arguments("root=/dev/vda rw a=b=c", "qemu") == [*words, *emulated]
