@@ -27,7 +27,7 @@ from orchestrator.api.clock import Clock, SystemClock
 from orchestrator.api.resources import ResourceTable
 from orchestrator.api.status import ApiError, MethodNotAllowed
 from orchestrator.api.wire import Request, Response
-from orchestrator.apiserver import bootstrap, compaction, startup
+from orchestrator.apiserver import bootstrap, compaction, notify, startup
 from orchestrator.apiserver.access import Access, AccessConfig, Surroundings
 from orchestrator.apiserver.aggregation.aggregator import Aggregator
 from orchestrator.apiserver.aggregation.registration import Registration
@@ -149,6 +149,7 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
         gc.collect()
         gc.freeze()  # what start-up made stays; collections need not look at it again
         log.info("serving", extra={"port": config.port, "revision": store.revision})
+        notify.ready()
         try:
             yield server
         finally:

@@ -10,6 +10,7 @@ unit that failed for good ends the wait at once.
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import ssl
@@ -37,6 +38,11 @@ def states(names: list[str]) -> dict[str, tuple[str, int]]:
     return found
 
 
+@functools.cache
+def trust() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=AUTHORITY)
+
+
 def check_problem(check: str) -> str:
     try:
         if check.startswith("/"):
@@ -48,7 +54,7 @@ def check_problem(check: str) -> str:
             host, _, port = check.removeprefix("tcp://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=TIMEOUT_S).close()
             return ""
-        context = ssl.create_default_context(cafile=AUTHORITY) if check.startswith("https") else None
+        context = trust() if check.startswith("https") else None
         urllib.request.urlopen(check, timeout=TIMEOUT_S, context=context).close()
     except OSError as error:  # URLError and HTTPError are
         return f"{check}: {error}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -40,6 +42,19 @@ async def test_without_credentials_only_health_and_version(server: WholeServer) 
         for path in ("/api", "/api/v1/pods", "/metrics", "/openapi/v3"):
             async with http.get(path) as answer:
                 assert (answer.status, (await answer.json())["reason"]) == (401, "Unauthorized"), path
+
+
+async def test_the_service_manager_is_told_when_requests_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        async with whole_server(tmp_path) as server, session(server) as http:
+            assert manager.recv(100) == b"READY=1"
+            async with http.get("/livez") as answer:
+                assert answer.status == 200
 
 
 async def test_health_tells_of_each_step_of_the_start(server: WholeServer) -> None:
