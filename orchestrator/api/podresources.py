@@ -2,8 +2,10 @@
 
 Containers add up. An init container runs before them, alone but for the sidecars (restartPolicy Always) started before
 it, so the most demanding moment counts. What is said for the whole pod (`spec.resources`) stands in place of that; then
-the pod's overhead is added. Source: KEP-753, "Resources calculation"; KEP-2837, "Pod level resource specifications";
-Kubernetes docs, "Init Containers", resource sharing.
+the pod's overhead is added. While a pod is resized in place, it is charged for the most that any of its wish, its
+node's promise and its containers' present setting says (`in_force`).
+Source: KEP-753, "Resources calculation"; KEP-1287, "Scheduler and API Server Interaction"; KEP-2837, "Pod level
+resource specifications"; Kubernetes docs, "Init Containers", resource sharing.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from orchestrator.api import quantity
+from orchestrator.api import conditions, quantity
+from orchestrator.api.meta import Object
 
 Amounts = dict[str, Decimal]
 
@@ -23,6 +26,59 @@ def amounts(quantities: Mapping[str, Any] | None) -> Amounts:
     return {name: quantity.parse(value) for name, value in (quantities or {}).items()}
 
 
+def is_sidecar(container: Mapping[str, Any]) -> bool:
+    """Of an init container: whether it goes on beside the others (KEP-753)."""
+    return container.get("restartPolicy") == "Always"
+
+
+def in_force(pod: Object) -> Mapping[str, Any]:
+    """The pod's spec with the resources that count now: where a resize is under way, the largest of what is asked, of
+    what the node has promised (`allocatedResources`) and of what is set (`resources` of the status); where the node
+    can never grant it (PodResizePending, Infeasible), what is asked is left out. Else the spec as it is."""
+    spec: dict[str, Any] = pod.get("spec") or {}
+    status = pod.get("status") or {}
+    told = [one for kind in ("containerStatuses", "initContainerStatuses") for one in status.get(kind) or ()]
+    told = [one for one in told if one.get("resources") is not None]
+    if not told and status.get("resources") is None:
+        return spec
+    by_name = {one["name"]: one for one in told}
+    pending = conditions.find(status.get("conditions"), "PodResizePending") or {}
+    counts_wish = pending.get("reason") != "Infeasible"
+    found = {
+        "containers": [_in_force(one, by_name.get(one["name"]), counts_wish) for one in spec.get("containers") or ()],
+        "initContainers": [
+            _in_force(one, by_name.get(one["name"]) if is_sidecar(one) else None, counts_wish)
+            for one in spec.get("initContainers") or ()
+        ],
+    }
+    whole = _in_force(spec, status, counts_wish) if spec.get("resources") else spec
+    return {**whole, **{name: containers for name, containers in found.items() if containers}}
+
+
+def _in_force(holder: Mapping[str, Any], told: Mapping[str, Any] | None, counts_wish: bool) -> Mapping[str, Any]:
+    """A container, or a pod's spec, and its status."""
+    actual = (told or {}).get("resources")
+    asked = holder.get("resources") or {}
+    promised = (told or {}).get("allocatedResources") or {}
+    if told is None or actual is None or (actual == asked and promised == (asked.get("requests") or {})):
+        return holder
+    wish = asked if counts_wish else {}
+    counted = {
+        "requests": _largest(wish.get("requests"), actual.get("requests"), promised),
+        "limits": _largest(wish.get("limits"), actual.get("limits")),
+    }
+    return {**holder, "resources": {**asked, **counted}}
+
+
+def _largest(*several: Mapping[str, Any] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for quantities in several:
+        for name, text in (quantities or {}).items():
+            if name not in found or quantity.parse(text) > quantity.parse(found[name]):
+                found[name] = text
+    return found
+
+
 def pod_amounts(spec: Mapping[str, Any], kind: str) -> Amounts:
     """`kind` is `requests` or `limits`."""
     running: Amounts = {}
@@ -31,7 +87,7 @@ def pod_amounts(spec: Mapping[str, Any], kind: str) -> Amounts:
     sidecars: Amounts = {}
     starting: Amounts = {}
     for container in spec.get("initContainers") or ():
-        if container.get("restartPolicy") == "Always":
+        if is_sidecar(container):
             sidecars = added(sidecars, _of(container, kind))
             starting = _merged(starting, sidecars, max)
         else:

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from orchestrator.api import quota_scopes
 from orchestrator.api.meta import Object
-from orchestrator.api.podresources import Amounts, amounts, pod_amounts
+from orchestrator.api.podresources import Amounts, amounts, in_force, pod_amounts
 from orchestrator.api.quota_scopes import Scopes
 from orchestrator.api.resources import RESOURCECLAIMS
 
@@ -61,7 +61,8 @@ def usage(group_resource: str, obj: Object) -> Usage:
 
 def _pod(pod: Object, found: Amounts) -> Usage:
     spec = pod.get("spec") or {}
-    requests, limits = pod_amounts(spec, "requests"), pod_amounts(spec, "limits")
+    charged = in_force(pod)
+    requests, limits = pod_amounts(charged, "requests"), pod_amounts(charged, "limits")
     if (pod.get("status") or {}).get("phase") not in TERMINAL:  # a finished pod takes up nothing but its record
         found["pods"] = Decimal(1)
         found |= {f"requests.{name}": value for name, value in requests.items()}

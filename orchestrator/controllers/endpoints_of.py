@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import is_sidecar
 from orchestrator.controllers import pods
 from orchestrator.controllers.fields import spec, status_of
 
@@ -99,7 +100,7 @@ def target_port(entry: dict[str, Any], pod: Object, protocol: str) -> int | None
     if isinstance(target, int):
         return target
     described = spec(pod)
-    sidecars = [each for each in described.get("initContainers") or () if each.get("restartPolicy") == "Always"]
+    sidecars = filter(is_sidecar, described.get("initContainers") or ())
     for container in [*(described.get("containers") or ()), *sidecars]:
         for port in container.get("ports") or ():
             if port.get("name") == target and (port.get("protocol") or "TCP") == protocol:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from orchestrator.api.clock import Clock
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import is_sidecar
 from orchestrator.kubelet import podspec
 from orchestrator.kubelet.handlers import Handlers, Target
 from orchestrator.kubelet.podspec import Container
@@ -49,7 +50,7 @@ class Killer:
     async def kill_pod(self, pod: Object, running: Iterable[ContainerState], pod_ip: str, grace_s: float) -> None:
         """Everything of the pod, in order."""
         states = {state.name: state for state in running}
-        sidecars = [found["name"] for found in podspec.containers(pod, "init") if podspec.is_sidecar(found)]
+        sidecars = [found["name"] for found in podspec.containers(pod, "init") if is_sidecar(found)]
         first = [state for name, state in states.items() if name not in sidecars]
         began = self._clock.now()
         kills = [self.kill(state, _declared(pod, state.name), pod_ip, grace_s, "") for state in first]

@@ -16,6 +16,7 @@ import orjson
 
 from orchestrator.api import quantity
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import is_sidecar
 from orchestrator.kubelet.runtime.interface import ContainerKind
 
 Container = dict[str, Any]
@@ -51,11 +52,6 @@ def all_containers(pod: Object) -> Iterator[tuple[ContainerKind, Container]]:
 
 def find(pod: Object, name: str) -> tuple[ContainerKind, Container] | None:
     return next(((kind, found) for kind, found in all_containers(pod) if found["name"] == name), None)
-
-
-def is_sidecar(container: Container) -> bool:
-    """An init container that goes on running beside the others (KEP-753). Meaningful for init containers only."""
-    return container.get("restartPolicy") == "Always"
 
 
 def is_host_network(pod: Object) -> bool:

@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from orchestrator.api import conditions, meta
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import is_sidecar
 from orchestrator.kubelet import health as probes
 from orchestrator.kubelet import podspec, sync
 from orchestrator.kubelet.health import Health
@@ -131,7 +132,7 @@ def _container_status(known: Known, kind: ContainerKind, container: Container) -
         found = probes.of(known.health, latest.id)
         made["state"] = {"running": {"startedAt": meta.format_time(latest.started_at)}}
         made["started"] = probes.is_started(container, found)
-        if kind == "app" or (kind == "init" and podspec.is_sidecar(container)):
+        if kind == "app" or (kind == "init" and is_sidecar(container)):
             made["ready"] = probes.is_ready(container, found)
     else:
         ended = {"terminated": _terminated(known, latest)}
@@ -139,7 +140,7 @@ def _container_status(known: Known, kind: ContainerKind, container: Container) -
             made["state"], made["lastState"] = {"waiting": _waiting(waiting)}, ended
         else:
             made["state"] = ended
-            made["ready"] = kind == "init" and not podspec.is_sidecar(container) and latest.exit_code == 0
+            made["ready"] = kind == "init" and not is_sidecar(container) and latest.exit_code == 0
     is_running = "running" in made["state"]
     actuated = known.resizing.actuated.get(name) if known.resizing and is_running else None
     return made | _declared(container, actuated, is_running=is_running)
@@ -243,7 +244,7 @@ def _phase(known: Known, lists: Mapping[ContainerKind, list[Status]]) -> str:
     declared = {container["name"]: container for container in podspec.containers(known.pod, "init")}
     initializing = failed = False
     for found in lists["init"]:
-        if podspec.is_sidecar(declared[found["name"]]):
+        if is_sidecar(declared[found["name"]]):
             initializing = initializing or not found["started"]
         elif "terminated" not in found["state"]:
             initializing = True
@@ -347,7 +348,7 @@ def _initialized(
     incomplete = [
         found["name"]
         for found in lists["init"]
-        if not (begun or (found["started"] if podspec.is_sidecar(declared[found["name"]]) else found["ready"]))
+        if not (begun or (found["started"] if is_sidecar(declared[found["name"]]) else found["ready"]))
     ]
     if incomplete and (conditions.find(previous, "Initialized") or {}).get("status") != "True":
         message = f"containers with incomplete status: [{' '.join(incomplete)}]"
@@ -361,7 +362,7 @@ def _containers_ready(known: Known, lists: Mapping[ContainerKind, list[Status]],
     if phase == "Failed":
         return {"status": "False", "reason": "PodFailed"}
     declared = {container["name"]: container for container in podspec.containers(known.pod, "init")}
-    counted = [found for found in lists["init"] if podspec.is_sidecar(declared[found["name"]])] + lists["app"]
+    counted = [found for found in lists["init"] if is_sidecar(declared[found["name"]])] + lists["app"]
     unready = [found["name"] for found in counted if not found["ready"]]
     if unready:
         message = f"containers with unready status: [{' '.join(unready)}]"

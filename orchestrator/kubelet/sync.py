@@ -21,6 +21,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import is_sidecar
 from orchestrator.kubelet import health as probes
 from orchestrator.kubelet import podspec, resize
 from orchestrator.kubelet.health import Health
@@ -138,7 +139,7 @@ def is_finished(seen: Observed) -> bool:
         return False
     for container in podspec.containers(seen.pod, "init"):
         found = seen.state.latest(container["name"])
-        if podspec.is_sidecar(container) or found is None or not _is_over(found):
+        if is_sidecar(container) or found is None or not _is_over(found):
             continue
         if not _is_success(found) and not _restarts(seen, container, "init", found):
             return True
@@ -151,7 +152,7 @@ def _initialize(seen: Observed) -> tuple[list[Action], bool]:
     actions: list[Action] = []
     for container in podspec.containers(seen.pod, "init"):
         found = seen.state.latest(container["name"])
-        if podspec.is_sidecar(container):
+        if is_sidecar(container):
             actions += _keep(seen, container, "init")
             is_up = found is not None and found.state is State.RUNNING
             if begun or (is_up and probes.is_started(container, probes.of(seen.health, found.id if found else ""))):
@@ -281,6 +282,6 @@ def _policy(pod: Object, container: Container, kind: ContainerKind) -> str:
     """A container's own policy wins. An ordinary init container of an Always pod is run again until it succeeds."""
     own = container.get("restartPolicy")
     policy = str(own) if own else podspec.restart_policy(pod)
-    if kind == "init" and not podspec.is_sidecar(container) and policy == "Always":
+    if kind == "init" and not is_sidecar(container) and policy == "Always":
         return "OnFailure"
     return policy

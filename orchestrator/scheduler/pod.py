@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from orchestrator.api import meta
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import in_force, is_sidecar
 from orchestrator.scheduler import resources, terms
 from orchestrator.scheduler.terms import (
     NodeSelector,
@@ -113,7 +114,7 @@ class Demands(Struct):
         return self._labels.setdefault(tuple(sorted(labels.items())), labels)
 
     def of(self, obj: Object) -> Demand:
-        spec: dict[str, Any] = obj.get("spec") or {}
+        spec = in_force(obj)
         namespace, labels = meta.namespace(obj), meta.labels(obj)
         key = orjson.dumps(_decisive(spec, namespace, labels))
         found = self._known.get(key)
@@ -172,7 +173,7 @@ def _parse_demand(spec: Mapping[str, Any], namespace: str, labels: Mapping[str, 
 
 
 def _host_ports(spec: Mapping[str, Any]) -> tuple[HostPort, ...]:
-    sidecars = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]
+    sidecars = filter(is_sidecar, spec.get("initContainers") or ())
     return tuple(
         HostPort(port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", port["hostPort"])
         for container in (*(spec.get("containers") or ()), *sidecars)

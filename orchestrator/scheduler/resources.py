@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.api import quantity
+from orchestrator.api.podresources import is_sidecar
 
 CPU, MEMORY, EPHEMERAL_STORAGE, PODS = "cpu", "memory", "ephemeral-storage", "pods"
 DEFAULT_CPU_MILLIS = 100
@@ -36,7 +37,7 @@ def pod_requests(spec: Mapping[str, Any], *, with_defaults: bool = False) -> Amo
     peak: Amounts = {}
     for container in spec.get("initContainers") or ():
         own = _container(container, with_defaults)
-        if container.get("restartPolicy") == "Always":
+        if is_sidecar(container):
             total = _sum((total, own))
             sidecars = _sum((sidecars, own))
             peak = _largest(peak, sidecars)

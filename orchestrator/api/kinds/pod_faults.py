@@ -12,7 +12,6 @@ from orchestrator.api.kinds import (
     container_faults,
     faults,
     formats,
-    podspec,
     resource_faults,
     scheduling_faults,
     sysctls,
@@ -21,6 +20,7 @@ from orchestrator.api.kinds import (
 from orchestrator.api.kinds.metadata import check_annotations, check_labels
 from orchestrator.api.kinds.values import in_range, name_of, one_of
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import is_sidecar
 from orchestrator.api.status import Cause
 
 Json = Mapping[str, Any]
@@ -201,7 +201,7 @@ def _init_containers(found: Json, path: str, volumes: Mapping[str, Json], claims
         elif name:
             names.add(name)
         causes += container_faults.host_port_conflicts([container], f"{path}.initContainers")
-        if podspec.is_sidecar(container):
+        if is_sidecar(container):
             causes += container_faults.lifecycle(container.get("lifecycle"), f"{where}.lifecycle", grace)
             causes += container_faults.probes(container, where, grace)
             continue

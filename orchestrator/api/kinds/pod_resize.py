@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.api import meta
-from orchestrator.api.kinds import faults, pod_faults, podspec
+from orchestrator.api.kinds import faults, pod_faults
 from orchestrator.api.kinds.qos import qos_class
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import is_sidecar
 from orchestrator.api.status import Cause
 
 RESIZABLE = ("cpu", "memory")
@@ -89,7 +90,7 @@ def _other_changes(spec: Json, before: Json) -> Iterator[Cause]:
         path = f"spec.initContainers[{index}]"
         if _others_of(after) != _others_of(prior):
             yield faults.forbidden(path, "only cpu and memory resources for init or sidecar containers are mutable")
-        if after != prior and not podspec.is_sidecar(after):
+        if after != prior and not is_sidecar(after):
             restarts = [
                 one for one in after.get("resizePolicy") or () if one.get("restartPolicy") == "RestartContainer"
             ]

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.api import conditions, meta
-from orchestrator.api.kinds import podspec
 from orchestrator.api.kinds.table import AGE, NAME, Cells, Column, age, since, wide
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import is_sidecar
 
 Json = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ COLUMNS = (
 
 def cells(pod: Object, now: float) -> Cells:
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
-    sidecars = {c.get("name") for c in spec.get("initContainers") or () if podspec.is_sidecar(c)}
+    sidecars = {c.get("name") for c in spec.get("initContainers") or () if is_sidecar(c)}
     text, ready, restarts = _state(pod, spec, status, sidecars, now)
     total = len(spec.get("containers") or ()) + len(sidecars)
     addresses = status.get("podIPs") or ()

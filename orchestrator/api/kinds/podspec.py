@@ -24,11 +24,6 @@ def containers(spec: Mapping[str, Any]) -> Iterator[Json]:
         yield from spec.get(kind) or ()
 
 
-def is_sidecar(container: Mapping[str, Any]) -> bool:
-    """Of an init container: whether it goes on beside the others (KEP-753)."""
-    return container.get("restartPolicy") == "Always"
-
-
 def default_pod(pod: Object) -> None:
     spec = pod.setdefault("spec", {})
     default_spec(spec)

@@ -7,8 +7,8 @@ sidecar. Source: KEP-5328; message of kube-apiserver.
 from __future__ import annotations
 
 from orchestrator.api import meta
-from orchestrator.api.kinds import podspec
 from orchestrator.api.meta import Object
+from orchestrator.api.podresources import is_sidecar
 from orchestrator.api.resources import NODES
 from orchestrator.apiserver.admission.chain import refuse
 from orchestrator.apiserver.lookup import Lookup
@@ -48,6 +48,6 @@ def needed(new: Object, old: Object) -> list[str]:
     if (spec.get("resources") or {}) != (before.get("resources") or {}):
         found.append(POD_LEVEL)
     pairs = zip(spec.get("initContainers") or (), before.get("initContainers") or (), strict=False)
-    if any(not podspec.is_sidecar(was) and now.get("resources") != was.get("resources") for now, was in pairs):
+    if any(not is_sidecar(was) and now.get("resources") != was.get("resources") for now, was in pairs):
         found.append(INIT_CONTAINERS)
     return found

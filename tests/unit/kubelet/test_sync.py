@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from orchestrator.api.podresources import is_sidecar
 from orchestrator.kubelet import podspec
 from orchestrator.kubelet.health import Health
 from orchestrator.kubelet.runtime.interface import ContainerState, PodState, Sandbox, State
@@ -245,7 +246,7 @@ def applied(observed: Observed, actions: list[Action]) -> Observed:
             case StartContainer(name, kind, attempt):
                 container = podspec.find(observed.pod, name)
                 assert container is not None
-                done = kind == "init" and not podspec.is_sidecar(container[1])
+                done = kind == "init" and not is_sidecar(container[1])
                 made = state(name, exited if done else running, kind, attempt=attempt)
                 found = replace(found, containers=(made, *found.containers))
             case KillContainer(container_id):
