@@ -37,7 +37,12 @@ def dump(api_version: str, kind: str, name: str, **body: Any) -> str:
     return yaml.safe_dump({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **body}) + "---\n"
 
 
-ECHO = {"image": "sampan.local/echo:1", "ports": [{"containerPort": 8080}]}
+# Ready when it answers: on an emulated machine it has been started a while before that.
+ECHO = {
+    "image": "sampan.local/echo:1",
+    "ports": [{"containerPort": 8080}],
+    "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+}
 
 
 def web(version: str) -> dict[str, Any]:

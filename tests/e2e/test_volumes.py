@@ -257,7 +257,8 @@ def test_a_node_that_dies_gives_its_disks_back(lab: Lab, volumes: Volumes) -> No
     volumes.apply(claim("data"), pod("p", "data", SAY_WHERE))
     node = volumes.ready("p")
     started = volumes.get("pod", "p")["status"]["containerStatuses"][0]["containerID"]
-    lab.sampan("fault", "kill-node", node, "--name", lab.name)
+    eventually(lambda: volumes.inside("p", "cat /data/log; sync") == "p started\n", "its data has been written")
+    lab.sampan("fault", "kill-node", node, "--name", lab.name)  # a machine loses what it has not written to its disk
     lab.sampan("fault", "heal", "--name", lab.name)
     eventually(
         lambda: (
