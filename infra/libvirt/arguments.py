@@ -103,8 +103,12 @@ def interface(node: Node, *, has_dhcp: bool) -> Arguments:
 EMULATED = ("clearcpuid=erms,fsrm", "norandmaps")
 
 
+def kernel_words(cmdline: str, domain_type: str) -> list[str]:
+    """`cmdline` is the image's."""
+    return [*cmdline.split(), *([] if domain_type == "kvm" else EMULATED)]
+
+
 def kernel_arguments(cmdline: str, domain_type: str) -> list[dict[str, str]]:
     """The SDK's list of mappings; a flag without a value is under the key `_`. One mapping each keeps the order."""
-    words = [*cmdline.split(), *([] if domain_type == "kvm" else EMULATED)]
-    pairs = (word.partition("=") for word in words)
+    pairs = (word.partition("=") for word in kernel_words(cmdline, domain_type))
     return [{key: value} if equals else {"_": key} for key, equals, value in pairs]

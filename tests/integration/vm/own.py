@@ -17,7 +17,7 @@ from infra.hypervisor.libvirtd import Libvirtd
 from infra.images.vm import vm_image
 from infra.install.machine import SERVER_USER_ID
 from infra.install.ssh import Ssh
-from infra.libvirt import cloud_init, keys
+from infra.libvirt import arguments, cloud_init, keys
 from infra.provider import iso
 from infra.topology import LIBVIRT, Node, Topology
 
@@ -73,9 +73,10 @@ class Site:
         }
         content = iso.image("cidata", {name: text.encode() for name, text in seed.items()})
         Path(f"{stem}.iso").write_bytes(content)
+        kind = domain_type()
         domain = DOMAIN.format(
-            type=domain_type(), name=node.name, memory=MEMORY_MIB, vcpus=vcpus, stem=stem, mac=node.mac,
-            kernel=image.kernel, initrd=image.initrd, cmdline=image.cmdline,
+            type=kind, name=node.name, memory=MEMORY_MIB, vcpus=vcpus, stem=stem, mac=node.mac, kernel=image.kernel,
+            initrd=image.initrd, cmdline=" ".join(arguments.kernel_words(image.cmdline, kind)),
         )  # fmt: skip
         virsh(self.libvirtd, "create", "/dev/stdin", stdin=domain)
         ssh = Ssh(node.name, node.address_v4, key=user["ssh"], host_keys=(own["ssh.pub"].decode(),))
