@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from math import inf
 from typing import Any
 
 from msgspec import Struct
 
-from orchestrator.api import quota_scopes
+from orchestrator.api import meta, quota_scopes
 from orchestrator.api.meta import Object
 from orchestrator.api.podresources import Amounts, amounts, in_force, pod_amounts
 from orchestrator.api.quota_scopes import Scopes
@@ -42,11 +43,12 @@ class Usage(Struct, frozen=True):
     is_pod: bool = False
 
 
-def usage(group_resource: str, obj: Object) -> Usage:
+def usage(group_resource: str, obj: Object, now: float) -> Usage:
+    """`now` in seconds since the epoch: a pod that should be gone by then takes up nothing but its record."""
     one = Decimal(1)
     found: Amounts = {f"{COUNT}{group_resource}": one}
     if group_resource == "pods":
-        return _pod(obj, found)
+        return _pod(obj, found, now)
     if group_resource in BARE:
         found[group_resource] = one
     if group_resource == "services":
@@ -59,11 +61,21 @@ def usage(group_resource: str, obj: Object) -> Usage:
     return Usage(found)
 
 
-def _pod(pod: Object, found: Amounts) -> Usage:
+def charged_until(pod: Object) -> float:
+    """Until when a pod that nobody ends any more (its node is lost, say) keeps others out: its grace period after the
+    time of its deletion, in seconds since the epoch; infinite while it is not deleted, minus that where it is over."""
+    if (pod.get("status") or {}).get("phase") in TERMINAL:
+        return -inf
+    metadata = meta.metadata(pod)
+    deleted, grace_s = metadata.get("deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")
+    return inf if deleted is None or grace_s is None else meta.parse_time(deleted) + grace_s
+
+
+def _pod(pod: Object, found: Amounts, now: float) -> Usage:
     spec = pod.get("spec") or {}
     charged = in_force(pod)
     requests, limits = pod_amounts(charged, "requests"), pod_amounts(charged, "limits")
-    if (pod.get("status") or {}).get("phase") not in TERMINAL:  # a finished pod takes up nothing but its record
+    if now <= charged_until(pod):
         found["pods"] = Decimal(1)
         found |= {f"requests.{name}": value for name, value in requests.items()}
         found |= {name: value for name, value in requests.items() if name in COMPUTE or name.startswith("hugepages-")}

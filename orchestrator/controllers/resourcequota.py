@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from math import inf
 from typing import Any
 
 from orchestrator.api import meta, quantity, quota_scopes
 from orchestrator.api.meta import Object
 from orchestrator.api.podresources import Amounts, added
-from orchestrator.api.quota_usage import kind_of, kinds_of, usage
+from orchestrator.api.quota_usage import charged_until, kind_of, kinds_of, usage
 from orchestrator.api.resources import (
     CONFIGMAPS,
     CRONJOBS,
@@ -57,13 +58,13 @@ SYNC_MAX_S = 5.0  # what does not answer must not keep others waiting
 LOOK_AGAIN_S = 30.0  # for what no definition announces: another server's resources
 
 
-def used(quota: Object, by_resource: Mapping[str, Iterable[Object]]) -> dict[str, str]:
+def used(quota: Object, by_resource: Mapping[str, Iterable[Object]], now: float) -> dict[str, str]:
     """What is used of each of the quota's resources whose objects `by_resource` has: the namespace's, `pods` →, …"""
     names = sorted(name for name in hard_of(quota) if kind_of(name) in by_resource)
     total: Amounts = {}
     for kind in sorted(kinds_of(names)):
         for obj in by_resource[kind]:
-            found = usage(kind, obj)
+            found = usage(kind, obj, now)
             if quota_scopes.covers(spec(quota), found.scopes):
                 total = added(total, found.amounts)
     return {name: quantity.format_used(name, total.get(name, Decimal(0))) for name in names}
@@ -78,6 +79,7 @@ class ResourceQuotaController:
 
     def __init__(self, context: Context) -> None:
         self._client = context.client
+        self._clock = context.clock
         self._informers = context.informers
         self.loop = Loop("resourcequota", self.reconcile)
         self._discoveries = Loop("resourcequota discovery", self._rediscover, workers=1)
@@ -162,10 +164,14 @@ class ResourceQuotaController:
             return
         hard, told = hard_of(quota), status_of(quota).get("used") or {}
         kept = {name: told[name] for name in hard if name in told}
-        counted = used(quota, self._objects(meta.namespace(quota)))
+        objects, now = self._objects(meta.namespace(quota)), self._clock.now()
+        counted = used(quota, objects, now)
         wanted = {"hard": hard, "used": dict(sorted({**kept, **counted}.items()))}
         if wanted != status_of(quota):
             await self._client.update(RESOURCEQUOTAS, with_status(quota, wanted), subresource="status")
+        ends = [charged_until(pod) for pod in objects.get(PODS.group_resource, ())]
+        if later := [end for end in ends if now <= end < inf]:  # nothing happens then that would tell of it
+            self.loop.queue.add_after(key, min(later) - now + SETTLE_S)
 
     def _objects(self, namespace: str) -> dict[str, list[Object]]:
         """By resource, of each whose state is known."""

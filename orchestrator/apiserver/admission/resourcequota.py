@@ -70,8 +70,9 @@ class ResourceQuota:
         quotas = list(self._lookup.list(RESOURCEQUOTAS, attributes.namespace))
         if not quotas:
             return
-        new = usage(attributes.group_resource, obj)
-        old = usage(attributes.group_resource, attributes.old_object) if attributes.old_object else Usage({})
+        now, before = self._clock.now(), attributes.old_object
+        new = usage(attributes.group_resource, obj, now)
+        old = usage(attributes.group_resource, before, now) if before else Usage({})
         grown = [quota for quota in quotas if self._grows(attributes, quota, new, old)]
         if self._reports is not None and not attributes.dry_run:
             for quota in grown:
@@ -114,13 +115,14 @@ class ResourceQuota:
 
     def _used(self, namespace: str, spec: Object, hard: Amounts) -> Amounts:
         total: Amounts = {}
+        now = self._clock.now()
         for group_resource in sorted(kinds_of(hard)):
             resource = _stored(self._table, group_resource)
             if resource is None:
                 continue
             present = {meta.name(obj): obj for obj in self._lookup.list(resource, namespace)}
             for one in present.values():
-                total = _plus(total, usage(group_resource, one), spec)
+                total = _plus(total, usage(group_resource, one, now), spec)
             for admitted in self._on_their_way(group_resource, namespace, present):
                 total = _plus(total, admitted, spec)
         return {name: value for name, value in total.items() if name in hard}

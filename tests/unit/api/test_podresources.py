@@ -41,7 +41,7 @@ def amounts(cpu: str) -> dict[str, Any]:
 )
 def test_the_most_that_anybody_says_counts(obj: Object, requests: int, limits: int) -> None:
     assert dict(parse_pod(obj, Demands()).demand.requests) == {"cpu": requests}
-    charged = usage("pods", obj).amounts
+    charged = usage("pods", obj, 0.0).amounts
     assert (charged["requests.cpu"] * 1000, charged["limits.cpu"] * 1000) == (requests, limits)
 
 

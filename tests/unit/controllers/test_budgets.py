@@ -57,7 +57,7 @@ def test_what_is_used() -> None:
     node_port = {"spec": {"type": "NodePort", "ports": [{"nodePort": 30000}]}}
     pods = [limited("a", "300m"), limited("b", "1", phase="Failed")]
     objects: dict[str, list[Object]] = {"pods": pods, "services": [node_port], "secrets": []}
-    assert used(quota, objects) == {
+    assert used(quota, objects, 0.0) == {
         "count/pods": "2",
         "cpu": "300m",
         "limits.memory": "1Gi",
@@ -74,7 +74,7 @@ def test_what_is_used() -> None:
 )
 def test_scopes(scopes: list[str], want: bool) -> None:
     quota = {"spec": {"hard": {"pods": "9"}, "scopes": scopes}}
-    assert used(quota, {"pods": [limited("a", "1")]}) == {"pods": "1" if want else "0"}
+    assert used(quota, {"pods": [limited("a", "1")]}, 0.0) == {"pods": "1" if want else "0"}
 
 
 def test_a_claim_is_in_the_scope_of_every_class_that_it_has_or_is_to_have() -> None:
@@ -85,13 +85,13 @@ def test_a_claim_is_in_the_scope_of_every_class_that_it_has_or_is_to_have() -> N
     for name, want in (("gold", "1"), ("silver", "1"), ("bronze", "0")):
         term = {"scopeName": "VolumeAttributesClass", "operator": "In", "values": [name]}
         quota = {"spec": {"hard": {"persistentvolumeclaims": "9"}, "scopeSelector": {"matchExpressions": [term]}}}
-        assert used(quota, {"persistentvolumeclaims": [claim, {"spec": {}}]}) == {"persistentvolumeclaims": want}
+        assert used(quota, {"persistentvolumeclaims": [claim, {"spec": {}}]}, 0.0) == {"persistentvolumeclaims": want}
 
 
 def test_what_nobody_can_count_has_no_number() -> None:
     quota = {"spec": {"hard": {"count/toys.example.com": "1", "pods": "1"}}}
-    assert used(quota, {"pods": []}) == {"pods": "0"}
-    assert used(quota, {"pods": [], "toys.example.com": [{}]}) == {"count/toys.example.com": "1", "pods": "0"}
+    assert used(quota, {"pods": []}, 0.0) == {"pods": "0"}
+    assert used(quota, {"pods": [], "toys.example.com": [{}]}, 0.0) == {"count/toys.example.com": "1", "pods": "0"}
 
 
 def test_devices_of_claims_are_counted_by_class() -> None:
@@ -101,7 +101,7 @@ def test_devices_of_claims_are_counted_by_class() -> None:
 
     names = ("count/resourceclaims.resource.k8s.io", "gold.deviceclass.resource.k8s.io/devices")
     quota = {"spec": {"hard": dict.fromkeys((*names, "tin.deviceclass.resource.k8s.io/devices"), "9")}}
-    assert used(quota, {"resourceclaims.resource.k8s.io": [claim(1), claim(3)]}) == {
+    assert used(quota, {"resourceclaims.resource.k8s.io": [claim(1), claim(3)]}, 0.0) == {
         "count/resourceclaims.resource.k8s.io": "2",
         "gold.deviceclass.resource.k8s.io/devices": "4",
         "tin.deviceclass.resource.k8s.io/devices": "0",

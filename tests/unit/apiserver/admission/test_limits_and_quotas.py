@@ -20,6 +20,8 @@ from orchestrator.apiserver.admission.resourcequota import ADMITTED_S, ResourceQ
 from orchestrator.apiserver.lookup import MemoryLookup
 from orchestrator.apiserver.request import Attributes
 
+NOW = 1_790_000_000.0  # 2026-09-21T14:13:20Z
+
 
 def container(cpu: str, name: str = "c", **more: Any) -> dict[str, Any]:
     return {"name": name, "resources": {"requests": {"cpu": cpu}}, **more}
@@ -106,18 +108,23 @@ def test_bounds_of_a_whole_pod_and_of_a_claim() -> None:
 
 
 def test_what_counts() -> None:
-    running = usage("pods", pod(container("1")))
+    running = usage("pods", pod(container("1")), NOW)
     assert running.amounts == {
         "count/pods": 1, "pods": 1, "cpu": 1, "requests.cpu": 1,
     }  # fmt: skip
-    finished = usage("pods", {**pod(container("1")), "status": {"phase": "Succeeded"}})
+    finished = usage("pods", {**pod(container("1")), "status": {"phase": "Succeeded"}}, NOW)
     assert finished.amounts == {"count/pods": 1}
+    stuck = pod(container("1"))
+    stuck["metadata"] |= {"deletionTimestamp": "2026-09-21T14:13:00Z", "deletionGracePeriodSeconds": 20}
+    assert usage("pods", stuck, NOW).amounts == running.amounts
+    assert usage("pods", stuck, NOW + 1).amounts == finished.amounts
     balancer = {"spec": {"type": "LoadBalancer", "ports": [{"port": 1}, {"port": 2}]}}
-    assert usage("services", balancer).amounts == {
+    assert usage("services", balancer, NOW).amounts == {
         "count/services": 1, "services": 1, "services.loadbalancers": 1, "services.nodeports": 2,
     }  # fmt: skip
     claim = {"spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "2Gi"}}}}
-    assert usage("persistentvolumeclaims", claim).amounts["fast.storageclass.storage.k8s.io/requests.storage"] == 2**31
+    of_class = "fast.storageclass.storage.k8s.io/requests.storage"
+    assert usage("persistentvolumeclaims", claim, NOW).amounts[of_class] == 2**31
     assert kinds_of(["limits.cpu", "count/jobs.batch", "services.nodeports", "requests.storage", "secrets"]) == {
         "pods", "jobs.batch", "services", "persistentvolumeclaims", "secrets",
     }  # fmt: skip
@@ -148,7 +155,7 @@ def ask(device_class: str, count: int | None = None) -> dict[str, Any]:
 def test_devices_of_a_claim(requests: list[dict[str, Any]], devices: dict[str, int]) -> None:
     claim = {"spec": {"devices": {"requests": requests}}}
     counted = {f"{name}.deviceclass.resource.k8s.io/devices": count for name, count in devices.items()}
-    assert usage("resourceclaims.resource.k8s.io", claim).amounts == {
+    assert usage("resourceclaims.resource.k8s.io", claim, NOW).amounts == {
         "count/resourceclaims.resource.k8s.io": 1, **counted,
     }  # fmt: skip
 
@@ -187,7 +194,7 @@ ELSEWHERE = {
     ],
 )  # fmt: skip
 def test_scopes(spec: dict[str, Any], obj: Object, counted: bool) -> None:
-    assert covers(spec, usage("pods", obj).scopes) is counted
+    assert covers(spec, usage("pods", obj, NOW).scopes) is counted
 
 
 def test_a_compute_quota_wants_to_know() -> None:
