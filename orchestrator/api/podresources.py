@@ -37,17 +37,20 @@ def in_force(pod: Object) -> Mapping[str, Any]:
     can never grant it (PodResizePending, Infeasible), what is asked is left out. Else the spec as it is."""
     spec: dict[str, Any] = pod.get("spec") or {}
     status = pod.get("status") or {}
-    told = [one for kind in ("containerStatuses", "initContainerStatuses") for one in status.get(kind) or ()]
-    told = [one for one in told if one.get("resources") is not None]
+    told = {
+        one["name"]: one
+        for kind in ("containerStatuses", "initContainerStatuses")
+        for one in status.get(kind) or ()
+        if one.get("resources") is not None
+    }
     if not told and status.get("resources") is None:
         return spec
-    by_name = {one["name"]: one for one in told}
     pending = conditions.find(status.get("conditions"), "PodResizePending") or {}
     counts_wish = pending.get("reason") != "Infeasible"
     found = {
-        "containers": [_in_force(one, by_name.get(one["name"]), counts_wish) for one in spec.get("containers") or ()],
+        "containers": [_in_force(one, told.get(one["name"], {}), counts_wish) for one in spec.get("containers") or ()],
         "initContainers": [
-            _in_force(one, by_name.get(one["name"]) if is_sidecar(one) else None, counts_wish)
+            _in_force(one, told.get(one["name"], {}), counts_wish) if is_sidecar(one) else one
             for one in spec.get("initContainers") or ()
         ],
     }
@@ -55,12 +58,11 @@ def in_force(pod: Object) -> Mapping[str, Any]:
     return {**whole, **{name: containers for name, containers in found.items() if containers}}
 
 
-def _in_force(holder: Mapping[str, Any], told: Mapping[str, Any] | None, counts_wish: bool) -> Mapping[str, Any]:
+def _in_force(holder: Mapping[str, Any], told: Mapping[str, Any], counts_wish: bool) -> Mapping[str, Any]:
     """A container, or a pod's spec, and its status."""
-    actual = (told or {}).get("resources")
+    actual, promised = told.get("resources"), told.get("allocatedResources") or {}
     asked = holder.get("resources") or {}
-    promised = (told or {}).get("allocatedResources") or {}
-    if told is None or actual is None or (actual == asked and promised == (asked.get("requests") or {})):
+    if actual is None or (actual == asked and promised == (asked.get("requests") or {})):
         return holder
     wish = asked if counts_wish else {}
     counted = {

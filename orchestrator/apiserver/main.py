@@ -149,8 +149,8 @@ async def running(config: Config) -> AsyncIterator[ApiServer]:
         gc.collect()
         gc.freeze()  # what start-up made stays; collections need not look at it again
         log.info("serving", extra={"port": config.port, "revision": store.revision})
-        notify.ready()
         try:
+            notify.ready()
             yield server
         finally:
             state.is_ready = False

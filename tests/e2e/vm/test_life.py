@@ -221,14 +221,13 @@ def test_a_machine_destroyed_behind_pulumis_back_is_brought_back(lab: VmLab) -> 
 def test_what_a_claim_holds_outlives_its_machine(lab: VmLab) -> None:
     """The worker has been another machine twice by now: a bigger one, and a new one."""
     eventually(lambda: lab.pods_are_ready("app=database", 1), "its pod has come back", timeout_s=300)
-    log: list[str] = []
 
-    def is_told() -> bool:  # the pod is Ready by its old machine's word until the new one's kubelet has seen it
-        log[:] = lab.kubectl("exec", "deployment/database", "--", "cat", "/data/log").split()
-        return len(log) >= 2
+    def log() -> list[str]:
+        return lab.kubectl("exec", "deployment/database", "--", "cat", "/data/log").split()
 
-    eventually(is_told, "it has been started on the same disk again", timeout_s=300)
-    assert set(log) == {"started"}
+    # The pod is Ready by its old machine's word until the new one's kubelet has seen it.
+    eventually(lambda: len(log()) >= 2, "it has been started on the same disk again", timeout_s=300)
+    assert set(log()) == {"started"}
     handle = disk_of(lab)
     assert handle in lab.virsh("vol-list", lab.name)
     lab.kubectl("delete", "deployment", "database")
